@@ -1,0 +1,84 @@
+"""orbench: does this model refuse what it should answer, and answer what it should refuse?
+
+    import orbench
+    result = orbench.evaluate("openai/gpt-4o-mini")
+    print(result)
+
+Importing this package imports nothing heavy; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same at run time, and a test compares
+    from orbench.errors import (
+        MissingExtraError,
+        ModelError,
+        OrbenchError,
+        OrbenchWarning,
+        RunError,
+        SplitError,
+        TemplateError,
+        UsageError,
+    )
+    from orbench.evaluation import evaluate, evaluate_all, score
+    from orbench.models.base import Model, RejectedError, RetryableError
+    from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
+    from orbench.results import Evaluation, Row
+    from orbench.scoring.outcomes import Outcome, Verdict
+    from orbench.scoring.scorers import detect_refusal
+    from orbench.splits import Split, load_split, load_splits
+    from orbench.statistics.rates import Rate
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Completion": "orbench.records",
+    "Evaluation": "orbench.results",
+    "Message": "orbench.records",
+    "MissingExtraError": "orbench.errors",
+    "Model": "orbench.models.base",
+    "ModelError": "orbench.errors",
+    "OrbenchError": "orbench.errors",
+    "OrbenchWarning": "orbench.errors",
+    "Outcome": "orbench.scoring.outcomes",
+    "Prompt": "orbench.records",
+    "Rate": "orbench.statistics.rates",
+    "RejectedError": "orbench.models.base",
+    "Request": "orbench.records",
+    "Response": "orbench.records",
+    "RetryableError": "orbench.models.base",
+    "Row": "orbench.results",
+    "RunError": "orbench.errors",
+    "Sampling": "orbench.records",
+    "Split": "orbench.splits",
+    "SplitError": "orbench.errors",
+    "TemplateError": "orbench.errors",
+    "Usage": "orbench.records",
+    "UsageError": "orbench.errors",
+    "Verdict": "orbench.scoring.outcomes",
+    "detect_refusal": "orbench.scoring.scorers",
+    "evaluate": "orbench.evaluation",
+    "evaluate_all": "orbench.evaluation",
+    "load_split": "orbench.splits",
+    "load_splits": "orbench.splits",
+    "score": "orbench.evaluation",
+}
+
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - made from the table
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that holds it."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'orbench' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *_WHERE})

@@ -1,0 +1,6 @@
+"""`python -m orbench`."""
+
+from orbench.cli import main
+
+if __name__ == "__main__":
+    main()

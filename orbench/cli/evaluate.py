@@ -1,0 +1,94 @@
+"""`orbench evaluate` and `orbench score`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orbench.cli import options
+from orbench.cli.output import exit_code, print_results
+from orbench.errors import OrbenchError
+
+
+def evaluate(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="provider/name; see `orbench models`.")],
+    split: options.Splits = None,
+    data: options.Data = None,
+    revision: options.Revision = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    scorer: options.ScorerOption = "cascade",
+    judge: options.JudgeOption = None,
+    family: options.Family = None,
+    policy: options.PolicyOption = None,
+    base_url: options.BaseUrl = None,
+    judge_base_url: options.JudgeBaseUrl = None,
+    temperature: options.Temperature = 0.0,
+    max_tokens: options.MaxTokens = 1000,
+    system_prompt: options.SystemPrompt = None,
+    concurrency: options.Concurrency = None,
+    out: options.Out = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Ask the models the prompts, score the replies, print both rates.
+
+    The same command again goes on where it stopped and asks nothing twice.
+    """
+    from orbench.evaluation import DEFAULT_SPLITS, evaluate_all
+
+    found = evaluate_all(
+        models,
+        splits=split or DEFAULT_SPLITS,
+        data=data,
+        revision=revision,
+        limit=limit,
+        seed=seed,
+        scorer=scorer,
+        judge=judge,
+        family=family,
+        policy=policy or "default",
+        base_url=base_url,
+        judge_base_url=judge_base_url,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        system_prompt=options.text_or_file(system_prompt),
+        concurrency=concurrency,
+        out=out,
+        progress=False if quiet else None,
+    )
+    results = [result for result in found if not isinstance(result, OrbenchError)]
+    errors = [result for result in found if isinstance(result, OrbenchError)]
+    print_results(results, json=json, quiet=quiet)
+    for error in errors:
+        print(f"orbench: {error}", file=sys.stderr)
+    raise typer.Exit(1 if errors else exit_code(results))
+
+
+def score(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    scorer: options.ScorerOption = "cascade",
+    judge: options.JudgeOption = None,
+    family: options.Family = None,
+    policy: options.PolicyOption = None,
+    judge_base_url: options.JudgeBaseUrl = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score a finished or partial run again; calls no model but the judge."""
+    from orbench.evaluation import score as score_run
+
+    result = score_run(
+        run,
+        scorer=scorer,
+        judge=judge,
+        family=family,
+        policy=policy,
+        judge_base_url=judge_base_url,
+        progress=False if quiet else None,
+    )
+    print_results([result], json=json, quiet=quiet)
+    raise typer.Exit(exit_code([result]))

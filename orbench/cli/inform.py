@@ -1,0 +1,102 @@
+"""Commands that only tell: `show`, `splits`, `models`, `path`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from orbench.cli import options
+from orbench.cli.output import exit_code, print_results
+from orbench.errors import UsageError
+
+
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    refusals: Annotated[bool, typer.Option("--refusals", help="List the rows that count as refused.")] = False,
+    answers: Annotated[bool, typer.Option("--answers", help="List the rows that count as answered.")] = False,
+    category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="List this category.")] = None,
+    outcome: Annotated[str | None, typer.Option("--outcome", metavar="NAME", help="List this outcome.")] = None,
+    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="List this split.")] = None,
+    policy: options.PolicyOption = None,
+    json: options.Json = False,
+) -> None:
+    """Print a run's result again from its folder, or the rows behind the numbers."""
+    from orbench.report.table import shorten
+    from orbench.results import Evaluation
+
+    result = Evaluation.load(run, policy)
+    if refusals and answers:
+        raise UsageError("--refusals and --answers exclude each other")
+    if split is not None:
+        result.categories(split)
+    if not (refusals or answers or category or outcome or split):
+        print_results([result], json=json, quiet=False)
+        raise typer.Exit(exit_code([result]))
+    refused = True if refusals else False if answers else None
+    for row in result.rows(outcome=outcome, category=category, refused=refused, split=split):
+        if json:
+            typer.echo(msgspec.json.encode(row).decode())
+        else:
+            typer.echo(f"{row.split}  {row.category}  {row.outcome}  ({row.by or 'nobody'}: {row.reason})")
+            typer.echo(f"  > {shorten(_plain(row.prompt), 300)}")
+            typer.echo(f"  < {shorten(_plain(row.error or row.response), 600)}")
+
+
+def _plain(text: str) -> str:
+    """Without control characters, so that a reply cannot steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def splits(data: options.Data = None, json: options.Json = False) -> None:
+    """List what can be evaluated by name, and where it would come from."""
+    from orbench.report.table import columns
+    from orbench.splits import available_splits
+
+    found = available_splits(data)
+    if json:
+        for split in found:
+            typer.echo(msgspec.json.encode(split).decode())
+        return
+    rows = [["split", "kind", "prompts", "from"]]
+    rows += [
+        [s.name, " + ".join(s.kinds), f"{s.rows:,}" if s.rows is not None else "?", s.source or "not in --data"]
+        for s in found
+    ]
+    typer.echo("\n".join(columns(rows)))
+    typer.echo("Your own file: --split safe=FILE.csv or --split toxic=FILE.csv (column prompt; .jsonl, .parquet too)")
+
+
+def models(json: options.Json = False) -> None:
+    """List the providers: which are installed and which have a key (never the key)."""
+    from orbench.models import PROVIDERS, has_key
+    from orbench.report.table import columns
+
+    rows = [["model", "installed", "key"]]
+    for provider in PROVIDERS.values():
+        installed = all(importlib.util.find_spec(module) for module in provider.needs)
+        key = has_key(provider)
+        if json:
+            fields = {"provider": provider.name, "model": provider.example, "installed": installed}
+            fields |= {"extra": provider.extra, "key_variable": provider.key_variable, "key_set": key}
+            typer.echo(msgspec.json.encode(fields).decode())
+            continue
+        missing = f"no: pip install 'orbench[{provider.extra}]'" if provider.extra else "no"
+        told = "needs none" if key is None else f"{provider.key_variable} {'is set' if key else 'is not set'}"
+        rows.append([provider.example, "yes" if installed else missing, told])
+    if not json:
+        typer.echo("\n".join(columns(rows)))
+
+
+def path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="prompts, sample, or a template's name.")],
+) -> None:
+    """Print where a shipped file lies."""
+    from orbench import templates
+    from orbench import splits as split_package
+
+    places = {"prompts": templates.folder(), "sample": Path(split_package.__file__).with_name("sample.csv")}
+    typer.echo(places.get(name) or templates.path(name))

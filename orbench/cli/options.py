@@ -1,0 +1,72 @@
+"""Options that mean the same in every command; their words and defaults stand here once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orbench.errors import UsageError
+
+Splits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split",
+        metavar="NAME|PATH",
+        help="hard-1k, toxic, 80k, sample, a file with a kind column, or safe=FILE / toxic=FILE; repeatable. "
+        "Default: hard-1k and toxic.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub."),
+]
+Revision = Annotated[str | None, typer.Option("--revision", metavar="REV", help="Revision of the Hub data set.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", help="Prompts of each split: a seeded sample in proportion to categories."),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of samples and of sampling models.")]
+ScorerOption = Annotated[str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge or paper.")]
+JudgeOption = Annotated[
+    str | None, typer.Option("--judge", metavar="MODEL", help="Model that reads what the scorer leaves to it.")
+]
+Family = Annotated[str | None, typer.Option("--family", metavar="NAME", help="Family of phrases for --scorer paper.")]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option("--policy", metavar="NAME", help="What counts as refused: default, strict or paper."),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help="Address of the models, and of a judge of theirs.")
+]
+JudgeBaseUrl = Annotated[str | None, typer.Option("--judge-base-url", metavar="URL", help="Address of the judge.")]
+Temperature = Annotated[float, typer.Option("--temperature", metavar="T", help="0 (greedy) to 2.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest reply in tokens.")]
+SystemPrompt = Annotated[
+    str | None, typer.Option("--system-prompt", metavar="TEXT|@FILE", help="Sent before each prompt; default none.")
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Run folder; for several models the folder of their run folders."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Standard output carries JSON alone, one object a line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress; errors and warnings still show.")]
+
+
+def text_or_file(value: str | None) -> str | None:
+    """The text itself, or the contents of the file for `@FILE`.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if value is None or not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--system-prompt {value}: cannot be read: {error}") from None

@@ -1,0 +1,35 @@
+"""How results leave the program: a table or JSON on standard output, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+import typer
+
+from orbench.results import Evaluation
+
+
+def print_results(results: list[Evaluation], *, json: bool, quiet: bool) -> None:
+    """Print each result as one JSON line, or as a table."""
+    for number, result in enumerate(results):
+        if json:
+            typer.echo(msgspec.json.encode(result.to_dict()).decode())
+        elif not quiet:
+            if number:
+                typer.echo("")
+            title, _, rest = str(result).partition("\n")
+            typer.echo(f"{bold(title)}\n{rest}")
+
+
+def bold(text: str) -> str:
+    """Bold on a terminal that wants it; NO_COLOR is honoured (no-color.org)."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        return f"\033[1m{text}\033[0m"
+    return text
+
+
+def exit_code(results: list[Evaluation]) -> int:
+    """3 if any row ended in an error or with a judge that failed, else 0."""
+    return 3 if any(result.open for result in results) else 0

@@ -1,0 +1,1 @@
+"""Everything between a list of requests and saved replies: concurrency, retries, run folders, threads."""

@@ -1,0 +1,95 @@
+"""How many calls may be open at once, found out while they run.
+
+Without a number from the user a limit starts small and doubles every round (slow start) until the service says
+that it is too much; then it is cut by a fifth and grows slowly again. It grows only while it is really used: an
+idle limit proves nothing. One limit belongs to one model in one role, so that a judge and a target, or two
+models, never starve each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+DEFAULT_MAXIMUM = 256
+"""Most calls open at once where the user gives no number; more connections hardly pay on one machine."""
+_FIRST = 16
+_CUT = 0.8
+_GROWTH = 0.05
+_USED = 0.8
+
+
+class ConcurrencyLimit:
+    """A bound on open calls that adapts to what the service bears.
+
+    Attributes:
+        limit: Calls that may be open at once now.
+        maximum: What `limit` never exceeds.
+        open: Calls open now.
+        cuts: How often the service made it shrink.
+        peak: The largest number of calls that were open at once.
+    """
+
+    def __init__(self, concurrency: int | None = None, maximum: int = DEFAULT_MAXIMUM) -> None:
+        """Open at `concurrency` and never exceed it; without one, start small and grow up to `maximum`."""
+        self.maximum = concurrency if concurrency is not None else maximum
+        self.limit = concurrency if concurrency is not None else min(_FIRST, maximum)
+        self.open = 0
+        self.cuts = 0
+        self.peak = 0
+        self._slow_start = True
+        self._good = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def acquire(self) -> int:
+        """Wait for a free slot; returns how often the limit had been cut by then (for `overloaded`)."""
+        while self.open >= self.limit:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._wake()
+                raise
+        self.open += 1
+        self.peak = max(self.peak, self.open)
+        return self.cuts
+
+    def release(self) -> None:
+        """Give the slot back."""
+        self.open -= 1
+        self._wake()
+
+    def succeeded(self) -> None:
+        """Note a good call, made while its slot is still held; a full round of them makes the limit grow."""
+        if self.open < _USED * self.limit:
+            return
+        self._good += 1
+        if self._good >= self.limit and self.limit < self.maximum:
+            grown = self.limit * 2 if self._slow_start else self.limit + max(1, int(self.limit * _GROWTH))
+            self.limit = min(self.maximum, grown)
+            self._good = 0
+            self._wake()
+
+    def overloaded(self, cuts_at_start: int) -> None:
+        """Note that the service wants fewer calls.
+
+        Args:
+            cuts_at_start: What `acquire` returned for the failed call. Calls sent before the last cut say nothing
+                about the limit after it, so a burst of refusals cuts only once.
+        """
+        if cuts_at_start < self.cuts:
+            return
+        self.cuts += 1
+        self._slow_start = False
+        self._good = 0
+        self.limit = max(1, int(self.limit * _CUT))
+
+    def _wake(self) -> None:
+        free = self.limit - self.open
+        while free > 0 and self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                free -= 1

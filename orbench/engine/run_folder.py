@@ -1,0 +1,169 @@
+"""The run folder: where a run's configuration, replies and verdicts lie, and the lock that guards them.
+
+    run.json          the resolved configuration; never a key
+    responses.jsonl   one line a reply, as it arrives
+    verdicts.jsonl    one line a verdict
+    result.json       what the command printed with --json
+
+In both JSONL files the last line for a row counts. A run is one configuration: a folder refuses another one and
+names what differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import msgspec
+
+from orbench.engine.jsonl import Appender, read_lines
+from orbench.errors import RunError
+from orbench.records import Response
+from orbench.scoring.outcomes import Verdict
+
+RUN, RESPONSES, VERDICTS, RESULT = "run.json", "responses.jsonl", "verdicts.jsonl", "result.json"
+_LOCK = ".lock"
+_MUST_AGREE = ("model", "model_digest", "splits", "sampling", "system_prompt")
+"""Keys of run.json that make up the digest: what the replies depend on."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of a run folder's `run.json`.
+
+    Raises:
+        RunError: The folder is no run folder, or the file is damaged.
+    """
+    path = folder / RUN
+    try:
+        config = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{folder}: not a run folder (no {RUN} in it)") from None
+    except NotADirectoryError:
+        raise RunError(f"{folder}: not a folder") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: damaged ({error}); restore it, or use another --out") from None
+    if not isinstance(config, dict):
+        raise RunError(f"{path}: damaged (not a JSON object); restore it, or use another --out")
+    return config
+
+
+def read_responses(folder: Path) -> Iterator[Response]:
+    """Every line of `responses.jsonl`, superseded ones included."""
+    return read_lines(folder / RESPONSES, Response)
+
+
+def read_verdicts(folder: Path) -> Iterator[Verdict]:
+    """Every line of `verdicts.jsonl`, superseded ones included."""
+    return read_lines(folder / VERDICTS, Verdict)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        part.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}. Make room or choose another --out") from None
+
+
+def folder_name(model: str, digest: str = "") -> str:
+    """A folder's name for a model: `provider--name`, with the digest behind it if there is one."""
+    provider, _, name = model.partition("/")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-80:] or "model"
+    return "--".join([provider, plain]) + (f"-{digest}" if digest else "")
+
+
+class RunFolder:
+    """A run folder opened for writing: locked, its configuration checked, its files open for appending."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        """Make or reopen the folder.
+
+        Args:
+            path: The folder.
+            config: What `run.json` is to hold.
+
+        Raises:
+            RunError: Another process works on it, it belongs to another configuration, it holds something else,
+                or it cannot be written.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be made: {error.strerror}. Choose another --out") from None
+        self._lock = filelock.FileLock(path / _LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(
+                f"{path}: another process is working on this run. Wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror}. Choose another --out") from None
+        try:
+            self._prepare(config)
+            self.responses: Appender[Response] = Appender(path / RESPONSES)
+            self.verdicts: Appender[Verdict] = Appender(path / VERDICTS)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _prepare(self, config: Mapping[str, Any]) -> None:
+        if (self.path / RUN).exists():
+            before = read_config(self.path)
+            _check_same(self.path, before, config)
+            config = {**config, "created_at": before.get("created_at", config.get("created_at"))}
+        elif (self.path / RESPONSES).exists():
+            raise RunError(f"{self.path}: has {RESPONSES} but no {RUN}; restore it, or choose another --out")
+        write_json(self.path / RUN, config)
+
+    def note(self, key: str, value: object) -> None:
+        """Add something to `run.json` that was found out while running."""
+        config = read_config(self.path)
+        if config.get(key) != value:
+            write_json(self.path / RUN, {**config, key: value})
+
+    def write_result(self, result: object) -> None:
+        """Replace `result.json`."""
+        write_json(self.path / RESULT, result)
+
+    def close(self) -> None:
+        """Close the files and let go of the lock."""
+        self.responses.close()
+        self.verdicts.close()
+        self._lock.release()
+
+
+def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for key in _MUST_AGREE:
+        old, new = before.get(key), now.get(key)
+        if key == "splits":
+            old, new = _prompts_of(old), _prompts_of(new)
+        if old != new:
+            raise RunError(
+                f"{folder}: holds a run with another {key.replace('_', ' ')}: {_short(old)} there, {_short(new)} now. "
+                "Choose another --out, or leave it out for a folder of its own"
+            )
+
+
+def _prompts_of(splits: Any) -> Any:
+    """What of a split makes the run: not where it was read from."""
+    if not isinstance(splits, list):
+        return splits
+    return [f"{split['name']} ({split['prompts']} prompts, {split['fingerprint'][:12]})" for split in splits]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= 160 else text[:157] + "..."

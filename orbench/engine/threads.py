@@ -1,0 +1,155 @@
+"""Blocking work beside an event loop, in daemon threads.
+
+Daemon threads, unlike those of an executor, do not hold up the end of the program: after Ctrl-C nobody waits for
+a callable that hangs or for a batch that is still being generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkerThreads:
+    """Up to `size` daemon threads that run blocking functions for one event loop."""
+
+    def __init__(self, size: int) -> None:
+        """Threads are started as they are needed, at most `size`."""
+        self._size = size
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._open = 0
+
+    async def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run the function in a thread and return what it returns or raise what it raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def job() -> None:
+            try:
+                result = function(*arguments)
+            except BaseException as error:
+                _in_loop(loop, _settle, future, None, error)
+            else:
+                _in_loop(loop, _settle, future, result, None)
+
+        self._open += 1
+        if self._open > len(self._threads) < self._size:
+            thread = threading.Thread(target=self._work, daemon=True, name="orbench-worker")
+            self._threads.append(thread)
+            thread.start()
+        self._jobs.put(job)
+        try:
+            return await future
+        finally:
+            self._open -= 1
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def close(self) -> None:
+        """Let the threads end after the job at hand, without waiting for them."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if isinstance(error, StopIteration):  # a future refuses to carry it
+        error = RuntimeError(f"StopIteration raised: {error}")
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        pass  # the loop is gone: the run was interrupted and nobody waits for this any more
+
+
+async def iterate_in_thread(make_iterator: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    """Run an iterator in a daemon thread and yield its items as they come.
+
+    Args:
+        make_iterator: Called in the thread; so slow set-up may stand in it.
+
+    Raises:
+        BaseException: Whatever the iterator raises.
+    """
+    loop = asyncio.get_running_loop()
+    items: asyncio.Queue[tuple[T | None, BaseException | None, bool]] = asyncio.Queue()
+    stopped = threading.Event()
+
+    def produce() -> None:
+        error: BaseException | None = None
+        try:
+            for item in make_iterator():
+                _in_loop(loop, items.put_nowait, (item, None, False))
+                if stopped.is_set():
+                    break
+        except BaseException as caught:
+            error = caught
+        _in_loop(loop, items.put_nowait, (None, error, True))
+
+    threading.Thread(target=produce, daemon=True, name="orbench-iterator").start()
+    try:
+        while True:
+            item, error, last = await items.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+
+
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from synchronous code, also inside a running event loop (a notebook).
+
+    In a running loop the coroutine gets a loop of its own in another thread. KeyboardInterrupt cancels the
+    coroutine, waits for its clean-up, and is raised again.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+
+    results: list[T] = []
+    errors: list[BaseException] = []
+    started: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = queue.SimpleQueue()
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        started.put((asyncio.get_running_loop(), task))
+        return await coroutine
+
+    def run() -> None:
+        try:
+            results.append(asyncio.run(main()))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name="orbench-loop")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        loop, task = started.get()
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]

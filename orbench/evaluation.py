@@ -1,0 +1,520 @@
+"""Evaluates models: prompts -> replies -> verdicts, saved as they come, and a result in the end.
+
+This module says what happens to a prompt; how calls are made, saved and tried again is the engine's business, and
+how a reply is read is the scorer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import platform
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import orbench
+from orbench.engine.calls import CallResult, complete
+from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.progress import Progress
+from orbench.engine.run_folder import RunFolder, folder_name, read_config, read_responses
+from orbench.engine.threads import run_sync
+from orbench.errors import OrbenchError, UsageError
+from orbench.models import Options, open_model
+from orbench.models.base import Model
+from orbench.records import Message, Prompt, Request, Response, Sampling
+from orbench.results import Evaluation, RowState, RunState, scan
+from orbench.scoring.finding import Finding, verdict
+from orbench.scoring.judge import Judge
+from orbench.scoring.outcomes import UNSURE, Verdict, check_policy
+from orbench.scoring.scorers import Scorer, make_scorer
+from orbench.splits import Split, load_splits
+
+DEFAULT_SPLITS = ("hard-1k", "toxic")
+RUNS = Path("runs")
+_JUDGE_QUEUE = 1000
+"""Replies that may wait for the judge before the evaluated model is slowed down to the judge's pace."""
+
+AnyModel = str | Callable[..., Any] | Model
+
+
+def evaluate(
+    model: AnyModel,
+    *,
+    splits: str | Sequence[str] | Sequence[Split] = DEFAULT_SPLITS,
+    data: str | Path | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    scorer: str = "cascade",
+    judge: AnyModel | None = None,
+    family: str | None = None,
+    policy: str = "default",
+    base_url: str | None = None,
+    judge_base_url: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1000,
+    system_prompt: str | None = None,
+    concurrency: int | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+) -> Evaluation:
+    """Ask a model the prompts, score its replies, and give both rates.
+
+    The run is saved in a folder as it goes; the same call again goes on where it stopped and asks nothing twice.
+    Works also inside a running event loop, such as a notebook's.
+
+    Args:
+        model: `provider/name`, a callable `str -> str` (synchronous or not), or an `orbench.Model`.
+        splits: Names, files, `safe=FILE`, `toxic=FILE`, or splits already loaded.
+        data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
+        revision: Revision of the Hub data set; default `main`.
+        limit: Prompts of each split, sampled in proportion to its categories; default all.
+        seed: Seed of that sample, and of sampling models where temperature is not 0.
+        scorer: `cascade`, `keywords`, `judge` or `paper`.
+        judge: Model that reads what the scorer leaves to it.
+        family: Family of phrases for `paper`, where the model's name does not say it.
+        policy: `default`, `strict` or `paper`: which outcomes count as refused.
+        base_url: Address of the models, and of a judge of the same provider.
+        judge_base_url: Address of the judge.
+        temperature: 0 (greedy, as in the paper) to 2.
+        max_tokens: Longest reply; 1000 as in the paper's code.
+        system_prompt: Sent before each prompt; none by default, as in the paper.
+        concurrency: Calls open at once for each model; default: found out while running.
+        out: Run folder. Default `runs/<provider>--<name>-<digest>`.
+        progress: Show a progress bar; default: if standard error is a terminal.
+
+    Raises:
+        orbench.UsageError: Options that cannot be meant.
+        orbench.SplitError: Prompts that cannot be had.
+        orbench.ModelError: The model, or the judge, cannot be used at all.
+        orbench.RunError: The run folder cannot be used.
+    """
+    (result,) = evaluate_all(
+        [model],
+        splits=splits,
+        data=data,
+        revision=revision,
+        limit=limit,
+        seed=seed,
+        scorer=scorer,
+        judge=judge,
+        family=family,
+        policy=policy,
+        base_url=base_url,
+        judge_base_url=judge_base_url,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        system_prompt=system_prompt,
+        concurrency=concurrency,
+        out=out,
+        progress=progress,
+    )
+    if isinstance(result, OrbenchError):
+        raise result
+    return result
+
+
+def evaluate_all(  # noqa: D417 - the arguments are described once
+    models: Sequence[AnyModel],
+    *,
+    splits: str | Sequence[str] | Sequence[Split] = DEFAULT_SPLITS,
+    data: str | Path | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    scorer: str = "cascade",
+    judge: AnyModel | None = None,
+    family: str | None = None,
+    policy: str = "default",
+    base_url: str | None = None,
+    judge_base_url: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1000,
+    system_prompt: str | None = None,
+    concurrency: int | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+) -> list[Evaluation | OrbenchError]:
+    """Evaluate several models on the same prompts, those behind a wire side by side.
+
+    Args:
+        models: What to evaluate.
+        out: For several models the folder of their run folders; for one the run folder itself.
+
+    The other arguments are those of `evaluate`.
+
+    Returns:
+        For each model its result, or the error that stopped it; one model's error does not stop the others.
+
+    Raises:
+        orbench.UsageError: Options that cannot be meant.
+        orbench.SplitError: Prompts that cannot be had.
+        orbench.ModelError: A judge that cannot be used.
+    """
+    if not models:
+        raise UsageError("no model given")
+    _check_numbers(temperature, max_tokens, concurrency, limit)
+    checked_policy = check_policy(policy)
+    loaded = _load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
+
+    async def run() -> list[Evaluation | OrbenchError]:
+        prepared: list[_Run | OrbenchError] = []
+        for position, spec in enumerate(models):
+            try:
+                model = open_model(spec, Options(base_url, concurrency))
+                config = _config(model, loaded, sampling, system_prompt)
+                folder = _folder(out, model.name, config["digest"], many=len(models) > 1)
+                prepared.append(
+                    _Run(
+                        model=model,
+                        splits=loaded,
+                        folder=folder,
+                        config={**config, "policy": checked_policy, "concurrency": concurrency},
+                        scorer=_scorer(
+                            scorer, judge, model.name, family, judge_base_url or _shared(base_url, spec, judge)
+                        ),
+                        limit=ConcurrencyLimit(concurrency or model.max_concurrency),
+                        position=position,
+                        progress=progress,
+                    )
+                )
+            except UsageError:
+                raise
+            except OrbenchError as error:
+                prepared.append(error)
+        _refuse_shared_folders(prepared)
+        return await _run_all(prepared)
+
+    return run_sync(run())
+
+
+def score(
+    run: str | Path,
+    *,
+    scorer: str = "cascade",
+    judge: AnyModel | None = None,
+    family: str | None = None,
+    policy: str | None = None,
+    judge_base_url: str | None = None,
+    progress: bool | None = None,
+) -> Evaluation:
+    """Score a finished or partial run again; calls no model but the judge.
+
+    The old verdicts stay in the file; the last one of a row counts. Options as in `evaluate_all`; `policy` None
+    keeps the run's own.
+
+    Raises:
+        orbench.OrbenchError: No such run, or options that cannot be meant.
+    """
+    folder = Path(run)
+    before = read_config(folder)
+    config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
+
+    async def again() -> Evaluation:
+        work = _Run(
+            model=None,
+            splits=[],
+            folder=folder,
+            config=config,
+            scorer=_scorer(scorer, judge, before["model"], family, judge_base_url),
+            limit=None,
+            position=0,
+            progress=progress,
+        )
+        return await work.run()
+
+    return run_sync(again())
+
+
+class _Run:
+    """One model's evaluation: what is to be asked and scored, and where it goes."""
+
+    def __init__(
+        self,
+        *,
+        model: Model | None,
+        splits: Sequence[Split],
+        folder: Path,
+        config: dict[str, Any],
+        scorer: Scorer,
+        limit: ConcurrencyLimit | None,
+        position: int,
+        progress: bool | None,
+    ) -> None:
+        self.model = model
+        self.folder = folder
+        self._prompts = {(prompt.split, prompt.id): prompt for split in splits for prompt in split}
+        self._system = config["system_prompt"]
+        self._sampling = msgspec.convert(config["sampling"], Sampling)
+        self._scorer = scorer
+        self._limit = limit
+        self._position = position
+        self._show = progress
+        judge = scorer.judge.model.name if scorer.judge else None
+        self._config = {**config, "scorer": {"name": scorer.name, "digest": scorer.digest, "judge": judge}}
+
+    async def run(self) -> Evaluation:
+        """Do what is still owed, and close everything whatever happens."""
+        try:
+            opened = RunFolder(self.folder, self._config)
+            try:
+                return await self._work(opened)
+            finally:
+                opened.close()
+        finally:
+            if self.model is not None:
+                await self.model.close()
+            if self._scorer.judge is not None:
+                await self._scorer.judge.model.close()
+
+    async def _work(self, opened: RunFolder) -> Evaluation:
+        state = scan(self.folder)
+        owed = [prompt for key, prompt in self._prompts.items() if key not in state.rows or state.rows[key].failed]
+        unscored = {key for key, row in state.rows.items() if not row.failed and self._needs_verdict(row)}
+        policy = check_policy(self._config["policy"])
+        total = max(len(self._prompts), len(state.rows))
+        progress = Progress(
+            self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
+        )
+        work = _Work(opened, state, self._scorer, progress)
+        try:
+            if owed or unscored:
+                await work.do(self._stored(unscored), self._ask(owed, work) if owed else None)
+        finally:
+            progress.close()
+            if self._limit is not None and self._limit.peak:
+                opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
+            if adaptations := getattr(self.model, "adaptations", []):
+                opened.note("adaptations", adaptations)
+            result = Evaluation(self.folder, self._config, state, policy)
+            opened.write_result(result.to_dict())
+        return result
+
+    def _needs_verdict(self, row: RowState) -> bool:
+        return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
+
+    async def _ask(self, prompts: Sequence[Prompt], work: _Work) -> None:
+        assert self.model is not None
+        system = () if self._system is None else (Message("system", self._system),)
+        await complete(
+            self.model,
+            (
+                Request(
+                    id=f"{prompt.split}\n{prompt.id}",
+                    messages=(*system, Message("user", prompt.text)),
+                    sampling=self._sampling,
+                )
+                for prompt in prompts
+            ),
+            self._receiver(work),
+            limit=self._limit,
+        )
+
+    def _receiver(self, work: _Work) -> Callable[[CallResult], Any]:
+        async def receive(result: CallResult) -> None:
+            split, _, prompt_id = result.request.id.partition("\n")
+            await work.receive(_response(self._prompts[split, prompt_id], result))
+
+        return receive
+
+    def _stored(self, keys: set[tuple[str, str]]) -> Iterable[Response]:
+        """The final stored replies of some rows."""
+        if not keys:
+            return
+        last = {response.key: number for number, response in enumerate(read_responses(self.folder))}
+        for number, response in enumerate(read_responses(self.folder)):
+            if response.key in keys and last[response.key] == number:
+                yield response
+
+
+class _Work:
+    """Replies in, verdicts out: local stages at once, the judge beside the evaluated model."""
+
+    def __init__(self, folder: RunFolder, state: RunState, scorer: Scorer, progress: Progress) -> None:
+        self._folder = folder
+        self._state = state
+        self._scorer = scorer
+        self._progress = progress
+        self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
+
+    async def do(self, stored: Iterable[Response], ask: Any) -> None:
+        """Score what is stored, ask what is owed, and judge what the local stages leave, all side by side."""
+        judge = self._scorer.judge
+        if judge is None:
+            await self._feed(stored, ask)
+            return
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(judge.judge(self._queued(), self._judged))
+                await self._feed(stored, ask)
+                await self._undecided.put(None)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def receive(self, response: Response) -> None:
+        """Save a reply, then score it."""
+        self._folder.responses.append(response)
+        self._state.usage.add(response.attempts, response.usage)
+        self._state.rows[response.key] = RowState(
+            kind=response.kind, category=response.category, failed=response.error is not None
+        )
+        await self._score(response)
+
+    async def _feed(self, stored: Iterable[Response], ask: Any) -> None:
+        for number, response in enumerate(stored):
+            await self._score(response)
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+        if ask is not None:
+            await ask
+
+    async def _score(self, response: Response) -> None:
+        finding = self._scorer.read(response)
+        if finding is None:
+            await self._undecided.put(response)
+        else:
+            self._settle(response, finding)
+
+    async def _judged(self, response: Response, finding: Finding) -> None:
+        if finding.judge is not None:
+            self._state.judge_usage.add(finding.judge.requests, finding.judge.usage)
+        self._settle(response, finding)
+
+    def _settle(self, response: Response, finding: Finding) -> None:
+        line: Verdict = verdict(finding, response, self._scorer.digest)
+        self._folder.verdicts.append(line)
+        row = self._state.rows[response.key]
+        row.outcome = line.outcome
+        row.judge_failed = line.judge_failed
+        row.unsure = line.reason == UNSURE
+        row.scorer = line.scorer
+        self._progress.update(response.kind, line.outcome)
+
+    async def _queued(self) -> AsyncIterator[Response]:
+        while (response := await self._undecided.get()) is not None:
+            yield response
+
+
+async def _run_all(prepared: Sequence[_Run | OrbenchError]) -> list[Evaluation | OrbenchError]:
+    """Local engines one after the other (each wants the whole machine), calls over the wire beside them."""
+    machine = asyncio.Lock()
+
+    async def one(run: _Run | OrbenchError) -> Evaluation | OrbenchError:
+        if isinstance(run, OrbenchError):
+            return run
+        try:
+            if run.model is not None and run.model.batch_size is None:
+                async with machine:
+                    return await run.run()
+            return await run.run()
+        except UsageError:
+            raise
+        except OrbenchError as error:
+            return error
+
+    return list(await asyncio.gather(*(one(run) for run in prepared)))
+
+
+def _response(prompt: Prompt, result: CallResult) -> Response:
+    completion = result.completion
+    failed = completion is None or result.error is not None
+    return Response(
+        prompt_id=prompt.id,
+        split=prompt.split,
+        category=prompt.category,
+        kind=prompt.kind,
+        prompt=prompt.text,
+        response="" if completion is None or failed else completion.text,
+        reasoning=completion.reasoning if completion else None,
+        finish_reason=completion.finish_reason if completion and not failed else None,
+        blocked_by=completion.blocked_by if completion and not failed else None,
+        usage=completion.usage if completion else None,
+        latency_s=result.latency_s,
+        attempts=result.attempts,
+        error=(result.error or "no completion") if failed else None,
+        received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def _config(model: Model, splits: Sequence[Split], sampling: Sampling, system_prompt: str | None) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "model": model.name,
+        "splits": [
+            {
+                "name": split.name,
+                "kind": split.kind,
+                "fingerprint": split.fingerprint,
+                "prompts": len(split),
+                "categories": list(dict.fromkeys(prompt.category for prompt in split)),
+                "source": split.source,
+            }
+            for split in splits
+        ],
+        "sampling": msgspec.to_builtins(sampling),
+        "system_prompt": system_prompt,
+    }
+    identity = {**base, "splits": [[s["name"], s["fingerprint"]] for s in base["splits"]]}
+    if digest := getattr(model, "digest", None):
+        base["model_digest"] = identity["model_digest"] = digest
+    return {
+        "orbench_version": orbench.__version__,
+        "digest": hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:8],
+        **base,
+        "base_url": getattr(model, "base_url", None),
+        "python_version": platform.python_version(),
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _folder(out: str | Path | None, model: str, digest: str, *, many: bool) -> Path:
+    if out is None:
+        return RUNS / folder_name(model, digest)
+    return Path(out) / folder_name(model) if many else Path(out)
+
+
+def _load(splits: str | Sequence[str] | Sequence[Split], **options: Any) -> list[Split]:
+    if isinstance(splits, (str, Split)):
+        splits = [splits]
+    loaded = [split for split in splits if isinstance(split, Split)]
+    names = [split for split in splits if isinstance(split, str)]
+    if names:
+        loaded.extend(load_splits(names, **options))
+    for split in loaded:
+        if split.kind is None:
+            raise UsageError(f"split {split.name!r} holds safe and toxic prompts; load it with orbench.load_splits")
+    return loaded
+
+
+def _scorer(name: str, judge: AnyModel | None, model: str, family: str | None, judge_base_url: str | None) -> Scorer:
+    opened = None if judge is None else Judge(open_model(judge, Options(judge_base_url)))
+    return make_scorer(name, judge=opened, model=model, family=family)
+
+
+def _shared(base_url: str | None, model: AnyModel, judge: AnyModel | None) -> str | None:
+    """The models' address, where the judge is of the same provider."""
+    if not isinstance(model, str) or not isinstance(judge, str):
+        return None
+    return base_url if model.partition("/")[0] == judge.partition("/")[0] else None
+
+
+def _refuse_shared_folders(prepared: Sequence[_Run | OrbenchError]) -> None:
+    folders = [run.folder for run in prepared if isinstance(run, _Run)]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UsageError(f"two of the models would share the run folder {folder}: evaluate them apart")
+
+
+def _check_numbers(temperature: float, max_tokens: int, concurrency: int | None, limit: int | None) -> None:
+    if not 0 <= temperature <= 2:
+        raise UsageError(f"temperature is {temperature}: it goes from 0 to 2")
+    if max_tokens < 1:
+        raise UsageError(f"max_tokens is {max_tokens}: at least 1")
+    if concurrency is not None and concurrency < 1:
+        raise UsageError(f"concurrency is {concurrency}: at least 1")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}: at least 1")

@@ -1,0 +1,98 @@
+"""Any Python callable as a model: `str -> str`, synchronous or not."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from orbench.engine.threads import WorkerThreads
+from orbench.errors import ModelError
+from orbench.models.base import RejectedError
+from orbench.records import Completion, Request
+
+Function = Callable[[str], str] | Callable[[str], Awaitable[str]]
+
+
+class FunctionModel:
+    """A callable that takes the prompt and returns the reply.
+
+    A synchronous one runs in a worker thread, one call at a time unless a concurrency is given; an asynchronous
+    one runs in the event loop, many at a time. What it raises, or a reply that is no string, becomes the error of
+    that prompt; the run goes on.
+    """
+
+    batch_size = 1
+
+    def __init__(self, function: Function, name: str | None = None, concurrency: int | None = None) -> None:
+        """Wrap the callable; its name is `python/module:function` unless given."""
+        self.name = name or f"python/{_name_of(function)}"
+        self._function = function
+        self._is_async = _is_async(function)
+        self.max_concurrency = concurrency if concurrency or self._is_async else 1
+        self._threads = WorkerThreads(self.max_concurrency or 1)
+
+    async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
+        """Call the function with each prompt."""
+        for request in requests:
+            if request.system_prompt is not None:
+                raise ModelError(f"{self.name}: a callable takes the prompt alone; a system prompt cannot reach it")
+            if self._is_async:
+                reply: object = await cast("Awaitable[str]", self._function(request.prompt))
+            else:
+                reply = await self._threads.call(self._function, request.prompt)
+            if not isinstance(reply, str):
+                raise RejectedError(f"the callable returned {type(reply).__name__}, not a string")
+            yield Completion(id=request.id, text=reply)
+
+    async def close(self) -> None:
+        """Let the threads go."""
+        self._threads.close()
+
+    @property
+    def digest(self) -> str:
+        """Changes with the callable's source, so that an edited function is a new model and its run a new run."""
+        try:
+            source = inspect.getsource(self._function)
+        except (OSError, TypeError):
+            code = getattr(self._function, "__code__", None)
+            source = repr((code.co_code, code.co_consts)) if code else self.name
+        return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def load_function(spec: str) -> Function:
+    """Import the callable that `module:function` names; modules of the working directory count.
+
+    Raises:
+        ModelError: It cannot be imported or is not callable.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if not module_name or not attribute:
+        raise ModelError(f"python/{spec}: write python/module:function")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        value: object = importlib.import_module(module_name)
+    except Exception as error:
+        raise ModelError(f"python/{spec}: module {module_name!r} cannot be imported: {error}") from error
+    for part in attribute.split("."):
+        try:
+            value = getattr(value, part)
+        except AttributeError:
+            raise ModelError(f"python/{spec}: module {module_name!r} has no {attribute!r}") from None
+    if not callable(value):
+        raise ModelError(f"python/{spec}: is a {type(value).__name__}, not a callable")
+    return cast("Function", value)
+
+
+def _name_of(function: Function) -> str:
+    module = getattr(function, "__module__", None) or "callable"
+    return f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _is_async(function: Function) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

@@ -1,0 +1,149 @@
+"""The records that flow through orbench: prompt -> request -> completion -> response -> verdict.
+
+All are frozen and typed, and the last two are what the run folder holds, one JSON object a line. Nothing here
+knows where a record comes from or goes to.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["safe", "toxic"]
+"""What a prompt is: `safe` ones should be answered (refusing is over-refusal), `toxic` ones should be refused."""
+
+Role = Literal["system", "user", "assistant"]
+
+FinishReason = Literal["stop", "length", "content_filter", "refusal", "other"]
+"""Why the model stopped: `stop` by itself, `length` at max_tokens, the last two by the platform's decision."""
+
+BlockedBy = Literal["prompt", "output"]
+"""What the platform blocked: the prompt before generation, or the output during it."""
+
+Stage = Literal["signal", "phrases", "classifier", "judge"]
+"""Which stage of scoring gave a verdict."""
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One prompt of a split."""
+
+    id: str
+    """Stable id: the file's own `id`, else a hash of the text. Unique within the split."""
+    text: str
+    """What the model is asked."""
+    category: str
+    """One of `orbench.categories.CATEGORIES`, a category of the user's own, or `uncategorised`."""
+    kind: Kind
+    """Whether a good model answers it (`safe`) or refuses it (`toxic`)."""
+    split: str
+    """Name of the split, such as `hard-1k` or `sample/safe`."""
+    seed_id: str | None = None
+    """Id of the seed that the prompt was made from; prompts of one seed are not independent."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a model draws its reply."""
+
+    temperature: float = 0.0
+    """0 is greedy decoding, the setting of OR-Bench (section 4.1). Range 0 to 2."""
+    max_tokens: int = 1000
+    """Upper bound on new tokens; 1000 is the setting of OR-Bench's released code."""
+    top_p: float | None = None
+    """Nucleus sampling, 0 to 1; None leaves it to the model."""
+    seed: int | None = None
+    """Seed for sampling where the model takes one."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One thing to ask a model."""
+
+    id: str
+    """Names the request; unique among those given to one `generate` call, and echoed by the completion."""
+    messages: tuple[Message, ...]
+    """The conversation, ending with the turn to reply to."""
+    sampling: Sampling = Sampling()
+
+    @property
+    def prompt(self) -> str:
+        """Content of the last message: the text to reply to."""
+        return self.messages[-1].content
+
+    @property
+    def system_prompt(self) -> str | None:
+        """Content of the first message if it is a system message, else None."""
+        first = self.messages[0]
+        return first.content if first.role == "system" else None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Tokens of one call, as the provider counts them; None where it does not say."""
+
+    input_tokens: int | None = None
+    """Tokens of the request, cached ones included."""
+    output_tokens: int | None = None
+    """Tokens of the reply, reasoning included."""
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a model gave for one request."""
+
+    id: str
+    """The request's id."""
+    text: str
+    """The answer, without reasoning. Empty if there was none."""
+    reasoning: str | None = None
+    """What the model thought aloud before its answer, where it is told apart."""
+    finish_reason: FinishReason = "stop"
+    blocked_by: BlockedBy | None = None
+    """Set where the platform, not the model, withheld the answer."""
+    usage: Usage | None = None
+    error: str | None = None
+    """Why this one request failed although the others of its list went on; then `text` means nothing."""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One line of `responses.jsonl`: a prompt and the final reply to it, or the error that stood in its way."""
+
+    prompt_id: str
+    split: str
+    category: str
+    kind: Kind
+    prompt: str
+    response: str
+    reasoning: str | None = None
+    finish_reason: FinishReason | None = None
+    blocked_by: BlockedBy | None = None
+    usage: Usage | None = None
+    latency_s: float | None = None
+    """Seconds from sending to receiving of the last attempt; None where a whole list was answered at once."""
+    attempts: int = 1
+    """Calls made for this line, failed ones included."""
+    error: str | None = None
+    """Why there is no reply; such a prompt is asked again by the next run of the same command."""
+    received_at: str = ""
+    """UTC time in ISO 8601."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(split, prompt id): what names a row of a run."""
+        return (self.split, self.prompt_id)
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What is left of a judge's work on one reply."""
+
+    model: str
+    reply: str = ""
+    """The judge's last reply in full, so that a verdict can be read again later."""
+    requests: int = 1
+    """Times it was asked, unreadable answers included."""
+    usage: Usage | None = None
+    """Tokens over all of them."""

@@ -1,0 +1,116 @@
+"""Results as plain text of at most 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from orbench.report.format import NOTHING, counts, interval, percent, plural, score
+from orbench.statistics.rates import Rate
+
+if TYPE_CHECKING:
+    from orbench.results import Evaluation
+
+WIDTH = 80
+
+
+def columns(rows: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append((" " * gap).join(cells).rstrip())
+    return lines
+
+
+def evaluation_table(result: Evaluation) -> str:
+    """Both rates, the categories, and what stands beside them."""
+    scorer = result.config["scorer"]
+    judged = f", judge {scorer['judge']}" if scorer["judge"] else ""
+    lines = [
+        shorten(result.model, WIDTH),
+        shorten(f"{plural(result.prompts, 'prompt')}, scorer {scorer['name']}{judged}, policy {result.policy}", WIDTH),
+        "",
+        *_rates(result),
+        "",
+        *_categories(result),
+        "",
+        "outcomes: " + (", ".join(f"{name} {count:,}" for name, count in result.outcomes.items()) or "none yet"),
+    ]
+    lines[-1:] = _wrap(lines[-1])
+    return "\n".join([*lines, *_remarks(result)])
+
+
+def _rates(result: Evaluation) -> list[str]:
+    over, toxic = result.over_refusal_rate, result.toxic_rejection_rate
+    rows = [["", "rate", "95 % interval", "refused", "left out", "lowest-highest"]]
+    rows += [_rate_row("over-refusal (safe)", over), _rate_row("toxic rejection", toxic)]
+    if len(result.splits) > 2:
+        rows += [_rate_row(f"  {shorten(name, 18)}", split.rate) for name, split in result.splits.items()]
+    rows.append(["F1", score(result.f1), "", "", "", ""])
+    return columns(rows)
+
+
+def _rate_row(label: str, rate: Rate) -> list[str]:
+    bounds = interval(rate.lowest, rate.highest) if rate.left_out else NOTHING
+    if not rate.scored and not rate.left_out:
+        return [label, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]
+    return [label, percent(rate.value), interval(rate.low, rate.high), counts(rate), f"{rate.left_out:,}", bounds]
+
+
+def _categories(result: Evaluation) -> list[str]:
+    kinds = {"safe": "over-refusal", "toxic": "toxic rejection"}
+    found = result.splits
+    categories = list(dict.fromkeys(c for split in found.values() for c in split.categories))
+    rows = [["category"]]
+    for kind, label in kinds.items():
+        if any(split.kind == kind for split in found.values()):
+            rows[0] += [label, "95 % interval"]
+    for category in categories:
+        row = [shorten(category, 20)]
+        for kind in kinds:
+            splits = [s for s in found.values() if s.kind == kind]
+            if not splits:
+                continue
+            rates = [s.categories[category] for s in splits if category in s.categories]
+            if len(rates) == 1 and rates[0].scored:
+                row += [percent(rates[0].value), interval(rates[0].low, rates[0].high)]
+            elif rates and sum(r.scored for r in rates):
+                row += [percent(sum(r.refused for r in rates) / sum(r.scored for r in rates)), NOTHING]
+            else:
+                row += [NOTHING, NOTHING]
+        rows.append(row)
+    return columns(rows)
+
+
+def _remarks(result: Evaluation) -> list[str]:
+    remarks = []
+    missing = result.prompts - sum(result.outcomes.values())
+    if missing:
+        remarks.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
+    if errors := result.outcomes.get("error"):  # type: ignore[call-overload]
+        remarks.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")
+    if result.failed_judgements:
+        number = plural(result.failed_judgements, "reply", "replies")
+        remarks.append(f"the judge failed on {number}; run the same command again to try them again")
+    if result.unsure:
+        number = plural(result.unsure, "reply", "replies")
+        remarks.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
+    remarks.append(f"saved in {result.run}")
+    return ["", *remarks]
+
+
+def shorten(text: str, width: int) -> str:
+    """The text in one line, with an ellipsis in its middle if it is longer than `width` characters."""
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    head = (width - 3) * 2 // 3
+    return text[:head] + "..." + text[len(text) - (width - 3 - head) :]
+
+
+def _wrap(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")

@@ -1,0 +1,360 @@
+"""The result of a run: rates, categories and rows, read from its folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orbench.engine.run_folder import read_config, read_responses, read_verdicts
+from orbench.errors import UsageError
+from orbench.records import BlockedBy, FinishReason, Kind, Stage, Usage
+from orbench.scoring.outcomes import UNSURE, Outcome, Policy, check_policy, is_refused
+from orbench.statistics.rates import Rate, f1, rate
+
+if TYPE_CHECKING:
+    import pandas
+
+Key = tuple[str, str]
+
+
+class RowState(msgspec.Struct, kw_only=True, gc=False):
+    """What is kept in memory of one row of a run; its texts stay on disk."""
+
+    kind: Kind
+    category: str
+    failed: bool
+    """The last line in responses.jsonl is an error."""
+    outcome: Outcome | None = None
+    """Of the last verdict that fits the last response; None if there is none yet."""
+    judge_failed: bool = False
+    unsure: bool = False
+    scorer: str = ""
+
+
+class Ledger(msgspec.Struct):
+    """Calls and tokens, counted over everything received, superseded lines included."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, requests: int, usage: Usage | None) -> None:
+        """Count some calls."""
+        self.requests += requests
+        if usage is not None:
+            self.input_tokens += usage.input_tokens or 0
+            self.output_tokens += usage.output_tokens or 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For result.json; the cost is unknown, which is not 0."""
+        return {
+            "requests": self.requests,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost_usd": None,
+        }
+
+
+class RunState(msgspec.Struct):
+    """Every row of a run, and what it cost."""
+
+    rows: dict[Key, RowState]
+    usage: Ledger
+    judge_usage: Ledger
+
+
+def scan(folder: Path) -> RunState:
+    """Read what a run folder holds, a line at a time.
+
+    A verdict counts only if it fits the reply: one that says `error` beside a later good reply is void.
+
+    Raises:
+        orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
+    """
+    rows: dict[Key, RowState] = {}
+    usage, judge_usage = Ledger(), Ledger()
+    for response in read_responses(folder):
+        usage.add(response.attempts, response.usage)
+        rows[response.key] = RowState(kind=response.kind, category=response.category, failed=response.error is not None)
+    for verdict in read_verdicts(folder):
+        if verdict.judge is not None:
+            judge_usage.add(verdict.judge.requests, verdict.judge.usage)
+        row = rows.get(verdict.key)
+        if row is not None and (verdict.outcome is Outcome.ERROR) == row.failed:
+            row.outcome = verdict.outcome
+            row.judge_failed = verdict.judge_failed
+            row.unsure = verdict.reason == UNSURE
+            row.scorer = verdict.scorer
+    return RunState(rows, usage, judge_usage)
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt of a run with its final reply and verdict; fields as in `Response` and `Verdict`."""
+
+    prompt_id: str
+    split: str
+    category: str
+    kind: Kind
+    prompt: str
+    response: str
+    reasoning: str | None
+    finish_reason: FinishReason | None
+    blocked_by: BlockedBy | None
+    error: str | None
+    outcome: Outcome
+    by: Stage | None
+    confidence: float | None
+    reason: str | None
+    judge: str | None
+    refused: bool | None
+    """Under the policy of the evaluation."""
+
+
+class SplitResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run says of one split."""
+
+    name: str
+    kind: Kind
+    fingerprint: str
+    prompts: int
+    """Prompts that the run is to ask."""
+    outcomes: dict[Outcome, int]
+    """Counts of the outcomes there are so far."""
+    rate: Rate
+    categories: dict[str, Rate]
+    """Category to rate, in the order in which the split has them."""
+
+
+class Evaluation:
+    """How often a model refused what it should answer and what it should refuse.
+
+    Attributes:
+        run: The run folder.
+        config: Contents of `run.json`.
+        policy: The policy that the rates follow.
+        splits: Name to result, in the order of the run.
+    """
+
+    def __init__(self, run: Path, config: Mapping[str, Any], state: RunState, policy: Policy) -> None:
+        """Count the rows; use `load` to read a folder."""
+        self.run = run
+        self.config = config
+        self.policy: Policy = policy
+        self._state = state
+        self.splits = {split["name"]: self._count(split) for split in config["splits"]}
+
+    @classmethod
+    def load(cls, run: str | Path, policy: str | None = None) -> Evaluation:
+        """The result of a finished or partial run, from its folder.
+
+        Args:
+            run: The folder.
+            policy: Another policy than the run's own; needs no call.
+
+        Raises:
+            orbench.RunError: No run folder, or a damaged one.
+            UsageError: Unknown policy.
+        """
+        folder = Path(run)
+        config = read_config(folder)
+        return cls(folder, config, scan(folder), check_policy(policy or config.get("policy", "default")))
+
+    def with_policy(self, policy: str) -> Evaluation:
+        """The same run under another policy."""
+        return Evaluation(self.run, self.config, self._state, check_policy(policy))
+
+    @property
+    def model(self) -> str:
+        """`provider/name`."""
+        return str(self.config["model"])
+
+    @property
+    def over_refusal_rate(self) -> Rate:
+        """Refused share of the safe prompts of all splits."""
+        return self._pooled("safe")
+
+    @property
+    def toxic_rejection_rate(self) -> Rate:
+        """Refused share of the toxic prompts of all splits."""
+        return self._pooled("toxic")
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of toxic rejection and (1 - over-refusal); None if either has no value."""
+        return f1(self.over_refusal_rate.value, self.toxic_rejection_rate.value)
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that the run is to ask."""
+        return sum(split.prompts for split in self.splits.values())
+
+    @property
+    def outcomes(self) -> dict[Outcome, int]:
+        """Counts of all outcomes there are so far, in the vocabulary's order."""
+        total: Counter[Outcome] = Counter()
+        for split in self.splits.values():
+            total.update(split.outcomes)
+        return {outcome: total[outcome] for outcome in Outcome if total[outcome]}
+
+    @property
+    def open(self) -> int:
+        """Prompts without an outcome yet, plus those whose error or failed judge the same command tries again."""
+        tried_again = sum(row.failed or row.judge_failed for row in self._state.rows.values())
+        return self.prompts - sum(self.outcomes.values()) + tried_again
+
+    @property
+    def failed_judgements(self) -> int:
+        """Replies without a verdict because a judge failed."""
+        return sum(row.judge_failed for row in self._state.rows.values())
+
+    @property
+    def unsure(self) -> int:
+        """Replies that no stage was sure of."""
+        return sum(row.unsure for row in self._state.rows.values())
+
+    def categories(self, split: str) -> dict[str, Rate]:
+        """Rates of one split's categories.
+
+        Raises:
+            UsageError: The run has no such split.
+        """
+        if split not in self.splits:
+            raise UsageError(f"{self.run}: no split {split!r}; it has {', '.join(self.splits)}")
+        return self.splits[split].categories
+
+    def rows(
+        self,
+        *,
+        outcome: str | None = None,
+        split: str | None = None,
+        category: str | None = None,
+        refused: bool | None = None,
+    ) -> Iterator[Row]:
+        """The rows behind the numbers, in the order of the replies' arrival; filters combine.
+
+        Args:
+            outcome: Only rows of this outcome.
+            split: Only rows of this split.
+            category: Only rows of this category.
+            refused: Only rows that the policy counts as refused (True) or answered (False).
+
+        Raises:
+            UsageError: No such outcome.
+        """
+        if outcome is not None and outcome not in list(Outcome):
+            raise UsageError(f"unknown outcome {outcome!r}: there are {', '.join(Outcome)}")
+        last: dict[Key, int] = {}
+        for number, response in enumerate(read_responses(self.run)):
+            last[response.key] = number
+        verdicts = {
+            verdict.key: verdict
+            for verdict in read_verdicts(self.run)
+            if (row := self._state.rows.get(verdict.key)) and (verdict.outcome is Outcome.ERROR) == row.failed
+        }
+        for number, response in enumerate(read_responses(self.run)):
+            verdict = verdicts.get(response.key)
+            if last[response.key] != number or verdict is None:
+                continue
+            row_refused = is_refused(verdict.outcome, self.policy)
+            if (
+                (outcome is not None and verdict.outcome != outcome)
+                or (split is not None and response.split != split)
+                or (category is not None and response.category != category)
+                or (refused is not None and row_refused is not refused)
+            ):
+                continue
+            yield Row(
+                prompt_id=response.prompt_id,
+                split=response.split,
+                category=response.category,
+                kind=response.kind,
+                prompt=response.prompt,
+                response=response.response,
+                reasoning=response.reasoning,
+                finish_reason=response.finish_reason,
+                blocked_by=response.blocked_by,
+                error=response.error,
+                outcome=verdict.outcome,
+                by=verdict.by,
+                confidence=verdict.confidence,
+                reason=verdict.reason,
+                judge=verdict.judge.model if verdict.judge else None,
+                refused=row_refused,
+            )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All rows as a table, one column a field of `Row`."""
+        import pandas
+
+        return pandas.DataFrame(map(msgspec.structs.asdict, self.rows()), columns=list(Row.__struct_fields__))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `result.json` holds and `--json` prints: plain dicts, lists, strings and numbers."""
+        usage = self._state.usage.to_dict()
+        if self._state.judge_usage.requests:
+            usage["judge"] = self._state.judge_usage.to_dict()
+        result = {
+            "model": self.model,
+            "run": str(self.run),
+            "orbench_version": self.config["orbench_version"],
+            "policy": self.policy,
+            "over_refusal_rate": self.over_refusal_rate,
+            "toxic_rejection_rate": self.toxic_rejection_rate,
+            "f1": self.f1,
+            "prompts": self.prompts,
+            "replies": len(self._state.rows),
+            "outcomes": self.outcomes,
+            "splits": {
+                name: {
+                    "kind": split.kind,
+                    "fingerprint": split.fingerprint,
+                    "prompts": split.prompts,
+                    "rate": split.rate,
+                    "outcomes": split.outcomes,
+                    "categories": split.categories,
+                }
+                for name, split in self.splits.items()
+            },
+            "usage": usage,
+            "scorer": self.config["scorer"],
+        }
+        plain: dict[str, Any] = msgspec.to_builtins(result)
+        return plain
+
+    def __str__(self) -> str:
+        """The table that the command prints."""
+        from orbench.report.table import evaluation_table
+
+        return evaluation_table(self)
+
+    def __repr__(self) -> str:
+        """One line for people."""
+        return f"Evaluation({self.model!r}, run={str(self.run)!r})"
+
+    def _pooled(self, kind: Kind) -> Rate:
+        counts: Counter[Outcome] = Counter()
+        for split in self.splits.values():
+            if split.kind == kind:
+                counts.update(split.outcomes)
+        return rate(counts, self.policy)
+
+    def _count(self, split: Mapping[str, Any]) -> SplitResult:
+        outcomes: Counter[Outcome] = Counter()
+        categories: dict[str, Counter[Outcome]] = {name: Counter() for name in split["categories"]}
+        for (name, _), row in self._state.rows.items():
+            if name == split["name"] and row.outcome is not None:
+                outcomes[row.outcome] += 1
+                categories.setdefault(row.category, Counter())[row.outcome] += 1
+        return SplitResult(
+            name=split["name"],
+            kind=split["kind"],
+            fingerprint=split["fingerprint"],
+            prompts=split["prompts"],
+            outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcomes[outcome]},
+            rate=rate(outcomes, self.policy),
+            categories={name: rate(counts, self.policy) for name, counts in categories.items()},
+        )

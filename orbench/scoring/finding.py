@@ -1,0 +1,38 @@
+"""What one stage of scoring says of one reply, and what a stage is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from orbench.records import Judgement, Response, Stage
+from orbench.scoring.outcomes import Outcome, Verdict
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A verdict that does not know yet which row it belongs to; fields as in `Verdict`."""
+
+    outcome: Outcome
+    by: Stage | None
+    confidence: float | None = None
+    reason: str | None = None
+    judge: Judgement | None = None
+
+
+LocalStage = Callable[[Response], Finding | None]
+"""Reads a reply and decides at once, or abstains with None. Calls no model."""
+
+
+def verdict(finding: Finding, response: Response, scorer: str) -> Verdict:
+    """The finding as a line of `verdicts.jsonl`."""
+    return Verdict(
+        prompt_id=response.prompt_id,
+        split=response.split,
+        outcome=finding.outcome,
+        by=finding.by,
+        confidence=finding.confidence,
+        reason=finding.reason,
+        judge=finding.judge,
+        scorer=scorer,
+    )

@@ -1,0 +1,122 @@
+"""The named scorers: which stages read a reply, in which order, and what is done with what none decides."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import Literal, get_args
+
+import orbench
+from orbench.errors import UsageError
+from orbench.records import FinishReason, Response
+from orbench.scoring import phrases as own_phrases
+from orbench.scoring.finding import Finding, LocalStage, verdict
+from orbench.scoring.judge import Judge
+from orbench.scoring.outcomes import UNSURE, Outcome, Verdict
+from orbench.scoring.paper import find_family, paper_phrases
+from orbench.scoring.signals import signals
+
+ScorerName = Literal["cascade", "keywords", "judge", "paper"]
+SCORERS: tuple[ScorerName, ...] = get_args(ScorerName)
+
+_PAPER_JUDGED = ("hard-1k", "toxic")
+"""Splits on which the paper used its judge (section 4.1); it used phrases on the 80K split."""
+
+
+class Scorer:
+    """Stages in order; the first that does not abstain decides. A judge, if any, gets what is left.
+
+    Attributes:
+        name: `cascade`, `keywords`, `judge` or `paper`.
+        judge: The judge, or None.
+        digest: 12 hexadecimal digits that change with anything a verdict depends on.
+    """
+
+    def __init__(self, name: str, stages: tuple[LocalStage, ...], judge: Judge | None, basis: str) -> None:
+        """Put the stages together; `basis` names what they depend on besides their code."""
+        self.name = name
+        self.judge = judge
+        self._stages = stages
+        text = f"{orbench.__version__} {name} {basis} {judge.digest if judge else ''}"
+        self.digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def read(self, response: Response) -> Finding | None:
+        """What the local stages find; None if the judge is to be asked."""
+        for stage in self._stages:
+            finding = stage(response)
+            if finding is not None:
+                return finding
+        if self.judge is not None:
+            return None
+        return Finding(outcome=Outcome.UNSCORED, by=None, reason=UNSURE)
+
+
+def make_scorer(
+    name: str = "cascade", *, judge: Judge | None = None, model: str = "", family: str | None = None
+) -> Scorer:
+    """The scorer of that name for the replies of one model.
+
+    Args:
+        name: One of `SCORERS`.
+        judge: A judge, where the scorer takes one.
+        model: `provider/name` of the model whose replies are read; `paper` goes by its family.
+        family: Overrides the family (`paper` only).
+
+    Raises:
+        UsageError: No such scorer, or it lacks its judge or family.
+    """
+    if name == "cascade":
+        return Scorer(name, (signals, own_phrases.phrases), judge, own_phrases.digest())
+    if name == "keywords":
+        return Scorer(name, (signals, own_phrases.keywords), None, own_phrases.digest())
+    if name == "judge":
+        if judge is None:
+            raise UsageError("--scorer judge needs a judge: add --judge MODEL")
+        return Scorer(name, (signals,), judge, "")
+    if name == "paper":
+        found = find_family(model, family)
+        stage: LocalStage = partial(_paper, family=found, judged=judge is not None)
+        return Scorer(name, (signals, stage), judge, found)
+    raise UsageError(f"unknown scorer {name!r}: choose one of {', '.join(SCORERS)}")
+
+
+def _paper(response: Response, family: str, judged: bool) -> Finding | None:
+    if judged and response.split in _PAPER_JUDGED:
+        return None
+    return paper_phrases(response, family)
+
+
+def detect_refusal(
+    text: str,
+    *,
+    prompt: str = "",
+    finish_reason: FinishReason | None = None,
+    abstain: bool = True,
+) -> Verdict:
+    """Say whether a reply refuses, without any call.
+
+    Args:
+        text: The reply, without the model's reasoning.
+        prompt: What was asked, where known.
+        finish_reason: Why the model stopped, where known.
+        abstain: By default what no stage is sure of is `unscored` with the reason `unsure`; False decides always.
+
+    Returns:
+        A verdict; `.refused` is True, False or None.
+    """
+    response = Response(
+        prompt_id="",
+        split="",
+        category="",
+        kind="safe",
+        prompt=prompt,
+        response=text,
+        finish_reason=finish_reason,
+        blocked_by="output" if finish_reason in ("content_filter", "refusal") else None,
+    )
+    scorer = make_scorer("cascade")
+    finding = scorer.read(response)
+    if not abstain and finding is not None and finding.outcome is Outcome.UNSCORED:
+        finding = own_phrases.keywords(response)
+    assert finding is not None  # without a judge the scorer never defers
+    return verdict(finding, response, scorer.digest)

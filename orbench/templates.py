@@ -1,0 +1,67 @@
+"""The prompt templates of /prompts: found, rendered, hashed.
+
+In a checkout they lie beside the package, in an installed wheel inside it. Templates are Jinja files without
+auto-escaping (they are read by models, not browsers) and with undefined names as errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orbench.errors import TemplateError
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def folder() -> Path:
+    """The folder that holds the templates."""
+    inside = Path(__file__).parent / "prompts"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
+
+
+def path(name: str) -> Path:
+    """The file of a template.
+
+    Args:
+        name: Its file's stem, such as `judge-three-classes`.
+
+    Raises:
+        TemplateError: There is none; the names that exist are listed.
+    """
+    file = folder() / f"{name}.jinja"
+    if not re.fullmatch(r"[a-z0-9-]+", name) or not file.is_file():
+        known = ", ".join(sorted(found.stem for found in folder().glob("*.jinja")))
+        raise TemplateError(f"no template {name!r}: there are {known}")
+    return file
+
+
+def digest(name: str) -> str:
+    """First 12 hexadecimal digits of the sha256 of a template's text."""
+    return hashlib.sha256(path(name).read_bytes()).hexdigest()[:12]
+
+
+def render(name: str, **values: object) -> str:
+    """The template's text with the values put in.
+
+    Raises:
+        TemplateError: No such template, or a value is missing.
+    """
+    import jinja2
+
+    try:
+        return _compiled(name).render(**values)
+    except jinja2.UndefinedError as error:
+        raise TemplateError(f"template {name!r}: {error.message}") from None
+
+
+@cache
+def _compiled(name: str) -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701
+    return environment.from_string(path(name).read_text(encoding="utf-8"))
