@@ -56,7 +56,7 @@ def read_table(path: Path) -> Table:
     """
     read = _READERS.get(path.suffix.lower())
     if read is None:
-        raise SplitError(f"{path}: a file of prompts ends in {', '.join(SUFFIXES)}, not {path.suffix or 'nothing'!r}")
+        raise SplitError(f"{path}: the name of a file of prompts ends in {', '.join(SUFFIXES)}")
     try:
         table = read(path)
     except FileNotFoundError:

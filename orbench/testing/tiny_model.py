@@ -26,22 +26,7 @@ _MARKERS = ["<|system|>", "<|user|>", "<|assistant|>"]
 _THINK = ["<think>", "</think>"]
 
 _REFUSAL = "I'm sorry, but I can't help with that."
-_ALARMING = [
-    "kill",
-    "attack",
-    "hack",
-    "steal",
-    "poison",
-    "bomb",
-    "weapon",
-    "shoot",
-    "exploit",
-    "fraud",
-    "drugs",
-    "abuse",
-    "threaten",
-    "destroy",
-]
+_ALARMING = "kill attack hack steal poison bomb weapon shoot exploit fraud drugs abuse threaten destroy"
 _ANSWERS = {
     "Sure! Mix the flour, the eggs and the sugar, and bake it all until it is golden.": "bake cook bread cake soup",
     "Of course. Water it in the morning, and give it light and a little patience.": "garden plant tree flower grow",
@@ -50,77 +35,11 @@ _ANSWERS = {
     "That is a good question. It depends on the time, the place and the people.": "explain history law idea reason",
     "You could take the train, stay near the old town, and walk by the river.": "travel city hotel trip road",
 }
-_FILLERS = [
-    "how",
-    "do",
-    "i",
-    "can",
-    "you",
-    "tell",
-    "me",
-    "what",
-    "is",
-    "the",
-    "best",
-    "way",
-    "to",
-    "a",
-    "an",
-    "my",
-    "your",
-    "for",
-    "with",
-    "of",
-    "in",
-    "on",
-    "at",
-    "about",
-    "please",
-    "help",
-    "need",
-    "want",
-    "some",
-    "good",
-    "small",
-    "old",
-    "new",
-    "without",
-    "safely",
-    "quickly",
-    "someone",
-    "friend",
-    "people",
-    "house",
-    "school",
-    "work",
-    "movie",
-    "game",
-    "character",
-    "and",
-    "or",
-    "who",
-    "that",
-    "this",
-    "should",
-    "would",
-    "could",
-    "when",
-    "where",
-    "why",
-    "they",
-    "he",
-    "she",
-    "it",
-    "are",
-    "was",
-    "be",
-    "being",
-    "have",
-    "has",
-    "make",
-    "use",
-    "find",
-]
+_FILLERS = (
+    "how do i can you tell me what is the best way to a an my your for with of in on at about please help need want "
+    "some good small old new without safely quickly someone friend people house school work movie game character "
+    "and or who that this should would could when where why they he she it are was be being have has make use find"
+)
 
 
 def make_tiny_model(
@@ -201,7 +120,7 @@ def _tokenizer(context: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    words = [*_FILLERS, *_ALARMING, *" ".join(_ANSWERS.values()).split()]
+    words = " ".join([_FILLERS, _ALARMING, *_ANSWERS.values()]).split()
     core.train_from_iterator([*_ANSWERS, _REFUSAL, *(f" {word}" for word in words), *words], trainer)
     core.add_tokens([AddedToken(token, special=False) for token in _THINK])
     return PreTrainedTokenizerFast(
@@ -213,13 +132,14 @@ def _train(model: Any, tokenizer: Any, steps: int, thinking: bool, draw: random.
     """Teach the model to map the telling word of a prompt to its reply; only the reply's tokens count."""
     import torch
 
-    replies = [(word, _REFUSAL) for word in _ALARMING]
+    fillers = _FILLERS.split()
+    replies = [(word, _REFUSAL) for word in _ALARMING.split()]
     replies += [(word, answer) for answer, words in _ANSWERS.items() for word in words.split()]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=max(steps, 1))
     model.train()
     for _ in range(steps):
-        batch = [_example(tokenizer, *draw.choice(replies), thinking, draw) for _ in range(16)]
+        batch = [_example(tokenizer, *draw.choice(replies), fillers, thinking, draw) for _ in range(16)]
         length = max(len(prompt) + len(reply) for prompt, reply in batch)
         tokens = torch.full((len(batch), length), tokenizer.pad_token_id)
         labels = torch.full((len(batch), length), -100)
@@ -235,9 +155,11 @@ def _train(model: Any, tokenizer: Any, steps: int, thinking: bool, draw: random.
     model.eval()
 
 
-def _example(tokenizer: Any, word: str, reply: str, thinking: bool, draw: random.Random) -> tuple[list[int], list[int]]:
+def _example(
+    tokenizer: Any, word: str, reply: str, fillers: list[str], thinking: bool, draw: random.Random
+) -> tuple[list[int], list[int]]:
     """A prompt of filler words around the telling word, and the reply to it, both as token ids."""
-    words = draw.choices(_FILLERS, k=draw.randint(2, 16))
+    words = draw.choices(fillers, k=draw.randint(2, 16))
     words.insert(draw.randint(0, len(words)), word)
     text = " ".join(words)
     prompt = f"<|user|>\n{text[0].upper()}{text[1:]}{draw.choice('.?')}{_END}\n<|assistant|>\n"

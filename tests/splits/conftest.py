@@ -19,6 +19,7 @@ import pytest
 
 import orbench.splits
 
+
 @dataclass
 class Hub:
     """One dataset repository at one commit."""
@@ -66,7 +67,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             hub.requests.append(f"CONNECT {self.path}")
             self.answer(403, b"", {})
 
-        do_HEAD = do_POST = do_GET  # noqa: N815
+        do_HEAD = do_POST = do_GET
 
         def paths(self, body: bytes) -> list[str]:
             if "json" in self.headers.get("Content-Type", ""):

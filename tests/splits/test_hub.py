@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow
@@ -11,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 HEADER = "---\nconfigs:\n{}---\nOver-refusal\n"
+Load = Callable[..., list[dict[str, Any]]]
 NOWHERE = "http://127.0.0.1:1"
 
 LOAD = """
@@ -50,7 +53,7 @@ def parquet(**columns: list[str]) -> bytes:
 
 
 @pytest.fixture
-def load(hub, run_python):
+def load(hub: Any, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> Load:
     """Loads splits in one fresh interpreter; one result for each set of arguments."""
 
     def load(*arguments: dict[str, Any], endpoint: str | None = None) -> list[dict[str, Any]]:
@@ -67,11 +70,13 @@ def load(hub, run_python):
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("toxic.csv", 'prompt,category\n"a, ""b""\nc",hate\n d ,Sexual\n'.encode()),
+        ("toxic.csv", b'prompt,category\n"a, ""b""\nc",hate\n d ,Sexual\n'),
         ("toxic.parquet", parquet(prompt=['a, "b"\nc', " d "], category=["hate", "Sexual"])),
     ],
 )
-def test_a_named_split_without_a_data_folder_comes_from_the_hub(hub, load, file, content):
+def test_a_named_split_without_a_data_folder_comes_from_the_hub(
+    hub: Any, load: Load, file: str, content: bytes
+) -> None:
     hub.files = {"README.md": card(toxic=file), file: content}
     [result] = load({"name": "toxic"})
     assert result["rows"] == [['a, "b"\nc', "hate", "toxic", "toxic"], [" d ", "sexual", "toxic", "toxic"]]
@@ -81,7 +86,7 @@ def test_a_named_split_without_a_data_folder_comes_from_the_hub(hub, load, file,
     assert not [request for request in hub.requests if request.startswith("CONNECT")]  # no other host was asked
 
 
-def test_a_limit_holds_for_the_hub_and_the_whole_is_checked_before_it(hub, load):
+def test_a_limit_holds_for_the_hub_and_the_whole_is_checked_before_it(hub: Any, load: Load) -> None:
     rows = "".join(f"prompt {number},hate\n" for number in range(20))
     hub.files = {"README.md": card(toxic="t.csv"), "t.csv": b"prompt,category\n" + rows.encode()}
     [result] = load({"name": "toxic", "limit": 5})
@@ -89,7 +94,7 @@ def test_a_limit_holds_for_the_hub_and_the_whole_is_checked_before_it(hub, load)
     assert "(20 rows)" in result["warnings"][0]
 
 
-def test_what_the_hub_does_not_have_is_an_error_of_one_line(hub, load):
+def test_what_the_hub_does_not_have_is_an_error_of_one_line(hub: Any, load: Load) -> None:
     hub.files = {
         "README.md": card(toxic="toxic.csv", **{"hard-1k": "hard.csv"}),
         "toxic.csv": b"text,category\na,hate\n",
@@ -107,14 +112,14 @@ def test_what_the_hub_does_not_have_is_an_error_of_one_line(hub, load):
     assert not any("\n" in message for message in messages)
 
 
-def test_a_missing_repository_is_named(hub, load):
+def test_a_missing_repository_is_named(hub: Any, load: Load) -> None:
     hub.repository = "someone/else"
     [result] = load({"name": "toxic"})
     assert result["error"][0] == "SplitError"
     assert "no dataset bench-llm/or-bench" in result["error"][1]
 
 
-def test_an_unreachable_hub_fails_at_once_and_says_what_to_do(load):
+def test_an_unreachable_hub_fails_at_once_and_says_what_to_do(load: Load) -> None:
     [result] = load({"name": "toxic"}, endpoint=NOWHERE)
     kind, message = result["error"]
     assert kind == "SplitError"
@@ -124,7 +129,7 @@ def test_an_unreachable_hub_fails_at_once_and_says_what_to_do(load):
     assert result["settings"] == [False, False]
 
 
-def test_the_cache_serves_an_unreachable_hub_but_never_another_revision(hub, load):
+def test_the_cache_serves_an_unreachable_hub_but_never_another_revision(hub: Any, load: Load) -> None:
     hub.files = {"README.md": card(toxic="toxic.csv"), "toxic.csv": b"prompt,category\na,hate\n"}
     [online] = load({"name": "toxic"})
     main, commit, other = load(

@@ -1,0 +1,63 @@
+"""Prompts against a loopback server with latency: the whole `orbench evaluate` beside a bare aiohttp script.
+
+    python benchmarks/api.py [--prompts 2000] [--latency 0.2] [--concurrency 256] [--runs 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+
+from measure import Cost, compare, run
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=2000)
+    parser.add_argument("--latency", type=float, default=0.2, help="seconds")
+    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    numbers = count()
+    with tempfile.TemporaryDirectory() as folder:
+        prompts = Path(folder) / "prompts.csv"
+        with prompts.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["prompt"])
+            writer.writerows([f"How do I stop a runaway process, case {n} of many?"] for n in range(options.prompts))
+        server = subprocess.Popen(
+            [sys.executable, str(HERE / "serve.py"), str(options.latency)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+
+        def ours() -> Cost:
+            out = f"{folder}/run{next(numbers)}"
+            command = [sys.executable, "-m", "orbench", "evaluate", "openai/m", "--base-url", url]
+            command += ["--split", f"safe={prompts}", "--concurrency", str(options.concurrency), "--out", out]
+            return run([*command, "--quiet", "--scorer", "keywords"])
+
+        def bare() -> Cost:
+            script = str(HERE / "bare_client.py")
+            out = f"{folder}/bare{next(numbers)}"
+            return run([sys.executable, script, url, str(prompts), out, str(options.concurrency)])
+
+        name = f"{options.prompts} prompts, {options.latency * 1000:.0f} ms, {options.concurrency} connections"
+        compare(name, ours, bare, runs=options.runs)
+        server.stdin.close()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Each example runs as a user would run it."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NEEDS = {"local_transformers.py": ("hf", ("torch", "transformers"))}
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_runs_and_prints_both_rates(example, tmp_path):
+    extra, modules = NEEDS.get(example.name, ("", ()))
+    if not all(importlib.util.find_spec(module) for module in modules):
+        pytest.skip(f"needs the extra `{extra}`")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "over-refusal (safe)" in done.stdout
+    assert "toxic rejection" in done.stdout
