@@ -22,6 +22,9 @@ class Options(msgspec.Struct, frozen=True):
     concurrency: int | None = None
 
 
+_NO_OPTIONS = Options()
+
+
 class Provider(msgspec.Struct, frozen=True):
     """One row of the table."""
 
@@ -94,7 +97,7 @@ PROVIDERS: dict[str, Provider] = {
 """Provider name to its row, in the order in which `orbench models` lists them."""
 
 
-def open_model(model: str | Callable[..., Any] | Model, options: Options = Options()) -> Model:
+def open_model(model: str | Callable[..., Any] | Model, options: Options = _NO_OPTIONS) -> Model:
     """The model of that name, or the callable or `Model` itself made ready.
 
     Nothing is sent and nothing loaded yet.
