@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same at run time, and a test compares
+if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__` say the same; a test compares
     from orbench.errors import (
         MissingExtraError,
         ModelError,
@@ -67,7 +67,39 @@ _WHERE = {
     "score": "orbench.evaluation",
 }
 
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - made from the table
+__all__ = [
+    "Completion",
+    "Evaluation",
+    "Message",
+    "MissingExtraError",
+    "Model",
+    "ModelError",
+    "OrbenchError",
+    "OrbenchWarning",
+    "Outcome",
+    "Prompt",
+    "Rate",
+    "RejectedError",
+    "Request",
+    "Response",
+    "RetryableError",
+    "Row",
+    "RunError",
+    "Sampling",
+    "Split",
+    "SplitError",
+    "TemplateError",
+    "Usage",
+    "UsageError",
+    "Verdict",
+    "__version__",
+    "detect_refusal",
+    "evaluate",
+    "evaluate_all",
+    "load_split",
+    "load_splits",
+    "score",
+]
 
 
 def __getattr__(name: str) -> object:
