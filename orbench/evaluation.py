@@ -34,7 +34,7 @@ from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
 from orbench.scoring.finding import Finding, verdict
 from orbench.scoring.judge import TEMPLATE, Judge
-from orbench.scoring.outcomes import UNSURE, Verdict, check_policy
+from orbench.scoring.outcomes import check_policy
 from orbench.scoring.scorers import Scorer, make_scorer
 from orbench.splits import Split, load_splits
 from orbench.splits.prompts import KINDS
@@ -340,9 +340,7 @@ class _Run:
         return result
 
     def _needs_verdict(self, row: RowState) -> bool:
-        if row.outcome is None:
-            return True
-        return not row.failed and (row.judge_failed or row.scorer != self._scorer.digest)
+        return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
 
     async def _ask(self, prompts: Sequence[Prompt], work: _Work) -> None:
         assert self.model is not None
@@ -431,13 +429,9 @@ class _Work:
         self._settle(response, finding)
 
     def _settle(self, response: Response, finding: Finding) -> None:
-        line: Verdict = verdict(finding, response, self._scorer.digest)
+        line = verdict(finding, response, self._scorer.digest)
         self._folder.verdicts.append(line)
-        row = self._state.rows[response.key]
-        row.outcome = line.outcome
-        row.judge_failed = line.judge_failed
-        row.unsure = line.reason == UNSURE
-        row.scorer = line.scorer
+        self._state.rows[response.key].settle(line)
         self._progress.update(response.kind, line.outcome)
 
     async def _queued(self) -> AsyncIterator[Response]:

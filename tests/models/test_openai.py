@@ -255,6 +255,12 @@ def test_what_a_reasoning_model_does_not_accept_is_left_out_from_then_on() -> No
         assert "temperature" not in body
 
 
+def test_a_refused_temperature_may_be_named_apart_from_the_message(ask: Ask) -> None:
+    with LoopbackServer(Scripted((422, error("Out of range.", param="temperature")), "Hello.")) as server:
+        assert ask(model_at(server)).text == "Hello."
+    assert "temperature" not in server.requests[1]
+
+
 def test_a_parameter_that_stays_refused_is_not_sent_for_ever(ask: Ask) -> None:
     with LoopbackServer(MAX_TOKENS) as server, pytest.raises(RejectedError, match="max_tokens"):
         ask(model_at(server))
@@ -271,6 +277,7 @@ def test_a_parameter_that_stays_refused_is_not_sent_for_ever(ask: Ask) -> None:
         ((402, error("Insufficient credits.")), ["no quota", "402", "Insufficient credits"]),
         ((429, error("You exceeded your quota.", code="insufficient_quota")), ["no quota", "exceeded"]),
         ((429, error("Quota.", code=429, type="insufficient_quota")), ["no quota"]),
+        ((400, error("Limit.", code="billing_hard_limit_reached")), ["no quota"]),
         ((403, error("Your organization must be verified.")), ["access denied", "must be verified"]),
         ((404, error("The model `any` does not exist.")), ["not found", "does not exist", "--base-url"]),
         ((307, {}, {"Location": "https://example.org/"}), ["redirects", "--base-url"]),
@@ -359,7 +366,7 @@ def test_a_closed_port_is_unreachable(ask: Ask) -> None:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     model = open_model("openai/tiny", Options(base_url=f"http://127.0.0.1:{port}/v1"))
-    with pytest.raises(RetryableError, match=rf"cannot reach http://127.0.0.1:{port}/v1") as caught:
+    with pytest.raises(RetryableError, match=rf"cannot reach http://127.0.0.1:{port}/v1\S+: \w") as caught:
         ask(model)
     assert caught.value.unreachable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +41,46 @@ def wrapped(inner: Exception) -> Exception:
         raise httpx2.ConnectError(str(inner)) from inner
     except httpx2.ConnectError as error:
         return error
+
+
+class AnsweringClient:
+    """Gives one answer, and keeps whether it was closed."""
+
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status_code = status
+        self.closed = False
+        self._body = body
+
+    def build_request(self, method: str, url: str, **rest: Any) -> None:
+        return None
+
+    async def send(self, request: None, *, stream: bool) -> AnsweringClient:
+        return self
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Authorization": "Bearer k3y"}, {"X-Api-Key": "k3y"}, {"x-goog-api-key": "k3y"}, {"api-key": "k3y"}],
+)
+def test_a_key_that_the_service_repeats_is_taken_out_and_nothing_else(headers: dict[str, str]) -> None:
+    client = AnsweringClient(401, b"Not as JSON: k3y")
+    with pytest.raises(HttpError) as caught:
+        asyncio.run(post(client, "http://127.0.0.1:1/v1", {**headers, "Accept": "JSON", "x-empty": ""}, {}))
+    assert str(caught.value) == "HTTP 401: Not as JSON: [key]"
+
+
+def test_an_answer_is_always_closed() -> None:
+    client = AnsweringClient(200, b"{}")
+    assert asyncio.run(post(client, "http://127.0.0.1:1/v1", {}, {})) == b"{}"
+    assert client.closed
 
 
 def test_a_certificate_that_is_not_trusted_is_unreachable() -> None:
