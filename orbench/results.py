@@ -18,6 +18,8 @@ from orbench.statistics.rates import Rate, f1, rate
 if TYPE_CHECKING:
     import pandas
 
+    from orbench.report.export import Table
+
 Key = tuple[str, str]
 
 
@@ -216,6 +218,11 @@ class Evaluation:
         """Replies that no stage was sure of."""
         return sum(row.unsure for row in self._state.rows.values())
 
+    @property
+    def states(self) -> Mapping[Key, RowState]:
+        """(split, prompt id) to what is known of each row but its texts; in the order of the replies' arrival."""
+        return self._state.rows
+
     def categories(self, split: str) -> dict[str, Rate]:
         """Rates of one split's categories.
 
@@ -291,6 +298,23 @@ class Evaluation:
         import pandas
 
         return pandas.DataFrame(map(msgspec.structs.asdict, self.rows()), columns=list(Row.__struct_fields__))
+
+    def to_csv(self) -> str:
+        """Both rates and those of each category, comma-separated, shares as plain numbers."""
+        return self._table().to_csv()
+
+    def to_markdown(self) -> str:
+        """The same as a Markdown table."""
+        return self._table().to_markdown()
+
+    def to_latex(self) -> str:
+        """The same as a LaTeX table for the package booktabs."""
+        return self._table().to_latex()
+
+    def _table(self) -> Table:
+        from orbench.report.export import evaluation_export
+
+        return evaluation_export(self)
 
     def to_dict(self) -> dict[str, Any]:
         """What `result.json` holds and `--json` prints: plain dicts, lists, strings and numbers."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import orbench
-from orbench.cli import evaluate, inform
+from orbench.cli import compare, evaluate, inform
 
 app = typer.Typer(
     name="orbench",
@@ -37,6 +37,7 @@ def _main(
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(evaluate.score)
 app.command("show")(inform.show)
+app.command("compare")(compare.compare)
 app.command("splits")(inform.splits)
 app.command("models")(inform.models)
 app.command("path")(inform.path)

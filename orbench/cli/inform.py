@@ -22,6 +22,7 @@ def show(
     outcome: Annotated[str | None, typer.Option("--outcome", metavar="NAME", help="List this outcome.")] = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="List this split.")] = None,
     policy: options.PolicyOption = None,
+    format: options.Format = "text",
     json: options.Json = False,
 ) -> None:
     """Print a run's result again from its folder, or the rows behind the numbers."""
@@ -33,6 +34,11 @@ def show(
         raise UsageError("--refusals and --answers exclude each other")
     if split is not None:
         result.categories(split)
+    if format != "text":
+        from orbench.report.export import evaluation_export
+
+        typer.echo(options.export(evaluation_export(result), format), nl=False)
+        raise typer.Exit(exit_code([result]))
     if not (refusals or answers or category or outcome or split):
         print_results([result], json=json, quiet=False)
         raise typer.Exit(exit_code([result]))

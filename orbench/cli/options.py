@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from orbench.report.export import Table
 
 Splits = Annotated[
     list[str] | None,
@@ -56,6 +59,22 @@ Out = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Standard output carries JSON alone, one object a line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress; errors and warnings still show.")]
+
+Format = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="text, or for other programs csv, markdown or latex.")
+]
+
+
+def export(table: Table, format: str) -> str:
+    """A table in the format of `--format`.
+
+    Raises:
+        UsageError: No such format.
+    """
+    formats = {"csv": table.to_csv, "markdown": table.to_markdown, "latex": table.to_latex}
+    if format not in formats:
+        raise UsageError(f"unknown format {format!r}: choose text, {', '.join(formats)}")
+    return formats[format]()
 
 
 def text_or_file(value: str | None) -> str | None:
