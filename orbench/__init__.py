@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same at run time, and a test compares
+    from orbench.comparison import Comparison, compare
     from orbench.errors import (
         MissingExtraError,
         ModelError,
@@ -24,8 +25,10 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
         UsageError,
     )
     from orbench.evaluation import evaluate, evaluate_all, score
+    from orbench.leaderboards import Leaderboard, leaderboard
     from orbench.models.base import Model, RejectedError, RetryableError
     from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
+    from orbench.report.html import write_report
     from orbench.results import Evaluation, Row
     from orbench.scoring.outcomes import Outcome, Verdict
     from orbench.scoring.scorers import detect_refusal
@@ -35,8 +38,10 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Comparison": "orbench.comparison",
     "Completion": "orbench.records",
     "Evaluation": "orbench.results",
+    "Leaderboard": "orbench.leaderboards",
     "Message": "orbench.records",
     "MissingExtraError": "orbench.errors",
     "Model": "orbench.models.base",
@@ -59,12 +64,15 @@ _WHERE = {
     "Usage": "orbench.records",
     "UsageError": "orbench.errors",
     "Verdict": "orbench.scoring.outcomes",
+    "compare": "orbench.comparison",
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
     "evaluate_all": "orbench.evaluation",
+    "leaderboard": "orbench.leaderboards",
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
     "score": "orbench.evaluation",
+    "write_report": "orbench.report.html",
 }
 
 __all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - made from the table

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import orbench
-from orbench.cli import compare, evaluate, inform
+from orbench.cli import compare, evaluate, inform, leaderboard, report
 
 app = typer.Typer(
     name="orbench",
@@ -38,6 +38,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("score")(evaluate.score)
 app.command("show")(inform.show)
 app.command("compare")(compare.compare)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("report")(report.report)
 app.command("splits")(inform.splits)
 app.command("models")(inform.models)
 app.command("path")(inform.path)

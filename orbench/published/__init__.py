@@ -31,6 +31,9 @@ PromptSet = Literal["older", "released"]
 SIZES: Mapping[PromptSet, tuple[int, int]] = {"older": (1534, 681), "released": (1319, 655)}
 """Prompt set to its number of safe and of toxic prompts."""
 
+FAMILIES = ("Claude", "Gemini", "Gemma", "GPT-3.5", "GPT-4", "Llama", "Mistral", "Qwen")
+"""The families of the leaderboard's models."""
+
 _OLDER_SAFE = (71, 69, 79, 74, 47, 119, 610, 151, 225, 89)
 _OLDER_TOXIC = (61, 92, 79, 73, 77, 34, 52, 64, 63, 86)
 _RELEASED_SAFE = (54, 63, 66, 66, 41, 106, 527, 125, 199, 72)
@@ -45,7 +48,7 @@ class PublishedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     family: str
-    """One of eight: Claude, Gemini, Gemma, GPT-3.5, GPT-4, Llama, Mistral, Qwen."""
+    """One of `FAMILIES`."""
     over_refusal: float
     """Refused share of the safe prompts (Hard-1K), 0 to 1."""
     toxic_rejection: float
@@ -106,8 +109,8 @@ def find(name: str) -> PublishedModel:
         import difflib
 
         near = difflib.get_close_matches(wanted, models, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(models[n].name for n in near)}?" if near else "see orbench leaderboard"
-        raise UsageError(f"{PREFIX}{wanted}: the paper has no such model; {hint} (orbench leaderboard --published)")
+        hint = f"did you mean {', '.join(models[n].name for n in near)}? All:" if near else "see"
+        raise UsageError(f"{PREFIX}{wanted}: the paper has no such model; {hint} orbench leaderboard --published")
     return models[wanted]
 
 
