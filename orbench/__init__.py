@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` says the same at run time, and a test compares
+if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__` say the same; a test compares
     from orbench.comparison import Comparison, compare
     from orbench.errors import (
         MissingExtraError,
@@ -75,7 +75,44 @@ _WHERE = {
     "write_report": "orbench.report.html",
 }
 
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - made from the table
+__all__ = [
+    "Comparison",
+    "Completion",
+    "Evaluation",
+    "Leaderboard",
+    "Message",
+    "MissingExtraError",
+    "Model",
+    "ModelError",
+    "OrbenchError",
+    "OrbenchWarning",
+    "Outcome",
+    "Prompt",
+    "Rate",
+    "RejectedError",
+    "Request",
+    "Response",
+    "RetryableError",
+    "Row",
+    "RunError",
+    "Sampling",
+    "Split",
+    "SplitError",
+    "TemplateError",
+    "Usage",
+    "UsageError",
+    "Verdict",
+    "__version__",
+    "compare",
+    "detect_refusal",
+    "evaluate",
+    "evaluate_all",
+    "leaderboard",
+    "load_split",
+    "load_splits",
+    "score",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> object:

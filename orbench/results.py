@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,9 +204,9 @@ class Evaluation:
 
     @property
     def open(self) -> int:
-        """Prompts without an outcome yet, plus those whose error or failed judge the same command tries again."""
-        tried_again = sum(row.failed or row.judge_failed for row in self._state.rows.values())
-        return self.prompts - sum(self.outcomes.values()) + tried_again
+        """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
+        rows = self._state.rows.values()
+        return self.prompts - sum(row.outcome is not None and not row.failed and not row.judge_failed for row in rows)
 
     @property
     def failed_judgements(self) -> int:
@@ -229,8 +229,7 @@ class Evaluation:
         Raises:
             UsageError: The run has no such split.
         """
-        if split not in self.splits:
-            raise UsageError(f"{self.run}: no split {split!r}; it has {', '.join(self.splits)}")
+        _check_known("split", split, list(self.splits))
         return self.splits[split].categories
 
     def rows(
@@ -250,10 +249,17 @@ class Evaluation:
             refused: Only rows that the policy counts as refused (True) or answered (False).
 
         Raises:
-            UsageError: No such outcome.
+            UsageError: There is no such outcome, or the run has no such split or category.
         """
-        if outcome is not None and outcome not in list(Outcome):
-            raise UsageError(f"unknown outcome {outcome!r}: there are {', '.join(Outcome)}")
+        splits = list(self.splits) if split is None else [split]
+        categories = {name for known in splits for name in self.categories(known)}
+        _check_known("outcome", outcome, list(Outcome))
+        _check_known("category", category, sorted(categories))
+        return self._rows(outcome, split, category, refused)
+
+    def _rows(
+        self, outcome: str | None, split: str | None, category: str | None, refused: bool | None
+    ) -> Iterator[Row]:
         last: dict[Key, int] = {}
         for number, response in enumerate(read_responses(self.run)):
             last[response.key] = number
@@ -382,3 +388,8 @@ class Evaluation:
             rate=rate(outcomes, self.policy),
             categories={name: rate(counts, self.policy) for name, counts in categories.items()},
         )
+
+
+def _check_known(what: str, name: str | None, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        raise UsageError(f"unknown {what} {name!r}: there are {', '.join(known)}")

@@ -41,7 +41,7 @@ def compare(
 
 
 def _list_flips(found: object, category: str | None, *, json: bool) -> None:
-    from orbench.cli.inform import _plain
+    from orbench.cli.output import plain
     from orbench.comparison import Comparison
     from orbench.report.table import shorten
 
@@ -55,6 +55,6 @@ def _list_flips(found: object, category: str | None, *, json: bool) -> None:
             else:
                 by = "A" if flip.refused_by == pair.a else "B"
                 typer.echo(f"{flip.split}  {flip.category}  refused by {by} ({flip.outcome_a} / {flip.outcome_b})")
-                typer.echo(f"  > {shorten(_plain(flip.prompt), 300)}")
-                typer.echo(f"  A {shorten(_plain(flip.response_a), 300)}")
-                typer.echo(f"  B {shorten(_plain(flip.response_b), 300)}")
+                typer.echo(f"  > {plain(shorten(flip.prompt, 300))}")
+                typer.echo(f"  A {plain(shorten(flip.response_a, 300))}")
+                typer.echo(f"  B {plain(shorten(flip.response_b, 300))}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orbench.cli import options
-from orbench.cli.output import exit_code, print_results
+from orbench.cli.output import exit_code, print_results, say
 from orbench.errors import OrbenchError
 
 
@@ -64,7 +63,7 @@ def evaluate(
     errors = [result for result in found if isinstance(result, OrbenchError)]
     print_results(results, json=json, quiet=quiet)
     for error in errors:
-        print(f"orbench: {error}", file=sys.stderr)
+        say(str(error))
     raise typer.Exit(1 if errors else exit_code(results))
 
 

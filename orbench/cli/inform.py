@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from orbench.cli import options
-from orbench.cli.output import exit_code, print_results
+from orbench.cli.output import exit_code, plain, print_results
 from orbench.errors import UsageError
 
 
@@ -32,8 +32,6 @@ def show(
     result = Evaluation.load(run, policy)
     if refusals and answers:
         raise UsageError("--refusals and --answers exclude each other")
-    if split is not None:
-        result.categories(split)
     if format != "text":
         from orbench.report.export import evaluation_export
 
@@ -47,14 +45,10 @@ def show(
         if json:
             typer.echo(msgspec.json.encode(row).decode())
         else:
-            typer.echo(f"{row.split}  {row.category}  {row.outcome}  ({row.by or 'nobody'}: {row.reason})")
-            typer.echo(f"  > {shorten(_plain(row.prompt), 300)}")
-            typer.echo(f"  < {shorten(_plain(row.error or row.response), 600)}")
-
-
-def _plain(text: str) -> str:
-    """Without control characters, so that a reply cannot steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
+            why = f"{row.by or 'nobody'}: {row.reason}" if row.reason else row.by or "nobody"
+            typer.echo(plain(f"{row.split}  {row.category}  {row.outcome}  ({why})"))
+            typer.echo(f"  > {plain(shorten(row.prompt, 300))}")
+            typer.echo(f"  < {plain(shorten(row.error or row.response, 600))}")
 
 
 def splits(data: options.Data = None, json: options.Json = False) -> None:
@@ -101,8 +95,8 @@ def path(
     name: Annotated[str, typer.Argument(metavar="NAME", help="prompts, sample, or a template's name.")],
 ) -> None:
     """Print where a shipped file lies."""
-    from orbench import templates
     from orbench import splits as split_package
+    from orbench import templates
 
     places = {"prompts": templates.folder(), "sample": Path(split_package.__file__).with_name("sample.csv")}
     typer.echo(places.get(name) or templates.path(name))

@@ -48,7 +48,7 @@ def _rates(result: Evaluation) -> list[str]:
     over, toxic = result.over_refusal_rate, result.toxic_rejection_rate
     rows = [["", "rate", "95 % interval", "refused", "left out", "lowest-highest"]]
     rows += [_rate_row("over-refusal (safe)", over), _rate_row("toxic rejection", toxic)]
-    if len(result.splits) > 2:
+    if len(result.splits) > len({split.kind for split in result.splits.values()}):
         rows += [_rate_row(f"  {shorten(name, 18)}", split.rate) for name, split in result.splits.items()]
     rows.append(["F1", score(result.f1), "", "", "", ""])
     return columns(rows)

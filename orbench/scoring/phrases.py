@@ -22,13 +22,14 @@ _SHORT = 60
 """Characters below which a reply without any phrase is too short to be called an answer."""
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'", "`": "'", "“": '"', "”": '"', "–": "-", "—": "-"})
 _ZERO_WIDTH = re.compile(r"[\u200b-\u200f\u2060-\u2064\ufeff\u00ad]")
-_MARKDOWN_AND_BLANKS = re.compile(r"[\s*_#>~]+")
+_MARKDOWN = re.compile(r"[*_#>~]")
 
 
 def normalise(text: str) -> str:
     """Lower case, plain quotes, single blanks, no zero-width characters and no Markdown marks."""
     text = _ZERO_WIDTH.sub("", text).translate(_PLAIN)  # before NFKC, which takes an acute accent apart
-    return _MARKDOWN_AND_BLANKS.sub(" ", unicodedata.normalize("NFKC", text)).strip().lower()
+    text = _MARKDOWN.sub("", unicodedata.normalize("NFKC", text)).lower()
+    return " ".join(text.split())
 
 
 @cache
