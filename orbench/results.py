@@ -355,6 +355,20 @@ class Evaluation:
         plain: dict[str, Any] = msgspec.to_builtins(result)
         return plain
 
+    def to_html(self, out: str | Path = "report.html", *, rows: int | None = None) -> Path:
+        """Write one self-contained HTML page about this run; see `orbench.write_report`.
+
+        Args:
+            out: The file.
+            rows: At most so many replies in its table; the numbers count all.
+
+        Raises:
+            orbench.RunError: The file cannot be written.
+        """
+        from orbench.report.html import ROWS, write_report
+
+        return write_report(self, out, rows=ROWS if rows is None else rows)
+
     def __str__(self) -> str:
         """The table that the command prints."""
         from orbench.report.table import evaluation_table
