@@ -206,7 +206,17 @@ class Evaluation:
     def open(self) -> int:
         """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
         rows = self._state.rows.values()
-        return self.prompts - sum(row.outcome is not None and not row.failed and not row.judge_failed for row in rows)
+        wanted = len(rows) if self.stopped_early else self.prompts
+        return wanted - sum(row.outcome is not None and not row.failed and not row.judge_failed for row in rows)
+
+    @property
+    def stopped_early(self) -> dict[str, Any] | None:
+        """How a run with `precision` ended before its last prompt; None if it did not.
+
+        `half_width` asked for, `asked` of `prompts`, the share `saved`, and for each kind `low` and `high` of its
+        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked.
+        """
+        return self.config.get("stopped_early")
 
     @property
     def failed_judgements(self) -> int:
@@ -352,6 +362,8 @@ class Evaluation:
             "usage": usage,
             "scorer": self.config["scorer"],
         }
+        if self.stopped_early:
+            result["stopped_early"] = self.stopped_early
         plain: dict[str, Any] = msgspec.to_builtins(result)
         return plain
 

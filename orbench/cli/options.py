@@ -30,6 +30,10 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", help="Prompts of each split: a seeded sample in proportion to categories."),
 ]
+Precision = Annotated[
+    float | None,
+    typer.Option("--precision", metavar="W", help="Stop when both rates are known to within W, such as 0.02."),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of samples and of sampling models.")]
 ScorerOption = Annotated[str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge or paper.")]
 JudgeOption = Annotated[

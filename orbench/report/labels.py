@@ -127,8 +127,6 @@ def _settle(
     points: Floats, middles: Floats, boxes: Floats, alone: Floats, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], float]:
     """Names change places in random order until none gains by it."""
-    import numpy as np
-
     count = len(points)
     chosen = alone.argmin(1)
     for _ in range(_SWEEPS):

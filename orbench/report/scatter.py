@@ -14,6 +14,7 @@ from orbench.statistics.joint import joint_region
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.transforms import BboxBase as Bbox
 
     from orbench.leaderboards import Leaderboard, LeaderboardRow
 
@@ -129,7 +130,7 @@ def _names(axes: Axes, board: Leaderboard, rows: list[LeaderboardRow], both: boo
 
     size = 8.0 if len(rows) <= 40 else 6.5
     halo = [withStroke(linewidth=2.0, foreground="white")]
-    taken = [tuple(text.get_window_extent().extents) for text in axes.texts]
+    taken = [_box(text.get_window_extent()) for text in axes.texts]
     texts = [
         axes.text(
             *_place(row),
@@ -150,13 +151,14 @@ def _names(axes: Axes, board: Leaderboard, rows: list[LeaderboardRow], both: boo
     middles = place(
         marks,
         [(extent.width, extent.height) for extent in extents],
-        tuple(axes.get_window_extent().extents),
+        _box(axes.get_window_extent()),
         reach=reach,
         line=[(float(x), float(y)) for x, y in map(to_pixels.transform, _on_curve(board, 60))],
         taken=taken,
     )
     for text, extent, mark, middle in zip(texts, extents, marks, middles, strict=True):
-        text.set_position(to_pixels.inverted().transform(middle))
+        x, y = to_pixels.inverted().transform(middle)
+        text.set_position((float(x), float(y)))
         near = (
             min(max(mark[0], middle[0] - extent.width / 2), middle[0] + extent.width / 2),
             min(max(mark[1], middle[1] - extent.height / 2), middle[1] + extent.height / 2),
@@ -164,6 +166,10 @@ def _names(axes: Axes, board: Leaderboard, rows: list[LeaderboardRow], both: boo
         if math.dist(mark, near) > 2.2 * reach:
             ends = to_pixels.inverted().transform([mark, near])
             axes.plot(ends[:, 0], ends[:, 1], color="#888888", linewidth=0.6, zorder=3.5)
+
+
+def _box(box: Bbox) -> tuple[float, float, float, float]:
+    return (float(box.x0), float(box.y0), float(box.x1), float(box.y1))
 
 
 def _short(name: str) -> str:
