@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
     from orbench.scoring.scorers import detect_refusal
     from orbench.splits import Split, load_split, load_splits
     from orbench.statistics.rates import Rate
+    from orbench.sweeps import Sweep, sweep
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ _WHERE = {
     "Sampling": "orbench.records",
     "Split": "orbench.splits",
     "SplitError": "orbench.errors",
+    "Sweep": "orbench.sweeps",
     "TemplateError": "orbench.errors",
     "Usage": "orbench.records",
     "UsageError": "orbench.errors",
@@ -72,6 +74,7 @@ _WHERE = {
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
     "score": "orbench.evaluation",
+    "sweep": "orbench.sweeps",
     "write_report": "orbench.report.html",
 }
 
@@ -98,6 +101,7 @@ __all__ = [
     "Sampling",
     "Split",
     "SplitError",
+    "Sweep",
     "TemplateError",
     "Usage",
     "UsageError",
@@ -111,6 +115,7 @@ __all__ = [
     "load_split",
     "load_splits",
     "score",
+    "sweep",
     "write_report",
 ]
 

@@ -141,10 +141,10 @@ class Comparison:
         a, b = self._sources[one], self._sources[other]
         if not isinstance(a, Evaluation) or not isinstance(b, Evaluation):
             raise UsageError("the paper published rates, not replies: there is no list of flipped prompts")
-        decided = _decisions(b)
+        decided = decisions(b)
         keys = [
             key
-            for key, refused in _decisions(a).items()
+            for key, refused in decisions(a).items()
             if decided.get(key, refused) is not refused and category in (None, a.states[key].category)
         ]
         texts = [_texts(result, set(keys)) for result in (a, b)]
@@ -232,7 +232,7 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
     sources = [open_source(run, policy) for run in runs]
     notes = check_comparable(sources)
     labels = label(sources)
-    decided = [_decisions(source) if isinstance(source, Evaluation) else {} for source in sources]
+    decided = [decisions(source) if isinstance(source, Evaluation) else {} for source in sources]
     pairs = []
     for one, other in itertools.combinations(range(len(sources)), 2):
         a, b = sources[one], sources[other]
@@ -254,8 +254,8 @@ def label(sources: Sequence[Source]) -> list[str]:
     ]
 
 
-def _decisions(result: Evaluation) -> dict[Key, bool]:
-    """Whether each row was refused; rows that the policy leaves out are not there."""
+def decisions(result: Evaluation) -> dict[Key, bool]:
+    """(split, prompt id) to whether it was refused; rows that the policy leaves out are not there."""
     meaning = {outcome: is_refused(outcome, result.policy) for outcome in Outcome}
     return {
         key: refused

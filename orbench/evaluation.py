@@ -179,7 +179,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     _check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
     checked_policy = check_policy(policy)
-    loaded = _load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
 
     async def run() -> list[Evaluation | OrbenchError]:
@@ -570,7 +570,13 @@ def _folder(out: str | Path | None, model: str, digest: str, *, many: bool) -> P
     return Path(out) / folder_name(model) if many else Path(out)
 
 
-def _load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+def load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+    """The splits that `evaluate` would ask, from whatever names them; arguments as there.
+
+    Raises:
+        orbench.UsageError: None, or two of one name.
+        orbench.SplitError: Prompts that cannot be had.
+    """
     given = [splits] if isinstance(splits, (str, os.PathLike, Split)) else list(splits)
     loaded = [part for split in given if isinstance(split, Split) for part in _parts(split, limit, seed)]
     if specs := [split for split in given if not isinstance(split, Split)]:
