@@ -40,9 +40,9 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     log_odds: float
-    """Log of the odds ratio, refused against answered prompts, drawn towards 0 by the prior; above 0."""
+    """Log of the odds ratio, refused against answered prompts, drawn towards 0 by the prior."""
     low: float
-    """Lower end of its 95 % interval, for this term taken alone."""
+    """Lower end of its 95 % interval, for this term taken alone; above 0, else the term is not listed."""
     high: float
     z: float
     """`log_odds` over its standard deviation; the order of the list."""
@@ -109,8 +109,9 @@ def find_triggers(
     """The same for any prompts.
 
     A prompt counts a term once, however often it holds it. Words are compared without case; phrases do not reach
-    across punctuation. A phrase is listed only if its interval lies above the estimates of both its words, so that it
-    says more than they do; a word that occurs in one phrase only gives way to the phrase.
+    across punctuation. A term is listed if its interval lies above 0, a phrase only if it also lies above the
+    estimates of both its words, so that it says more than they do. A word that occurs in one phrase only gives way to
+    the phrase.
 
     Args:
         prompts: Their texts.
@@ -138,7 +139,7 @@ def find_triggers(
     if not found:
         why = f"No word stands in {min_prompts} or more of the scored {kind} prompts beside others."
         return msgspec.structs.replace(empty, why=why)
-    kept = {term: trigger for term, trigger in found.items() if trigger.z > 1e-9 and _says_more(term, found)}
+    kept = {term: trigger for term, trigger in found.items() if trigger.low > 0 and _says_more(term, found)}
     swallowed = {
         (word,)
         for phrase in kept
@@ -148,7 +149,7 @@ def find_triggers(
     }
     listed = [trigger for term, trigger in kept.items() if term not in swallowed]
     terms = tuple(sorted(listed, key=lambda trigger: (-trigger.z, trigger.text))[:top])
-    nothing = None if terms else f"No word or phrase of the {kind} prompts goes with refusal."
+    nothing = None if terms else f"No word or phrase of the {kind} prompts goes with refusal beyond chance."
     return msgspec.structs.replace(empty, terms=terms, looked_at=len(found), why=nothing)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,29 @@ def test_hostile_texts_are_shown_as_text_and_run_nothing(side, tmp_path, visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
+def test_the_security_policy_lets_no_other_script_run_and_no_address_be_asked(one, browser):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        page = browser.new_page()
+        page.goto(one.as_uri())
+        fetched = page.evaluate(
+            """async (address) => {
+              const script = document.createElement('script');
+              script.textContent = "document.title = 'ran'";
+              const image = document.createElement('img');
+              image.src = address;
+              document.body.append(script, image);
+              return fetch(address, { mode: 'no-cors' }).then(() => true, () => false);
+            }""",
+            f"http://127.0.0.1:{server.getsockname()[1]}/x.png",
+        )
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert not fetched
+    assert page.title() != "ran"
+    page.close()
+
+
 def test_several_runs_are_compared_and_their_flips_listed(tmp_path, visit):
     first = run(tmp_path, rows(), guard("lock"), "prompts")
     orbench.evaluate(
@@ -316,9 +340,12 @@ def test_where_all_prompts_end_in_error_there_is_no_rate(tmp_path, visit):
     assert "1 prompt ended in error" in text
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(one, visit):
-    page = visit(one)
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_phone_shows_it_without_scrolling_sideways(runs, tmp_path, visit):
+    results = [run(tmp_path, rows(), guard(word), word) for word in ("lock", "fence", "rude")[:runs]]
+    page = visit(orbench.write_report(results, tmp_path / "report.html"))
     page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("tr.row .toggle").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

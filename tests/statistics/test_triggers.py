@@ -37,24 +37,16 @@ def by_text(found):
 
 
 def test_the_estimate_is_that_of_monroe_colaresi_and_quinn():
-    # "kill" in 3 of 4 refused and 1 of 4 answered prompts of three words each: 12 words on each side, prior a tenth.
-    prompts = [
-        "kill red fox",
-        "kill old pan",
-        "kill new bug",
-        "see big cat",
-        "kill low sun",
-        "see far sea",
-        "a b c",
-        "d e f",
-    ]
-    refused = [True] * 4 + [False] * 4
-    (found,) = find_triggers(prompts, refused, min_prompts=3).terms
-    prior = 0.1 * (3 + 1)
-    everything = 0.1 * (12 + 12)
-    first = math.log((3 + prior) / (12 + everything - 3 - prior))
-    second = math.log((1 + prior) / (12 + everything - 1 - prior))
-    deviation = math.sqrt(1 / (3 + prior) + 1 / (1 + prior))
+    # "kill" in 30 of 40 refused and 10 of 40 answered prompts of three words each, all others used once: 120 words on
+    # each side, prior a tenth.
+    prompts = [f"{'kill' if n % 40 < 30 else f'verb{n}'} noun{n} ending{n}" for n in range(40)]
+    prompts += [f"{'kill' if n % 40 < 10 else f'verb{n}'} noun{n} ending{n}" for n in range(40, 80)]
+    (found,) = find_triggers(prompts, [True] * 40 + [False] * 40).terms
+    prior = 0.1 * (30 + 10)
+    everything = 0.1 * (120 + 120)
+    first = math.log((30 + prior) / (120 + everything - 30 - prior))
+    second = math.log((10 + prior) / (120 + everything - 10 - prior))
+    deviation = math.sqrt(1 / (30 + prior) + 1 / (10 + prior))
     assert PRIOR == 0.1
     assert found.text == "kill"
     assert found.log_odds == pytest.approx(first - second)
@@ -62,7 +54,7 @@ def test_the_estimate_is_that_of_monroe_colaresi_and_quinn():
     assert (found.low, found.high) == pytest.approx(
         (first - second - 1.959964 * deviation, first - second + 1.959964 * deviation), abs=1e-5
     )
-    assert (found.refused, found.prompts) == (3, 4)
+    assert (found.refused, found.prompts) == (30, 40)
 
 
 def test_a_planted_word_is_found_first_and_holds_against_all_others():
@@ -142,7 +134,11 @@ def test_a_word_counts_once_a_prompt():
         (["a b", "c d"], [True, False], "No word stands in 5 or more"),
         (["", "!?"], [True, False], "No word stands in 5 or more"),
         (["x" * 1_000_000, "tree"], [True, False], "No word stands in 5 or more"),
-        (["same words"] * 10, [True, False] * 5, "No word or phrase of the safe prompts goes with refusal."),
+        (
+            ["same words"] * 10,
+            [True, False] * 5,
+            "No word or phrase of the safe prompts goes with refusal beyond chance.",
+        ),
     ],
 )
 def test_where_there_is_nothing_to_say_it_says_why(prompts, refused, why):
@@ -162,7 +158,7 @@ def test_what_always_holds(rows, rng):
     found = find_triggers(prompts, refused, min_prompts=2, top=1000)
     for trigger in found:
         assert trigger.low <= trigger.log_odds <= trigger.high
-        assert trigger.z > 0
+        assert trigger.low > 0
         assert 0 < trigger.refused <= trigger.prompts
         assert all(map(math.isfinite, (trigger.low, trigger.high, trigger.z)))
     shuffled = list(rows)

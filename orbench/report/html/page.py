@@ -128,7 +128,7 @@ def _title(labels: Sequence[str]) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    """`28.7–33.6 %`, with the dash that a page can have."""
+    """Two shares in percent, with the longer dash that a page can have."""
     return interval(low, high).replace("-", "–")
 
 
