@@ -49,13 +49,16 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kappa_interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval for large numbers, kept within -1 and 1; None where there is no kappa.
+        """Its 95 % interval for large numbers, kept within -1 and 1.
+
+        None where there is no kappa, and where the readers agree on everything or on nothing: the formula then gives
+        no width, as if nothing were left to chance.
 
         Source:
             J. Fleiss, J. Cohen, B. Everitt, Psychol. Bull. 72 (1969) 323.
         """
         kappa = self.kappa
-        if kappa is None:
+        if kappa is None or self._alike in (0, 1):
             return None
         n, chance = self.replies, self._chance
         cells = ((self.both_refused / n, self.only_first / n), (self.only_second / n, self.neither / n))

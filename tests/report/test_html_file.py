@@ -98,7 +98,7 @@ def test_a_name_and_password_in_an_address_stay_out(make, tmp_path):
     assert "localhost:8000" in page
 
 
-@pytest.mark.parametrize("cells", [(40, 5, 9, 46), (3, 0, 1, 90), (10, 10, 10, 10), (0, 7, 8, 0)])
+@pytest.mark.parametrize("cells", [(40, 5, 9, 46), (3, 0, 1, 90), (10, 10, 10, 10), (1, 7, 8, 2)])
 def test_kappa_is_that_of_statsmodels(cells):
     a, b, c, d = cells
     ours = Agreement(both_refused=a, only_first=b, only_second=c, neither=d)
@@ -110,5 +110,7 @@ def test_kappa_is_that_of_statsmodels(cells):
 
 def test_there_is_no_kappa_where_nothing_varies():
     assert Agreement(both_refused=5, only_first=0, only_second=0, neither=0).kappa is None
+    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=5).kappa == 1
+    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=5).kappa_interval is None
     nothing = Agreement(both_refused=0, only_first=0, only_second=0, neither=0)
     assert (nothing.kappa, nothing.share, nothing.share_interval, nothing.kappa_interval) == (None, None, None, None)
