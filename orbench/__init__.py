@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
     from orbench.scoring.scorers import detect_refusal
     from orbench.splits import Split, load_split, load_splits
     from orbench.statistics.rates import Rate
+    from orbench.summary import Summary, summarise
     from orbench.sweeps import Sweep, sweep
 
 __version__ = "0.1.0"
@@ -61,6 +62,7 @@ _WHERE = {
     "Sampling": "orbench.records",
     "Split": "orbench.splits",
     "SplitError": "orbench.errors",
+    "Summary": "orbench.summary",
     "Sweep": "orbench.sweeps",
     "TemplateError": "orbench.errors",
     "Usage": "orbench.records",
@@ -74,6 +76,7 @@ _WHERE = {
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
     "score": "orbench.evaluation",
+    "summarise": "orbench.summary",
     "sweep": "orbench.sweeps",
     "write_report": "orbench.report.html",
 }
@@ -101,6 +104,7 @@ __all__ = [
     "Sampling",
     "Split",
     "SplitError",
+    "Summary",
     "Sweep",
     "TemplateError",
     "Usage",
@@ -115,6 +119,7 @@ __all__ = [
     "load_split",
     "load_splits",
     "score",
+    "summarise",
     "sweep",
     "write_report",
 ]

@@ -531,6 +531,7 @@ def _response(prompt: Prompt, result: CallResult) -> Response:
         attempts=result.attempts,
         error=(result.error or "no completion") if failed else None,
         received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        seed_id=prompt.seed_id,
     )
 
 

@@ -21,6 +21,9 @@ def show(
     category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="List this category.")] = None,
     outcome: Annotated[str | None, typer.Option("--outcome", metavar="NAME", help="List this outcome.")] = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="List this split.")] = None,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Grouped and joint intervals, and which categories stand out.")
+    ] = False,
     policy: options.PolicyOption = None,
     format: options.Format = "text",
     json: options.Json = False,
@@ -32,6 +35,12 @@ def show(
     result = Evaluation.load(run, policy)
     if refusals and answers:
         raise UsageError("--refusals and --answers exclude each other")
+    if statistics:
+        from orbench.summary import summarise
+
+        summary = summarise(result)
+        typer.echo(msgspec.json.encode(summary.to_dict()).decode() if json else str(summary))
+        raise typer.Exit(exit_code([result]))
     if format != "text":
         from orbench.report.export import evaluation_export
 
