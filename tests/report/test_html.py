@@ -270,6 +270,21 @@ def test_several_runs_are_compared_and_their_flips_listed(tmp_path, visit):
     status(page, "No prompt matches")
 
 
+def test_many_runs_are_folded_and_their_flips_still_lead_to_the_prompts(tmp_path, visit):
+    words = ("lock", "fence", "rude", "number 1", "number 2", "number 3", "number")
+    file = split_file(tmp_path / "prompts.jsonl", rows())
+    results = [
+        orbench.evaluate(guard(word), splits=file, out=tmp_path / str(n), scorer="keywords")
+        for n, word in enumerate(words)
+    ]
+    page = visit(orbench.write_report(results, tmp_path / "report.html"))
+    button = page.get_by_role("button", name="30 only 1 refused").first
+    assert not button.is_visible()
+    page.get_by_text("Show every pair").click()
+    button.click()
+    status(page, "30 of 72")
+
+
 def test_runs_on_other_prompts_stand_side_by_side_without_a_comparison(tmp_path, visit):
     first = run(tmp_path, rows(), guard("lock"), "one")
     second = run(tmp_path, rows(20), guard("fence"), "two")
