@@ -117,7 +117,7 @@ def _notes_on_runs(runs: Sequence[Evaluation]) -> list[str]:
     notes = []
     for run in runs:
         missing = run.prompts - sum(run.outcomes.values())
-        if missing and "stopped_early" not in run.config:
+        if missing and not run.stopped_early:
             notes.append(f"{run.run} is not finished: {missing:,} of {run.prompts:,} prompts have no outcome yet")
     if len({run.config["scorer"]["digest"] for run in runs}) > 1:
         notes.append("scorer paper: each model's replies were read with its own family's phrases, as in the paper")

@@ -363,7 +363,7 @@ class _Matrix:
         p = self.p_values()
         values = {n: found.value for n, found in enumerate(self._rates) if found.value is not None}
         order = sorted(values, key=lambda n: -values[n])
-        return sum(p[a, b] >= LEVEL for a, b in itertools.pairwise(order)), max(0, len(order) - 1)
+        return sum(bool(p[a, b] >= LEVEL) for a, b in itertools.pairwise(order)), max(0, len(order) - 1)
 
     def redraw(self, models: Sequence[int], draws: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Rates of some models over prompts drawn again, the same prompts for all: shape (draws, models)."""

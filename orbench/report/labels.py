@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ANGLES = 24
 _DISTANCES = (0.0, 8.0, 18.0, 32.0, 50.0, 75.0, 105.0)
 _ON_NAME, _ON_MARK, _ON_LINE, _CROSSING, _FAR = 40.0, 25.0, 2.0, 6.0, 0.045
-_AMBIGUOUS, _OVER_MARK = 5.0, 2.0
+_AMBIGUOUS, _OVER_MARK = 5.0, 5.0
 _SWEEPS, _STARTS = 60, 4
 
 
@@ -56,13 +56,14 @@ def place(
     middles = np.stack([_places(point, size, reach) for point, size in zip(points, np.asarray(sizes), strict=True)])
     half = np.asarray(sizes, float)[:, None, :] / 2 + 1.5
     boxes = np.concatenate([middles - half, middles + half], axis=2)  # names x places x 4
+    near = np.clip(points[:, None], boxes[..., :2], boxes[..., 2:])  # where the line from the mark ends
     alone = _alone(
-        points, middles, boxes, np.asarray(frame, float), reach, np.asarray(line, float).reshape(-1, 2), taken
+        points, near, boxes, np.asarray(frame, float), reach, np.asarray(line, float).reshape(-1, 2), taken
     )
     random = np.random.default_rng(seed)
     best, least = np.zeros(len(marks), int), math.inf
     for _ in range(_STARTS):
-        chosen, cost = _settle(points, middles, boxes, alone, random)
+        chosen, cost = _settle(points, near, boxes, alone, random)
         if cost < least:
             best, least = chosen, cost
     return [(float(x), float(y)) for x, y in middles[np.arange(len(marks)), best]]
@@ -85,7 +86,7 @@ def _places(mark: Floats, size: Floats, reach: float) -> Floats:
 
 
 def _alone(
-    points: Floats, middles: Floats, boxes: Floats, frame: Floats, reach: float, line: Floats, taken: Sequence[object]
+    points: Floats, near: Floats, boxes: Floats, frame: Floats, reach: float, line: Floats, taken: Sequence[object]
 ) -> Floats:
     """What each place costs whatever the other names do: names x places."""
     import numpy as np
@@ -94,7 +95,7 @@ def _alone(
     cost = np.broadcast_to(distance, boxes.shape[:2]).copy()
     marks = np.concatenate([points - reach, points + reach], axis=1)
     cost += _ON_MARK * _meet(boxes[:, :, None], marks[None, None]).sum(2)
-    cost += _misleading(points, middles, boxes, reach)
+    cost += _misleading(points, near, boxes, reach)
     if len(line):
         cost += _ON_LINE * _meet(boxes[:, :, None], np.concatenate([line, line], axis=1)[None, None]).any(2)
     if len(taken):
@@ -103,7 +104,7 @@ def _alone(
     return np.asarray(cost + 1000.0 * outside)
 
 
-def _misleading(points: Floats, middles: Floats, boxes: Floats, reach: float) -> Floats:
+def _misleading(points: Floats, near: Floats, boxes: Floats, reach: float) -> Floats:
     """A name as near to another mark as to its own, or whose line runs over another mark: names x places."""
     import numpy as np
 
@@ -116,7 +117,7 @@ def _misleading(points: Floats, middles: Floats, boxes: Floats, reach: float) ->
     cost = _AMBIGUOUS * (theirs < np.minimum(own + 1, 4 * reach)[..., None]).sum(2)
     marks = np.concatenate([points - reach, points + reach], axis=1)
     for step in np.linspace(0.1, 1, 12):
-        on_line = points[:, None] + step * (middles - points[:, None])
+        on_line = points[:, None] + step * (near - points[:, None])
         hit = _inside(on_line[:, :, None], marks[None, None])
         hit[np.arange(count), :, np.arange(count)] = False
         cost = cost + _OVER_MARK * hit.sum(2)
@@ -124,7 +125,7 @@ def _misleading(points: Floats, middles: Floats, boxes: Floats, reach: float) ->
 
 
 def _settle(
-    points: Floats, middles: Floats, boxes: Floats, alone: Floats, random: np.random.Generator
+    points: Floats, near: Floats, boxes: Floats, alone: Floats, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], float]:
     """Names change places in random order until none gains by it."""
     count = len(points)
@@ -132,19 +133,17 @@ def _settle(
     for _ in range(_SWEEPS):
         moved = False
         for name in random.permutation(count):
-            costs = _costs(int(name), chosen, points, middles, boxes, alone)
+            costs = _costs(int(name), chosen, points, near, boxes, alone)
             new = int(costs.argmin())
             if costs[new] < costs[chosen[name]] - 1e-9:
                 chosen[name], moved = new, True
         if not moved:
             break
-    total = sum(float(_costs(n, chosen, points, middles, boxes, alone)[chosen[n]]) for n in range(count))
+    total = sum(float(_costs(n, chosen, points, near, boxes, alone)[chosen[n]]) for n in range(count))
     return chosen, total
 
 
-def _costs(
-    name: int, chosen: NDArray[np.int64], points: Floats, middles: Floats, boxes: Floats, alone: Floats
-) -> Floats:
+def _costs(name: int, chosen: NDArray[np.int64], points: Floats, near: Floats, boxes: Floats, alone: Floats) -> Floats:
     """What each place of one name costs while the others stay."""
     import numpy as np
 
@@ -152,9 +151,9 @@ def _costs(
     theirs = boxes[others, chosen[others]]
     costs = alone[name] + _ON_NAME * _meet(boxes[name][:, None], theirs[None]).sum(1)
     steps = np.linspace(0.15, 1, 8)[:, None]
-    own = points[name] + steps * (middles[name][:, None] - points[name])  # places x steps x 2
+    own = points[name] + steps * (near[name][:, None] - points[name])  # places x steps x 2
     costs = costs + _CROSSING * _inside(own[:, None], theirs[None, :, None]).any(2).sum(1)
-    leaders = points[others, None] + steps * (middles[others, chosen[others]] - points[others])[:, None]
+    leaders = points[others, None] + steps * (near[others, chosen[others]] - points[others])[:, None]
     return np.asarray(costs + _CROSSING * _inside(leaders[None], boxes[name][:, None, None]).any(2).sum(1))
 
 

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 def leaderboard_table(board: Leaderboard) -> str:
     """Every model with both rates and the ranks that the data allow, then what goes with what."""
-    rows = [["model", "over-refusal", "95 % int.", "rank", "toxic rej.", "95 % int.", "rank", "F1"]]
+    rows = [["model", "safe %", "95 % int.", "rank", "toxic %", "95 % int.", "rank", "F1"]]
     rows += [_row(row) for row in board.rows]
-    lines = [*columns(rows), ""]
-    if any(row.published for row in board.rows):
-        lines += [*wrap(_MARKS), ""]
+    marks = _MARKS if any(row.published for row in board.rows) else ""
+    lines = [*columns(rows), "", *wrap(_LEGEND + marks), ""]
     lines += _correlations(board)
     if len(board.points) > 2 and board.curve:
         curve = board.curve
@@ -35,10 +34,11 @@ def leaderboard_table(board: Leaderboard) -> str:
     return "\n".join(lines).rstrip()
 
 
-_MARKS = (
-    "ranks: the best and worst that the data allow, those of a column at once with 95 % confidence. * measured on "
-    "prompts never released; H among the six that chose Hard-1K; M moderator"
+_LEGEND = (
+    "safe %: over-refusal; toxic %: toxic rejection; rank: the best and worst that the data allow, all of a column at "
+    "once with 95 % confidence."
 )
+_MARKS = " * measured on prompts never released; H among the six that chose Hard-1K; M moderator."
 
 
 def correlation_text(found: Correlation) -> str:
@@ -73,10 +73,10 @@ def _neighbours(board: Leaderboard) -> list[str]:
 
 def _row(row: LeaderboardRow) -> list[str]:
     marks = ("*" if row.prompt_set == "older" else "") + "H" * row.chose_hard_1k + "M" * row.moderator
-    name = shorten(row.name, 26) + (f" {marks}" if marks else "")
+    name = shorten(row.name, 24) + (f" {marks}" if marks else "")
     cells = [name]
     for rate, rank in ((row.over_refusal, row.over_refusal_rank), (row.toxic_rejection, row.toxic_rejection_rank)):
-        cells += [percent(rate.value), interval(rate.low, rate.high).removesuffix(" %"), _rank(rank)]
+        cells += [percent(rate.value).removesuffix(" %"), interval(rate.low, rate.high).removesuffix(" %"), _rank(rank)]
     return [*cells, score(row.f1)]
 
 
