@@ -30,6 +30,7 @@ from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, RunError, UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
+from orbench.precision import Stopper, check_precision
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
 from orbench.scoring.finding import Finding, verdict
@@ -45,6 +46,11 @@ RUNS = Path("runs")
 _JUDGE_QUEUE = 1000
 """Replies that may wait for the judge before the evaluated model is slowed down to the judge's pace."""
 
+_JUDGE_AHEAD = 32
+"""The same where a run may stop early: what the judge has not read cannot stop it."""
+_PART = 200
+"""Prompts that a local engine gets at once where a run may stop early."""
+
 AnyModel = str | Callable[..., Any] | Model
 AnySplit = str | os.PathLike[str] | Split
 
@@ -56,6 +62,7 @@ def evaluate(
     data: str | Path | None = None,
     revision: str | None = None,
     limit: int | None = None,
+    precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
     judge: AnyModel | None = None,
@@ -81,7 +88,9 @@ def evaluate(
         data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
         revision: Revision of the Hub data set; default `main`.
         limit: Prompts of each split, sampled in proportion to its categories; default all.
-        seed: Seed of that sample, and of sampling models where temperature is not 0.
+        precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
+            same call without it goes on to the end. See `orbench.precision`.
+        seed: Seed of that sample or order, and of sampling models where temperature is not 0.
         scorer: `cascade`, `keywords`, `judge` or `paper`.
         judge: Model that reads what the scorer leaves to it.
         family: Family of phrases for `paper`, where the model's name does not say it.
@@ -107,6 +116,7 @@ def evaluate(
         data=data,
         revision=revision,
         limit=limit,
+        precision=precision,
         seed=seed,
         scorer=scorer,
         judge=judge,
@@ -133,6 +143,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     data: str | Path | None = None,
     revision: str | None = None,
     limit: int | None = None,
+    precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
     judge: AnyModel | None = None,
@@ -166,8 +177,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     if not models:
         raise UsageError("no model given")
     _check(temperature, max_tokens, concurrency, limit, system_prompt)
+    check_precision(precision)
     checked_policy = check_policy(policy)
-    loaded = _load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
 
     async def run() -> list[Evaluation | OrbenchError]:
@@ -183,7 +195,13 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                             model=model,
                             splits=loaded,
                             folder=_folder(out, model.name, config["digest"], many=len(models) > 1),
-                            config={**config, "policy": checked_policy, "concurrency": concurrency},
+                            config={
+                                **config,
+                                "policy": checked_policy,
+                                "concurrency": concurrency,
+                                "precision": None if precision is None else {"half_width": precision, "seed": seed},
+                                "stopped_early": None,
+                            },
                             scorer=make_scorer(scorer, judge=opened_judge, model=model.name, family=family),
                             limit=ConcurrencyLimit(concurrency or model.max_concurrency),
                             position=position,
@@ -315,9 +333,13 @@ class _Run:
         )
         work = _Work(opened, state, self._scorer, progress)
 
+        stopper = self._stopper(state)
+
         async def ask() -> None:
-            if owed:
-                await self._ask([prompt for key, prompt in self._prompts.items() if key in owed], work)
+            if owed and stopper is None:
+                await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
+            elif owed and stopper is not None:
+                await self._ask_until(stopper, owed, work)
 
         try:
             await work.do(self._stored(unscored), ask)
@@ -327,10 +349,36 @@ class _Run:
             raise
         finally:
             progress.close()
-        return self._conclude(opened, state)
+        return self._conclude(opened, state, stopper)
 
-    def _conclude(self, opened: RunFolder, state: RunState) -> Evaluation:
+    def _stopper(self, state: RunState) -> Stopper | None:
+        precision = self._config.get("precision")
+        if precision is None or self.model is None:
+            return None
+        policy = check_policy(self._config["policy"])
+        return Stopper(list(self._prompts.values()), state.rows, precision["half_width"], policy, precision["seed"])
+
+    async def _ask_until(self, stopper: Stopper, owed: set[tuple[str, str]], work: _Work) -> None:
+        """Ask in the stopper's order until it wants no more; a local engine gets part after part."""
+        assert self.model is not None
+        prompts = [prompt for prompt in stopper.order if (prompt.split, prompt.id) in owed]
+
+        async def wanted(part: Sequence[Prompt]) -> AsyncIterator[Prompt]:
+            for prompt in part:
+                while work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0)  # lets replies that are there be counted first
+                if stopper.wants(prompt):
+                    yield prompt
+
+        step = len(prompts) if self.model.batch_size is not None else _PART
+        for begin in range(0, len(prompts), step):
+            await self._ask(wanted(prompts[begin : begin + step]), work)
+
+    def _conclude(self, opened: RunFolder, state: RunState, stopper: Stopper | None = None) -> Evaluation:
         """Save what there is so far, and say it."""
+        if stopper is not None:
+            opened.note("stopped_early", stopper.to_dict(len(state.rows)))
         if self._limit is not None and self._limit.peak:
             opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
         if adaptations := getattr(self.model, "adaptations", []):
@@ -342,21 +390,20 @@ class _Run:
     def _needs_verdict(self, row: RowState) -> bool:
         return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
 
-    async def _ask(self, prompts: Sequence[Prompt], work: _Work) -> None:
+    async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: _Work) -> None:
         assert self.model is not None
+        if isinstance(prompts, AsyncIterator):
+            requests: Iterable[Request] | AsyncIterator[Request] = (self._request(prompt) async for prompt in prompts)
+        else:
+            requests = (self._request(prompt) for prompt in prompts)
+        await complete(self.model, requests, self._receiver(work), limit=self._limit)
+
+    def _request(self, prompt: Prompt) -> Request:
         system = () if self._system is None else (Message("system", self._system),)
-        await complete(
-            self.model,
-            (
-                Request(
-                    id=f"{prompt.split}\n{prompt.id}",
-                    messages=(*system, Message("user", prompt.text)),
-                    sampling=self._sampling,
-                )
-                for prompt in prompts
-            ),
-            self._receiver(work),
-            limit=self._limit,
+        return Request(
+            id=f"{prompt.split}\n{prompt.id}",
+            messages=(*system, Message("user", prompt.text)),
+            sampling=self._sampling,
         )
 
     def _receiver(self, work: _Work) -> Callable[[CallResult], Any]:
@@ -385,6 +432,11 @@ class _Work:
         self._scorer = scorer
         self._progress = progress
         self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
+
+    @property
+    def waiting(self) -> int:
+        """Replies that wait for the judge."""
+        return self._undecided.qsize()
 
     async def do(self, stored: Iterable[Response], ask: Callable[[], Awaitable[None]]) -> None:
         """Score what is stored, ask what is owed, and judge what the local stages leave, all side by side."""
@@ -473,6 +525,7 @@ def _response(prompt: Prompt, result: CallResult) -> Response:
         attempts=result.attempts,
         error=(result.error or "no completion") if failed else None,
         received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        seed_id=prompt.seed_id,
     )
 
 
@@ -512,7 +565,13 @@ def _folder(out: str | Path | None, model: str, digest: str, *, many: bool) -> P
     return Path(out) / folder_name(model) if many else Path(out)
 
 
-def _load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+def load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+    """The splits that `evaluate` would ask, from whatever names them; arguments as there.
+
+    Raises:
+        orbench.UsageError: None, or two of one name.
+        orbench.SplitError: Prompts that cannot be had.
+    """
     given = [splits] if isinstance(splits, (str, os.PathLike, Split)) else list(splits)
     loaded = [part for split in given if isinstance(split, Split) for part in _parts(split, limit, seed)]
     if specs := [split for split in given if not isinstance(split, Split)]:

@@ -18,6 +18,8 @@ from orbench.statistics.rates import Rate, f1, rate
 if TYPE_CHECKING:
     import pandas
 
+    from orbench.report.export import Table
+
 Key = tuple[str, str]
 
 
@@ -211,7 +213,17 @@ class Evaluation:
     def open(self) -> int:
         """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
         rows = self._state.rows.values()
-        return self.prompts - sum(row.outcome is not None and not row.failed and not row.judge_failed for row in rows)
+        wanted = len(rows) if self.stopped_early else self.prompts
+        return wanted - sum(row.outcome is not None and not row.failed and not row.judge_failed for row in rows)
+
+    @property
+    def stopped_early(self) -> dict[str, Any] | None:
+        """How a run with `precision` ended before its last prompt; None if it did not.
+
+        `half_width` asked for, `asked` of `prompts`, the share `saved`, and for each kind `low` and `high` of its
+        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked.
+        """
+        return self.config.get("stopped_early")
 
     @property
     def failed_judgements(self) -> int:
@@ -222,6 +234,11 @@ class Evaluation:
     def unsure(self) -> int:
         """Replies that no stage was sure of."""
         return sum(row.unsure for row in self._state.rows.values())
+
+    @property
+    def states(self) -> Mapping[Key, RowState]:
+        """(split, prompt id) to what is known of each row but its texts; in the order of the replies' arrival."""
+        return self._state.rows
 
     def categories(self, split: str) -> dict[str, Rate]:
         """Rates of one split's categories.
@@ -305,6 +322,23 @@ class Evaluation:
 
         return pandas.DataFrame(map(msgspec.structs.asdict, self.rows()), columns=list(Row.__struct_fields__))
 
+    def to_csv(self) -> str:
+        """Both rates and those of each category, comma-separated, shares as plain numbers."""
+        return self._table().to_csv()
+
+    def to_markdown(self) -> str:
+        """The same as a Markdown table."""
+        return self._table().to_markdown()
+
+    def to_latex(self) -> str:
+        """The same as a LaTeX table for the package booktabs."""
+        return self._table().to_latex()
+
+    def _table(self) -> Table:
+        from orbench.report.export import evaluation_export
+
+        return evaluation_export(self)
+
     def to_dict(self) -> dict[str, Any]:
         """What `result.json` holds and `--json` prints: plain dicts, lists, strings and numbers."""
         usage = self._state.usage.to_dict()
@@ -335,8 +369,24 @@ class Evaluation:
             "usage": usage,
             "scorer": self.config["scorer"],
         }
+        if self.stopped_early:
+            result["stopped_early"] = self.stopped_early
         plain: dict[str, Any] = msgspec.to_builtins(result)
         return plain
+
+    def to_html(self, out: str | Path = "report.html", *, rows: int | None = None) -> Path:
+        """Write one self-contained HTML page about this run; see `orbench.write_report`.
+
+        Args:
+            out: The file.
+            rows: At most so many replies in its table; the numbers count all.
+
+        Raises:
+            orbench.RunError: The file cannot be written.
+        """
+        from orbench.report.html import ROWS, write_report
+
+        return write_report(self, out, rows=ROWS if rows is None else rows)
 
     def __str__(self) -> str:
         """The table that the command prints."""

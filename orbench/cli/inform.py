@@ -21,7 +21,11 @@ def show(
     category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="List this category.")] = None,
     outcome: Annotated[str | None, typer.Option("--outcome", metavar="NAME", help="List this outcome.")] = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="List this split.")] = None,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Grouped and joint intervals, and which categories stand out.")
+    ] = False,
     policy: options.PolicyOption = None,
+    format: options.Format = "text",
     json: options.Json = False,
 ) -> None:
     """Print a run's result again from its folder, or the rows behind the numbers."""
@@ -31,6 +35,17 @@ def show(
     result = Evaluation.load(run, policy)
     if refusals and answers:
         raise UsageError("--refusals and --answers exclude each other")
+    if statistics:
+        from orbench.summary import summarise
+
+        summary = summarise(result)
+        typer.echo(msgspec.json.encode(summary.to_dict()).decode() if json else str(summary))
+        raise typer.Exit(exit_code([result]))
+    if format != "text":
+        from orbench.report.export import evaluation_export
+
+        typer.echo(options.export(evaluation_export(result), format), nl=False)
+        raise typer.Exit(exit_code([result]))
     if not (refusals or answers or category or outcome or split):
         print_results([result], json=json, quiet=False)
         raise typer.Exit(exit_code([result]))
