@@ -94,22 +94,28 @@ async def complete(
     limit = limit or ConcurrencyLimit(model.max_concurrency)
     room = asyncio.Semaphore(limit.maximum + _WAITING)
     calls = _Calls(model, limit, retries)
+    waiting = 0  # tasks that have a slot and did not run yet
 
     async def one(request: Request, cuts: int) -> None:
-        try:
-            await receive(await calls.result(request, cuts))
-        finally:
-            room.release()
+        nonlocal waiting
+        waiting -= 1
+        await receive(await calls.result(request, cuts))
+        room.release()
 
     try:
         async with asyncio.TaskGroup() as tasks, aclosing(_each(requests)) as drawn:
             async for request in drawn:
                 await room.acquire()
-                # The slot is taken here, so that a request which waits for its next attempt stands in line with this
-                # one alone, not with all that are still to come.
-                tasks.create_task(one(request, await limit.acquire()))
+                # Slots are taken here, so that a request which comes back for its next attempt stands in line with
+                # this one alone, not with all that are still to come.
+                cuts = await limit.acquire()
+                waiting += 1
+                tasks.create_task(one(request, cuts))
     except BaseExceptionGroup as group:
         raise first_error(group) from None
+    finally:
+        for _ in range(waiting):  # cancelled before their first step
+            limit.release()
 
 
 class _Calls:

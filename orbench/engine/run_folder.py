@@ -27,8 +27,6 @@ from orbench.scoring.outcomes import Verdict
 
 RUN, RESPONSES, VERDICTS, RESULT = "run.json", "responses.jsonl", "verdicts.jsonl", "result.json"
 _LOCK = ".lock"
-_MUST_AGREE = ("model", "model_digest", "splits", "sampling", "system_prompt")
-"""Keys of run.json that make up the digest: what the replies depend on."""
 
 
 class _Split(msgspec.Struct):
@@ -150,9 +148,9 @@ class RunFolder:
         if (self.path / RUN).exists():
             before = read_config(self.path)
             _check_same(self.path, before, config)
-            config = {**config, "created_at": before.get("created_at", config.get("created_at"))}
+            config = {**before, **config, "created_at": before.get("created_at", config.get("created_at"))}
         else:
-            others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in (_LOCK, _part(RUN)))
+            others = sorted(e.name for e in self.path.iterdir() if e.name[0] != "." and e.name != _part(RUN))
             if RESPONSES in others:
                 raise RunError(f"{self.path}: has {RESPONSES} but no {RUN}; restore it, or choose another --out")
             if others:
@@ -175,20 +173,25 @@ class RunFolder:
 
 
 def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for key in _MUST_AGREE:
-        old, new = before.get(key), now.get(key)
-        if key == "splits":
-            old, new = _prompts_of(old), _prompts_of(new)
-        if old == new:
-            continue
-        what = key.replace("_", " ")
-        if key == "sampling":
-            what = next(name for name in {**old, **new} if old.get(name) != new.get(name))
-            old, new = old.get(what), new.get(what)
-        raise RunError(
-            f"{folder}: holds a run with another {what.replace('_', ' ')}: {_short(old)} there, {_short(new)} now. "
-            "Choose another --out, or leave it out for a folder of its own"
-        )
+    old, new = _identity(before), _identity(now)
+    for what, value in new.items():
+        if old[what] != value:
+            raise RunError(
+                f"{folder}: holds a run with another {what}: {_short(old[what])} there, {_short(value)} now. "
+                "Choose another --out, or leave it out for a folder of its own"
+            )
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is: a folder holds one of it."""
+    sampling = msgspec.structs.asdict(msgspec.convert(config["sampling"], Sampling))
+    return {
+        "model": config["model"],
+        "version of the model": config.get("model_digest"),
+        "set of prompts": _prompts_of(config["splits"]),
+        **{name.replace("_", " "): value for name, value in sampling.items()},
+        "system prompt": config["system_prompt"],
+    }
 
 
 def _prompts_of(splits: list[dict[str, Any]]) -> str:

@@ -127,9 +127,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     In a running loop the coroutine gets a loop of its own in another thread. KeyboardInterrupt cancels the
     coroutine, waits for its clean-up, and is raised again.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _loop_is_running():
         return asyncio.run(coroutine)
 
     results: list[T] = []
@@ -160,3 +158,11 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -136,7 +136,7 @@ def find_provider(model: str) -> Provider:
     if name in PROVIDERS or not slash:
         example = PROVIDERS[name].example if name in PROVIDERS else "openai/gpt-4o-mini"
         raise UsageError(f"{model!r} is no model: write provider/name, such as {example}")
-    near = difflib.get_close_matches(name, PROVIDERS, n=1)
+    near = difflib.get_close_matches(name.lower(), PROVIDERS, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]}/{rest}?" if near else f"known are {', '.join(PROVIDERS)}"
     raise UsageError(f"unknown provider {name!r} in {model!r}: {hint}")
 

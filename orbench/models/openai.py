@@ -77,9 +77,9 @@ class OpenAIModel:
         key = os.environ.get(service.key_variable or "", "").strip()
         if base_url is None:
             raise ModelError(f"{self.name}: no address. Give --base-url or set {service.base_url_variable}")
-        if not key and service.key_variable and base_url == service.base_url:
+        if not key and service.key_variable and base_url.rstrip("/") == service.base_url:
             raise ModelError(f"{self.name}: no key. Set {service.key_variable} in the environment")
-        if not (key.isascii() and key.isprintable()) and key:
+        if not (key.isascii() and key.isprintable()):
             raise ModelError(f"{self.name}: {service.key_variable} holds characters that no key has; set it again")
         _check_address(base_url, self.name, bool(key))
         self._client = openai.DefaultAioHttpClient(follow_redirects=False, timeout=wire.TIMEOUT_S)

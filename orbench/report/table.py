@@ -48,7 +48,7 @@ def _rates(result: Evaluation) -> list[str]:
     over, toxic = result.over_refusal_rate, result.toxic_rejection_rate
     rows = [["", "rate", "95 % interval", "refused", "left out", "lowest-highest"]]
     rows += [_rate_row("over-refusal (safe)", over), _rate_row("toxic rejection", toxic)]
-    if len(result.splits) > 2:
+    if len(result.splits) > len({split.kind for split in result.splits.values()}):
         rows += [_rate_row(f"  {shorten(name, 18)}", split.rate) for name, split in result.splits.items()]
     rows.append(["F1", score(result.f1), "", "", "", ""])
     return columns(rows)
@@ -85,7 +85,17 @@ def _categories(result: Evaluation) -> list[str]:
 def _remarks(result: Evaluation) -> list[str]:
     remarks = []
     missing = result.prompts - sum(result.outcomes.values())
-    if missing:
+    if early := result.stopped_early:
+        remarks += _wrap(
+            f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} "
+            "saved. Of all of them, with 95 % confidence however often one looks: "
+            + ", ".join(
+                f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
+                for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
+                if kind in early
+            )
+        )
+    elif missing:
         remarks.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
     if errors := result.outcomes.get(Outcome.ERROR):
         remarks.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")

@@ -73,7 +73,7 @@ def find_family(model: str, family: str | None = None) -> str:
     """
     if family is not None:
         if family not in FAMILIES:
-            near = difflib.get_close_matches(family, FAMILIES, n=1)
+            near = difflib.get_close_matches(family.lower(), FAMILIES, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"unknown family {family!r}: {hint}There are {', '.join(FAMILIES)}")
         return family

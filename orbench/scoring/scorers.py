@@ -6,9 +6,9 @@ import hashlib
 from functools import partial
 from typing import Literal, get_args
 
-import orbench
 from orbench.errors import UsageError
 from orbench.records import FinishReason, Response
+from orbench.scoring import classifier as own_classifier
 from orbench.scoring import phrases as own_phrases
 from orbench.scoring.finding import Finding, LocalStage, verdict
 from orbench.scoring.judge import Judge
@@ -37,7 +37,7 @@ class Scorer:
         self.name = name
         self.judge = judge
         self._stages = stages
-        text = f"{orbench.__version__} {name} {basis} {judge.digest if judge else ''}"
+        text = f"{name} {basis} {judge.digest if judge else ''}"
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def read(self, response: Response) -> Finding | None:
@@ -66,7 +66,8 @@ def make_scorer(
         UsageError: No such scorer, it lacks its judge or family, or it has no use for the judge.
     """
     if name == "cascade":
-        return Scorer(name, (signals, own_phrases.phrases), judge, own_phrases.digest())
+        basis = f"{own_phrases.digest()} {own_classifier.digest()}"
+        return Scorer(name, (signals, own_phrases.phrases, own_classifier.classifier), judge, basis)
     if name == "keywords":
         if judge is not None:
             raise UsageError("--scorer keywords decides every reply by itself: leave --judge out, or use cascade")
@@ -119,6 +120,6 @@ def detect_refusal(
     scorer = make_scorer("cascade")
     finding = scorer.read(response)
     if not abstain and finding is not None and finding.outcome is Outcome.UNSCORED:
-        finding = own_phrases.keywords(response)
+        finding = own_classifier.lean(response) or own_phrases.keywords(response)
     assert finding is not None  # without a judge the scorer never defers
     return verdict(finding, response, scorer.digest)

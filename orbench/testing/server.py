@@ -75,7 +75,8 @@ class LoopbackServer:
         self._stop = asyncio.Event()
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/v1/chat/completions", self._chat)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        # open requests are dropped; a time-out of 0 would wait for them without end
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", self.port, backlog=1024).start()

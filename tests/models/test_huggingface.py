@@ -277,6 +277,18 @@ def test_every_batch_is_handed_over_before_the_next_is_begun(tiny: Path, monkeyp
     assert asyncio.run(first()).error is None
 
 
+def test_a_call_that_was_broken_off_leaves_the_model_fit_for_the_next(tiny: Path) -> None:
+    model, asked = HuggingFaceModel(str(tiny), batch_rows=4), requests(PROMPTS, max_tokens=10)
+
+    async def break_off() -> None:
+        async with aclosing(model.generate(asked)) as completions:
+            async for _ in completions:
+                return
+
+    asyncio.run(break_off())
+    assert answers(model, asked) == answers(HuggingFaceModel(str(tiny)), asked)
+
+
 def test_requests_with_different_sampling_may_stand_in_one_list(tiny: Path) -> None:
     model = HuggingFaceModel(str(tiny))
     asked = [
