@@ -15,6 +15,7 @@ import hashlib
 import json
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,7 +90,10 @@ def training_labels(source: Source) -> np.ndarray:
     if source.name != "phtest":
         return source.labels
     says_no = np.array(
-        [any(features.says_no(features.words(sentence)) for sentence in found.view.head[:2]) for found in source.readings]
+        [
+            any(features.says_no(features.words(sentence)) for sentence in found.view.head[:2])
+            for found in source.readings
+        ]
     )
     labels = np.where(source.labels == -1, 1, source.labels)
     return np.where((source.labels == 0) & says_no, -1, labels)
@@ -101,7 +105,9 @@ def vocabulary(sources: list[Source]) -> frozenset[int]:
     for source in sources:
         seen: Counter[str] = Counter()
         for found in source.readings:
-            seen.update({word for sentence in (*found.view.head, *found.view.tail) for word in features.words(sentence)})
+            seen.update(
+                {word for sentence in (*found.view.head, *found.view.tail) for word in features.words(sentence)}
+            )
         common.update(word for word, count in seen.items() if count >= LEAST_SHARE * len(source.readings))
     needed = min(2, len(sources))
     return frozenset(features.word_code(word) for word, count in common.items() if count >= needed)
@@ -110,7 +116,10 @@ def vocabulary(sources: list[Source]) -> frozenset[int]:
 def matrices(source: Source, words: frozenset[int]) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
     """Sequences (rows of unit length), counts, and the share of known words of every reply."""
     indices, counts, known = zip(
-        *(features.features(found, prompt, words) for found, prompt in zip(source.readings, source.prompts, strict=True)),
+        *(
+            features.features(found, prompt, words)
+            for found, prompt in zip(source.readings, source.prompts, strict=True)
+        ),
         strict=True,
     )
     values = np.concatenate([np.full(len(row), 1 / np.sqrt(len(row))) for row in indices])
@@ -246,7 +255,7 @@ def report(probabilities: dict[str, np.ndarray], sources: dict[str, Source], low
     print("\n| probability said | " + " | ".join(name for name in MEASURED) + " |")
     print("|---|" + "---|" * len(MEASURED))
     edges = [0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0001]
-    for low_edge, high_edge in zip(edges, edges[1:], strict=False):
+    for low_edge, high_edge in pairwise(edges):
         cells = []
         for name in MEASURED:
             labels, found = sources[name].labels, probabilities[name]
@@ -292,7 +301,13 @@ def main() -> None:
     sources = read_sources(options.labels)
     for name, source in sources.items():
         text = "\0".join(f"{p}\0{''.join(v.view.head)}" for p, v in zip(source.prompts, source.readings, strict=True))
-        print(name, len(source.prompts), "rows, fingerprint", hashlib.sha256(text.encode()).hexdigest()[:12], file=sys.stderr)
+        print(
+            name,
+            len(source.prompts),
+            "rows, fingerprint",
+            hashlib.sha256(text.encode()).hexdigest()[:12],
+            file=sys.stderr,
+        )
     logits = left_out(sources)
     calibration = calibrate(logits, sources)
     probabilities = {}

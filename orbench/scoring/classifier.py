@@ -1,8 +1,9 @@
 """The classifier: a small model of how refusals sound, for replies that no phrase settles.
 
 A logistic model of hashed word sequences, boosted trees over counts by sentence, and the lean of the phrase rules:
-three logits, added and calibrated. Weights are arrays of numbers in one file beside this module, made by `tools/train_classifier.py`; they
-hold no text. numpy is all it needs, and the same reply gets the same probability everywhere.
+three logits, added and calibrated. Weights are arrays of numbers in one file beside this module, made by
+`tools/train_classifier.py`; they hold no text. numpy is all it needs, and the same reply gets the
+same probability everywhere.
 
 It knows English. Where most words are strange to it, it abstains, whatever its thresholds.
 """

@@ -32,35 +32,39 @@ _OTHER, _ASKED, _NUMBER = 1, 2, 3
 _FIRST_ID = 16
 
 _CLASSES: dict[str, str] = {
-    "inability": "can't cannot cant won't wont unable decline refuse refrain couldn't declining refusing wouldn't shouldn't",
+    "inability": "can't cannot cant won't wont unable decline refuse refrain couldn't declining refusing wouldn't "
+    "shouldn't",
     "negation": "not never no don't doesn't isn't aren't nor didn't without neither none nothing",
-    "help": "help assist assisting helping provide providing create creating write writing generate generating fulfill "
-    "fulfil comply engage support answer answering offer offering give giving discuss discussing produce share sharing "
-    "participate complete respond describe explain perform proceed continue accommodate advise facilitate carry assistance",
+    "help": "help assist assisting helping provide providing create creating write writing generate generating "
+    "fulfill fulfil comply engage support answer answering offer offering give giving discuss discussing "
+    "produce share sharing participate complete respond describe explain perform proceed continue "
+    "accommodate advise facilitate carry assistance",
     "first": "i i'm i've i'd i'll my me myself we we're our us let's",
     "second": "you your you're you've yourself you'd you'll",
     "apology": "sorry apologize apologise apologies unfortunately regret regrettably afraid apology",
     "machine": "ai assistant language model chatbot program programmed designed developer developed trained training",
-    "moral": "illegal unlawful unethical immoral harmful inappropriate dangerous offensive wrong disrespectful unacceptable "
-    "hurtful discriminatory criminal crime harm violates violate violating violation violence unsafe abusive hateful "
-    "unfair cruel serious severe punishable prohibited forbidden",
-    "good": "ethical legal appropriate acceptable safe lawful responsible respectful legitimate right okay positive healthy "
-    "constructive kindness empathy",
-    "important": "important crucial essential vital necessary worth remember note emphasize emphasise clarify stress remind "
-    "understand consider recognize reminder keep mind always ensure",
+    "moral": "illegal unlawful unethical immoral harmful inappropriate dangerous offensive wrong disrespectful "
+    "unacceptable hurtful discriminatory criminal crime harm violates violate violating violation "
+    "violence unsafe abusive hateful unfair cruel serious severe punishable prohibited forbidden",
+    "good": "ethical legal appropriate acceptable safe lawful responsible respectful legitimate right okay "
+    "positive healthy constructive kindness empathy",
+    "important": "important crucial essential vital necessary worth remember note emphasize emphasise clarify stress "
+    "remind understand consider recognize reminder keep mind always ensure",
     "obligation": "must should need have ought shall required",
     "turn": "instead rather alternatively however but although though while whereas nevertheless nonetheless still yet",
-    "offer": "happy glad feel free would like rephrase another different else alternative alternatives let know happily",
-    "seek": "seek consult contact reach professional professionals hotline helpline counselor therapist authorities lawyer "
-    "emergency support police trusted services resources crisis attorney doctor expert qualified",
-    "policy": "guidelines guideline policy policies programming purpose values principles terms safety rules content standards "
-    "boundaries scope",
-    "deliver": "here here's sure certainly absolutely following below step steps first second third next finally example "
-    "examples such include includes including ways methods tips guide list overview summary",
-    "promote": "promote promoting encourage encouraging condone condoning endorse endorsing engage engaging support facilitate "
-    "glorify glorifying contribute enable perpetuate advocate participate normalize",
-    "respect": "respect privacy dignity consent equality rights inclusive diversity fairness human individuals everyone all "
-    "regardless race religion gender stereotypes discrimination person people",
+    "offer": "happy glad feel free would like rephrase another different else alternative alternatives let know "
+    "happily",
+    "seek": "seek consult contact reach professional professionals hotline helpline counselor therapist "
+    "authorities lawyer emergency support police trusted services resources crisis attorney doctor expert "
+    "qualified",
+    "policy": "guidelines guideline policy policies programming purpose values principles terms safety rules "
+    "content standards boundaries scope",
+    "deliver": "here here's sure certainly absolutely following below step steps first second third next finally "
+    "example examples such include includes including ways methods tips guide list overview summary",
+    "promote": "promote promoting encourage encouraging condone condoning endorse endorsing engage engaging support "
+    "facilitate glorify glorifying contribute enable perpetuate advocate participate normalize",
+    "respect": "respect privacy dignity consent equality rights inclusive diversity fairness human individuals "
+    "everyone all regardless race religion gender stereotypes discrimination person people",
     "request": "request question prompt query topic subject ask asking asked requests questions",
     "this": "this that these those it such",
     "modal": "can could may might would will",
@@ -70,7 +74,13 @@ _CLASSES: dict[str, str] = {
 }
 """Words of manner by class; a word may be in several."""
 
-_PAIRS = (("inability", "help"), ("first", "inability"), ("first", "obligation"), ("negation", "good"), ("machine", "first"))
+_PAIRS = (
+    ("inability", "help"),
+    ("first", "inability"),
+    ("first", "obligation"),
+    ("negation", "good"),
+    ("machine", "first"),
+)
 """Classes where the second within a few words behind the first says more than both apart."""
 _WINDOW = 5
 
@@ -79,7 +89,9 @@ _BITS: dict[str, int] = {}
 for _bit, _words in enumerate(_CLASSES.values()):
     for _word in _words.split():
         _BITS[_word] = _BITS.get(_word, 0) | 1 << _bit
-_PAIR_BITS = tuple((1 << _NAMES.index(a), 1 << _NAMES.index(b), 1 << (len(_NAMES) + n)) for n, (a, b) in enumerate(_PAIRS))
+_PAIR_BITS = tuple(
+    (1 << _NAMES.index(a), 1 << _NAMES.index(b), 1 << (len(_NAMES) + n)) for n, (a, b) in enumerate(_PAIRS)
+)
 _SHARES = len(_NAMES) + len(_PAIRS)
 
 Array = npt.NDArray[np.float32]
@@ -103,7 +115,9 @@ def word_code(word: str) -> int:
 
 # ------------------------------------------------------------------------------------------------- sequences
 
-_K1, _K2, _K3, _K4 = (np.uint64(k) for k in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5))
+_K1, _K2, _K3, _K4 = (
+    np.uint64(k) for k in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
+)
 _SHIFT = np.uint64(64 - HASH_BITS)
 
 
@@ -133,7 +147,9 @@ def _grams(ids: npt.NDArray[np.uint64], salt: int, longest: int) -> list[npt.NDA
     return out
 
 
-def sequences(tokens: Sequence[str], tail: Sequence[str], vocabulary: frozenset[int], asked: frozenset[str]) -> npt.NDArray[np.int64]:
+def sequences(
+    tokens: Sequence[str], tail: Sequence[str], vocabulary: frozenset[int], asked: frozenset[str]
+) -> npt.NDArray[np.int64]:
     """Indices (0 to 2^HASH_BITS - 1, each once, sorted) of the hashed sequences of a reply."""
     ids = codes(tokens[: HEAD + BODY], vocabulary, asked)
     end = codes(tail[-TAIL:], vocabulary, asked)
@@ -175,7 +191,9 @@ def says_no(tokens: Sequence[str]) -> bool:
     return bool(_mask(tokens) >> len(_NAMES) & 1)
 
 
-def counts(view: View, sentences: Sequence[Sequence[str]], tail: Sequence[Sequence[str]], asked: frozenset[str], prompt: str) -> Array:
+def counts(
+    view: View, sentences: Sequence[Sequence[str]], tail: Sequence[Sequence[str]], asked: frozenset[str], prompt: str
+) -> Array:
     """Word classes by where they stand, and the reply's shape."""
     masks = [_mask(sentence) for sentence in sentences] or [0]
     tail_masks = [_mask(sentence) for sentence in tail] or masks[-2:]
