@@ -1,6 +1,6 @@
 """Prompts against a loopback server with latency: the whole `orbench evaluate` beside a bare aiohttp script.
 
-    python benchmarks/api.py [--prompts 2000] [--latency 0.2] [--concurrency 256] [--runs 5]
+python benchmarks/api.py [--prompts 2000] [--latency 0.2] [--concurrency 256] [--runs 5]
 """
 
 from __future__ import annotations

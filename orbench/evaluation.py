@@ -9,45 +9,60 @@ from __future__ import annotations
 import asyncio
 import datetime
 import hashlib
+import os
 import platform
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 import orbench
-from orbench.engine.calls import CallResult, complete
+from orbench import templates
+from orbench.engine.calls import CallResult, complete, first_error
+from orbench.engine.jsonl import without_surrogates
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.progress import Progress
 from orbench.engine.run_folder import RunFolder, folder_name, read_config, read_responses
 from orbench.engine.threads import run_sync
-from orbench.errors import OrbenchError, UsageError
+from orbench.errors import OrbenchError, RunError, UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
+from orbench.precision import Stopper, check_precision
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
 from orbench.scoring.finding import Finding, verdict
-from orbench.scoring.judge import Judge
-from orbench.scoring.outcomes import UNSURE, Verdict, check_policy
+from orbench.scoring.judge import TEMPLATE, Judge
+from orbench.scoring.outcomes import check_policy
 from orbench.scoring.scorers import Scorer, make_scorer
 from orbench.splits import Split, load_splits
+from orbench.splits.prompts import KINDS
+from orbench.splits.sampling import sample
 
 DEFAULT_SPLITS = ("hard-1k", "toxic")
 RUNS = Path("runs")
 _JUDGE_QUEUE = 1000
 """Replies that may wait for the judge before the evaluated model is slowed down to the judge's pace."""
 
+_JUDGE_AHEAD = 32
+"""The same where a run may stop early: what the judge has not read cannot stop it."""
+_PART = 200
+"""Prompts that a local engine gets at once where a run may stop early."""
+
 AnyModel = str | Callable[..., Any] | Model
+AnySplit = str | os.PathLike[str] | Split
 
 
 def evaluate(
     model: AnyModel,
     *,
-    splits: str | Sequence[str] | Sequence[Split] = DEFAULT_SPLITS,
+    splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
     limit: int | None = None,
+    precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
     judge: AnyModel | None = None,
@@ -73,7 +88,9 @@ def evaluate(
         data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
         revision: Revision of the Hub data set; default `main`.
         limit: Prompts of each split, sampled in proportion to its categories; default all.
-        seed: Seed of that sample, and of sampling models where temperature is not 0.
+        precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
+            same call without it goes on to the end. See `orbench.precision`.
+        seed: Seed of that sample or order, and of sampling models where temperature is not 0.
         scorer: `cascade`, `keywords`, `judge` or `paper`.
         judge: Model that reads what the scorer leaves to it.
         family: Family of phrases for `paper`, where the model's name does not say it.
@@ -99,6 +116,7 @@ def evaluate(
         data=data,
         revision=revision,
         limit=limit,
+        precision=precision,
         seed=seed,
         scorer=scorer,
         judge=judge,
@@ -121,10 +139,11 @@ def evaluate(
 def evaluate_all(  # noqa: D417 - the arguments are described once
     models: Sequence[AnyModel],
     *,
-    splits: str | Sequence[str] | Sequence[Split] = DEFAULT_SPLITS,
+    splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
     limit: int | None = None,
+    precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
     judge: AnyModel | None = None,
@@ -157,38 +176,50 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     """
     if not models:
         raise UsageError("no model given")
-    _check_numbers(temperature, max_tokens, concurrency, limit)
+    _check(temperature, max_tokens, concurrency, limit, system_prompt)
+    check_precision(precision)
     checked_policy = check_policy(policy)
-    loaded = _load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
 
     async def run() -> list[Evaluation | OrbenchError]:
         prepared: list[_Run | OrbenchError] = []
-        for position, spec in enumerate(models):
-            try:
-                model = open_model(spec, Options(base_url, concurrency))
-                config = _config(model, loaded, sampling, system_prompt)
-                folder = _folder(out, model.name, config["digest"], many=len(models) > 1)
-                prepared.append(
-                    _Run(
-                        model=model,
-                        splits=loaded,
-                        folder=folder,
-                        config={**config, "policy": checked_policy, "concurrency": concurrency},
-                        scorer=_scorer(
-                            scorer, judge, model.name, family, judge_base_url or _shared(base_url, spec, judge)
-                        ),
-                        limit=ConcurrencyLimit(concurrency or model.max_concurrency),
-                        position=position,
-                        progress=progress,
+        opened_judge = _open_judge(judge, judge_base_url or _shared(base_url, models, judge))
+        try:
+            for position, spec in enumerate(models):
+                try:
+                    model = open_model(spec, Options(base_url, concurrency))
+                    config = _config(model, loaded, sampling, system_prompt)
+                    prepared.append(
+                        _Run(
+                            model=model,
+                            splits=loaded,
+                            folder=_folder(out, model.name, config["digest"], many=len(models) > 1),
+                            config={
+                                **config,
+                                "policy": checked_policy,
+                                "concurrency": concurrency,
+                                "precision": None if precision is None else {"half_width": precision, "seed": seed},
+                                "stopped_early": None,
+                            },
+                            scorer=make_scorer(scorer, judge=opened_judge, model=model.name, family=family),
+                            limit=ConcurrencyLimit(concurrency or model.max_concurrency),
+                            position=position,
+                            progress=progress,
+                        )
                     )
-                )
-            except UsageError:
-                raise
-            except OrbenchError as error:
-                prepared.append(error)
-        _refuse_shared_folders(prepared)
-        return await _run_all(prepared)
+                except UsageError:
+                    raise
+                except OrbenchError as error:
+                    prepared.append(error)
+            _refuse_shared_folders(prepared)
+            return await _run_all(prepared)
+        finally:
+            for each in prepared:
+                if isinstance(each, _Run):
+                    await each.close()
+            if opened_judge is not None:
+                await opened_judge.model.close()
 
     return run_sync(run())
 
@@ -216,17 +247,22 @@ def score(
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
 
     async def again() -> Evaluation:
-        work = _Run(
-            model=None,
-            splits=[],
-            folder=folder,
-            config=config,
-            scorer=_scorer(scorer, judge, before["model"], family, judge_base_url),
-            limit=None,
-            position=0,
-            progress=progress,
-        )
-        return await work.run()
+        opened_judge = _open_judge(judge, judge_base_url)
+        try:
+            work = _Run(
+                model=None,
+                splits=[],
+                folder=folder,
+                config=config,
+                scorer=make_scorer(scorer, judge=opened_judge, model=before["model"], family=family),
+                limit=None,
+                position=0,
+                progress=progress,
+            )
+            return await work.run()
+        finally:
+            if opened_judge is not None:
+                await opened_judge.model.close()
 
     return run_sync(again())
 
@@ -255,11 +291,22 @@ class _Run:
         self._limit = limit
         self._position = position
         self._show = progress
+        self._closed = False
         judge = scorer.judge.model.name if scorer.judge else None
-        self._config = {**config, "scorer": {"name": scorer.name, "digest": scorer.digest, "judge": judge}}
+        self._config = {
+            **config,
+            "scorer": {"name": scorer.name, "digest": scorer.digest, "judge": judge},
+            "templates": {TEMPLATE: templates.digest(TEMPLATE)} if judge else {},
+        }
+
+    @property
+    def is_local(self) -> bool:
+        """Whether an engine on this machine, which wants it for itself, is part of it."""
+        judge = self._scorer.judge.model if self._scorer.judge else None
+        return any(model is not None and model.batch_size is None for model in (self.model, judge))
 
     async def run(self) -> Evaluation:
-        """Do what is still owed, and close everything whatever happens."""
+        """Do what is still owed, and close the folder and the model whatever happens."""
         try:
             opened = RunFolder(self.folder, self._config)
             try:
@@ -267,52 +314,96 @@ class _Run:
             finally:
                 opened.close()
         finally:
-            if self.model is not None:
-                await self.model.close()
-            if self._scorer.judge is not None:
-                await self._scorer.judge.model.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Release the model; the judge may be at work for others."""
+        if self.model is not None and not self._closed:
+            self._closed = True
+            await self.model.close()
 
     async def _work(self, opened: RunFolder) -> Evaluation:
         state = scan(self.folder)
-        owed = [prompt for key, prompt in self._prompts.items() if key not in state.rows or state.rows[key].failed]
-        unscored = {key for key, row in state.rows.items() if not row.failed and self._needs_verdict(row)}
-        policy = check_policy(self._config["policy"])
+        owed = {key for key in self._prompts if key not in state.rows or state.rows[key].failed}
+        unscored = {key for key, row in state.rows.items() if key not in owed and self._needs_verdict(row)}
         total = max(len(self._prompts), len(state.rows))
+        policy = check_policy(self._config["policy"])
         progress = Progress(
             self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
         )
         work = _Work(opened, state, self._scorer, progress)
+
+        stopper = self._stopper(state)
+
+        async def ask() -> None:
+            if owed and stopper is None:
+                await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
+            elif owed and stopper is not None:
+                await self._ask_until(stopper, owed, work)
+
         try:
-            if owed or unscored:
-                await work.do(self._stored(unscored), self._ask(owed, work) if owed else None)
+            await work.do(self._stored(unscored), ask)
+        except BaseException:
+            with suppress(RunError):  # such as a full disk, which is being raised already
+                self._conclude(opened, state)
+            raise
         finally:
             progress.close()
-            if self._limit is not None and self._limit.peak:
-                opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
-            if adaptations := getattr(self.model, "adaptations", []):
-                opened.note("adaptations", adaptations)
-            result = Evaluation(self.folder, self._config, state, policy)
-            opened.write_result(result.to_dict())
+        return self._conclude(opened, state, stopper)
+
+    def _stopper(self, state: RunState) -> Stopper | None:
+        precision = self._config.get("precision")
+        if precision is None or self.model is None:
+            return None
+        policy = check_policy(self._config["policy"])
+        return Stopper(list(self._prompts.values()), state.rows, precision["half_width"], policy, precision["seed"])
+
+    async def _ask_until(self, stopper: Stopper, owed: set[tuple[str, str]], work: _Work) -> None:
+        """Ask in the stopper's order until it wants no more; a local engine gets part after part."""
+        assert self.model is not None
+        prompts = [prompt for prompt in stopper.order if (prompt.split, prompt.id) in owed]
+
+        async def wanted(part: Sequence[Prompt]) -> AsyncIterator[Prompt]:
+            for prompt in part:
+                while work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0)  # lets replies that are there be counted first
+                if stopper.wants(prompt):
+                    yield prompt
+
+        step = len(prompts) if self.model.batch_size is not None else _PART
+        for begin in range(0, len(prompts), step):
+            await self._ask(wanted(prompts[begin : begin + step]), work)
+
+    def _conclude(self, opened: RunFolder, state: RunState, stopper: Stopper | None = None) -> Evaluation:
+        """Save what there is so far, and say it."""
+        if stopper is not None:
+            opened.note("stopped_early", stopper.to_dict(len(state.rows)))
+        if self._limit is not None and self._limit.peak:
+            opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
+        if adaptations := getattr(self.model, "adaptations", []):
+            opened.note("adaptations", adaptations)
+        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self._config["policy"]))
+        opened.write_result(result.to_dict())
         return result
 
     def _needs_verdict(self, row: RowState) -> bool:
         return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
 
-    async def _ask(self, prompts: Sequence[Prompt], work: _Work) -> None:
+    async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: _Work) -> None:
         assert self.model is not None
+        if isinstance(prompts, AsyncIterator):
+            requests: Iterable[Request] | AsyncIterator[Request] = (self._request(prompt) async for prompt in prompts)
+        else:
+            requests = (self._request(prompt) for prompt in prompts)
+        await complete(self.model, requests, self._receiver(work), limit=self._limit)
+
+    def _request(self, prompt: Prompt) -> Request:
         system = () if self._system is None else (Message("system", self._system),)
-        await complete(
-            self.model,
-            (
-                Request(
-                    id=f"{prompt.split}\n{prompt.id}",
-                    messages=(*system, Message("user", prompt.text)),
-                    sampling=self._sampling,
-                )
-                for prompt in prompts
-            ),
-            self._receiver(work),
-            limit=self._limit,
+        return Request(
+            id=f"{prompt.split}\n{prompt.id}",
+            messages=(*system, Message("user", prompt.text)),
+            sampling=self._sampling,
         )
 
     def _receiver(self, work: _Work) -> Callable[[CallResult], Any]:
@@ -342,7 +433,12 @@ class _Work:
         self._progress = progress
         self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
 
-    async def do(self, stored: Iterable[Response], ask: Any) -> None:
+    @property
+    def waiting(self) -> int:
+        """Replies that wait for the judge."""
+        return self._undecided.qsize()
+
+    async def do(self, stored: Iterable[Response], ask: Callable[[], Awaitable[None]]) -> None:
         """Score what is stored, ask what is owed, and judge what the local stages leave, all side by side."""
         judge = self._scorer.judge
         if judge is None:
@@ -354,7 +450,7 @@ class _Work:
                 await self._feed(stored, ask)
                 await self._undecided.put(None)
         except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            raise first_error(group) from None
 
     async def receive(self, response: Response) -> None:
         """Save a reply, then score it."""
@@ -365,13 +461,12 @@ class _Work:
         )
         await self._score(response)
 
-    async def _feed(self, stored: Iterable[Response], ask: Any) -> None:
+    async def _feed(self, stored: Iterable[Response], ask: Callable[[], Awaitable[None]]) -> None:
         for number, response in enumerate(stored):
             await self._score(response)
             if number % 500 == 0:
                 await asyncio.sleep(0)
-        if ask is not None:
-            await ask
+        await ask()
 
     async def _score(self, response: Response) -> None:
         finding = self._scorer.read(response)
@@ -386,13 +481,9 @@ class _Work:
         self._settle(response, finding)
 
     def _settle(self, response: Response, finding: Finding) -> None:
-        line: Verdict = verdict(finding, response, self._scorer.digest)
+        line = verdict(finding, response, self._scorer.digest)
         self._folder.verdicts.append(line)
-        row = self._state.rows[response.key]
-        row.outcome = line.outcome
-        row.judge_failed = line.judge_failed
-        row.unsure = line.reason == UNSURE
-        row.scorer = line.scorer
+        self._state.rows[response.key].settle(line)
         self._progress.update(response.kind, line.outcome)
 
     async def _queued(self) -> AsyncIterator[Response]:
@@ -408,12 +499,8 @@ async def _run_all(prepared: Sequence[_Run | OrbenchError]) -> list[Evaluation |
         if isinstance(run, OrbenchError):
             return run
         try:
-            if run.model is not None and run.model.batch_size is None:
-                async with machine:
-                    return await run.run()
-            return await run.run()
-        except UsageError:
-            raise
+            async with machine if run.is_local else nullcontext():
+                return await run.run()
         except OrbenchError as error:
             return error
 
@@ -429,8 +516,8 @@ def _response(prompt: Prompt, result: CallResult) -> Response:
         category=prompt.category,
         kind=prompt.kind,
         prompt=prompt.text,
-        response="" if completion is None or failed else completion.text,
-        reasoning=completion.reasoning if completion else None,
+        response="" if completion is None or failed else without_surrogates(completion.text),
+        reasoning=without_surrogates(completion.reasoning) if completion else None,
         finish_reason=completion.finish_reason if completion and not failed else None,
         blocked_by=completion.blocked_by if completion and not failed else None,
         usage=completion.usage if completion else None,
@@ -438,6 +525,7 @@ def _response(prompt: Prompt, result: CallResult) -> Response:
         attempts=result.attempts,
         error=(result.error or "no completion") if failed else None,
         received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        seed_id=prompt.seed_id,
     )
 
 
@@ -477,39 +565,60 @@ def _folder(out: str | Path | None, model: str, digest: str, *, many: bool) -> P
     return Path(out) / folder_name(model) if many else Path(out)
 
 
-def _load(splits: str | Sequence[str] | Sequence[Split], **options: Any) -> list[Split]:
-    if isinstance(splits, (str, Split)):
-        splits = [splits]
-    loaded = [split for split in splits if isinstance(split, Split)]
-    names = [split for split in splits if isinstance(split, str)]
-    if names:
-        loaded.extend(load_splits(names, **options))
-    for split in loaded:
-        if split.kind is None:
-            raise UsageError(f"split {split.name!r} holds safe and toxic prompts; load it with orbench.load_splits")
+def load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+    """The splits that `evaluate` would ask, from whatever names them; arguments as there.
+
+    Raises:
+        orbench.UsageError: None, or two of one name.
+        orbench.SplitError: Prompts that cannot be had.
+    """
+    given = [splits] if isinstance(splits, (str, os.PathLike, Split)) else list(splits)
+    loaded = [part for split in given if isinstance(split, Split) for part in _parts(split, limit, seed)]
+    if specs := [split for split in given if not isinstance(split, Split)]:
+        loaded += load_splits(specs, limit=limit, seed=seed, **options)
+    if not loaded:
+        raise UsageError("no split given")
+    _refuse_repeated([split.name for split in loaded], "two splits are called {}: rename one")
     return loaded
 
 
-def _scorer(name: str, judge: AnyModel | None, model: str, family: str | None, judge_base_url: str | None) -> Scorer:
-    opened = None if judge is None else Judge(open_model(judge, Options(judge_base_url)))
-    return make_scorer(name, judge=opened, model=model, family=family)
+def _parts(split: Split, limit: int | None, seed: int) -> list[Split]:
+    """A split that was loaded, or put together, before: one for each kind, its prompts named after it."""
+    prompts = split if limit is None else sample(split, limit, seed)
+    parts = []
+    for kind in KINDS:
+        name = split.name if split.kind else f"{split.name}/{kind}"
+        mine = [p if p.split == name else msgspec.structs.replace(p, split=name) for p in prompts if p.kind == kind]
+        _refuse_repeated([prompt.id for prompt in mine], f"two prompts of the split {name!r} have the id {{}}")
+        if mine:
+            parts.append(Split(name, mine, split.source))
+    return parts
 
 
-def _shared(base_url: str | None, model: AnyModel, judge: AnyModel | None) -> str | None:
-    """The models' address, where the judge is of the same provider."""
-    if not isinstance(model, str) or not isinstance(judge, str):
-        return None
-    return base_url if model.partition("/")[0] == judge.partition("/")[0] else None
+def _refuse_repeated(names: Sequence[str], message: str) -> None:
+    name, times = next(iter(Counter(names).most_common(1)), ("", 0))
+    if times > 1:
+        raise UsageError(message.format(repr(name)))
+
+
+def _open_judge(judge: AnyModel | None, base_url: str | None) -> Judge | None:
+    return None if judge is None else Judge(open_model(judge, Options(base_url)))
+
+
+def _shared(base_url: str | None, models: Sequence[AnyModel], judge: AnyModel | None) -> str | None:
+    """The models' address, where the judge is of the same provider as one of them."""
+    providers = {model.partition("/")[0] for model in models if isinstance(model, str)}
+    return base_url if isinstance(judge, str) and judge.partition("/")[0] in providers else None
 
 
 def _refuse_shared_folders(prepared: Sequence[_Run | OrbenchError]) -> None:
-    folders = [run.folder for run in prepared if isinstance(run, _Run)]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise UsageError(f"two of the models would share the run folder {folder}: evaluate them apart")
+    folders = [str(run.folder) for run in prepared if isinstance(run, _Run)]
+    _refuse_repeated(folders, "two of the models would share the run folder {}: evaluate them apart")
 
 
-def _check_numbers(temperature: float, max_tokens: int, concurrency: int | None, limit: int | None) -> None:
+def _check(
+    temperature: float, max_tokens: int, concurrency: int | None, limit: int | None, system_prompt: str | None
+) -> None:
     if not 0 <= temperature <= 2:
         raise UsageError(f"temperature is {temperature}: it goes from 0 to 2")
     if max_tokens < 1:
@@ -518,3 +627,5 @@ def _check_numbers(temperature: float, max_tokens: int, concurrency: int | None,
         raise UsageError(f"concurrency is {concurrency}: at least 1")
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}: at least 1")
+    if system_prompt is not None and without_surrogates(system_prompt) != system_prompt:
+        raise UsageError("the system prompt is not text in UTF-8")

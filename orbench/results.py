@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,13 @@ import msgspec
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.errors import UsageError
 from orbench.records import BlockedBy, FinishReason, Kind, Stage, Usage
-from orbench.scoring.outcomes import UNSURE, Outcome, Policy, check_policy, is_refused
+from orbench.scoring.outcomes import UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
 from orbench.statistics.rates import Rate, f1, rate
 
 if TYPE_CHECKING:
     import pandas
+
+    from orbench.report.export import Table
 
 Key = tuple[str, str]
 
@@ -33,6 +35,18 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     judge_failed: bool = False
     unsure: bool = False
     scorer: str = ""
+    """Digest of the scorer that gave the verdict."""
+
+    def fits(self, verdict: Verdict) -> bool:
+        """Whether the verdict is one of the last response: `error` beside a later good reply is void."""
+        return (verdict.outcome is Outcome.ERROR) == self.failed
+
+    def settle(self, verdict: Verdict) -> None:
+        """Take over the verdict."""
+        self.outcome = verdict.outcome
+        self.judge_failed = verdict.judge_failed
+        self.unsure = verdict.reason == UNSURE
+        self.scorer = verdict.scorer
 
 
 class Ledger(msgspec.Struct):
@@ -70,8 +84,6 @@ class RunState(msgspec.Struct):
 def scan(folder: Path) -> RunState:
     """Read what a run folder holds, a line at a time.
 
-    A verdict counts only if it fits the reply: one that says `error` beside a later good reply is void.
-
     Raises:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
     """
@@ -84,11 +96,8 @@ def scan(folder: Path) -> RunState:
         if verdict.judge is not None:
             judge_usage.add(verdict.judge.requests, verdict.judge.usage)
         row = rows.get(verdict.key)
-        if row is not None and (verdict.outcome is Outcome.ERROR) == row.failed:
-            row.outcome = verdict.outcome
-            row.judge_failed = verdict.judge_failed
-            row.unsure = verdict.reason == UNSURE
-            row.scorer = verdict.scorer
+        if row is not None and row.fits(verdict):
+            row.settle(verdict)
     return RunState(rows, usage, judge_usage)
 
 
@@ -202,9 +211,19 @@ class Evaluation:
 
     @property
     def open(self) -> int:
-        """Prompts without an outcome yet, plus those whose error or failed judge the same command tries again."""
-        tried_again = sum(row.failed or row.judge_failed for row in self._state.rows.values())
-        return self.prompts - sum(self.outcomes.values()) + tried_again
+        """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
+        rows = self._state.rows.values()
+        wanted = len(rows) if self.stopped_early else self.prompts
+        return wanted - sum(row.outcome is not None and not row.failed and not row.judge_failed for row in rows)
+
+    @property
+    def stopped_early(self) -> dict[str, Any] | None:
+        """How a run with `precision` ended before its last prompt; None if it did not.
+
+        `half_width` asked for, `asked` of `prompts`, the share `saved`, and for each kind `low` and `high` of its
+        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked.
+        """
+        return self.config.get("stopped_early")
 
     @property
     def failed_judgements(self) -> int:
@@ -216,14 +235,18 @@ class Evaluation:
         """Replies that no stage was sure of."""
         return sum(row.unsure for row in self._state.rows.values())
 
+    @property
+    def states(self) -> Mapping[Key, RowState]:
+        """(split, prompt id) to what is known of each row but its texts; in the order of the replies' arrival."""
+        return self._state.rows
+
     def categories(self, split: str) -> dict[str, Rate]:
         """Rates of one split's categories.
 
         Raises:
             UsageError: The run has no such split.
         """
-        if split not in self.splits:
-            raise UsageError(f"{self.run}: no split {split!r}; it has {', '.join(self.splits)}")
+        _check_known("split", split, list(self.splits))
         return self.splits[split].categories
 
     def rows(
@@ -243,17 +266,24 @@ class Evaluation:
             refused: Only rows that the policy counts as refused (True) or answered (False).
 
         Raises:
-            UsageError: No such outcome.
+            UsageError: There is no such outcome, or the run has no such split or category.
         """
-        if outcome is not None and outcome not in list(Outcome):
-            raise UsageError(f"unknown outcome {outcome!r}: there are {', '.join(Outcome)}")
+        splits = list(self.splits) if split is None else [split]
+        categories = {name for known in splits for name in self.categories(known)}
+        _check_known("outcome", outcome, list(Outcome))
+        _check_known("category", category, sorted(categories))
+        return self._rows(outcome, split, category, refused)
+
+    def _rows(
+        self, outcome: str | None, split: str | None, category: str | None, refused: bool | None
+    ) -> Iterator[Row]:
         last: dict[Key, int] = {}
         for number, response in enumerate(read_responses(self.run)):
             last[response.key] = number
         verdicts = {
             verdict.key: verdict
             for verdict in read_verdicts(self.run)
-            if (row := self._state.rows.get(verdict.key)) and (verdict.outcome is Outcome.ERROR) == row.failed
+            if (row := self._state.rows.get(verdict.key)) and row.fits(verdict)
         }
         for number, response in enumerate(read_responses(self.run)):
             verdict = verdicts.get(response.key)
@@ -292,6 +322,23 @@ class Evaluation:
 
         return pandas.DataFrame(map(msgspec.structs.asdict, self.rows()), columns=list(Row.__struct_fields__))
 
+    def to_csv(self) -> str:
+        """Both rates and those of each category, comma-separated, shares as plain numbers."""
+        return self._table().to_csv()
+
+    def to_markdown(self) -> str:
+        """The same as a Markdown table."""
+        return self._table().to_markdown()
+
+    def to_latex(self) -> str:
+        """The same as a LaTeX table for the package booktabs."""
+        return self._table().to_latex()
+
+    def _table(self) -> Table:
+        from orbench.report.export import evaluation_export
+
+        return evaluation_export(self)
+
     def to_dict(self) -> dict[str, Any]:
         """What `result.json` holds and `--json` prints: plain dicts, lists, strings and numbers."""
         usage = self._state.usage.to_dict()
@@ -322,8 +369,24 @@ class Evaluation:
             "usage": usage,
             "scorer": self.config["scorer"],
         }
+        if self.stopped_early:
+            result["stopped_early"] = self.stopped_early
         plain: dict[str, Any] = msgspec.to_builtins(result)
         return plain
+
+    def to_html(self, out: str | Path = "report.html", *, rows: int | None = None) -> Path:
+        """Write one self-contained HTML page about this run; see `orbench.write_report`.
+
+        Args:
+            out: The file.
+            rows: At most so many replies in its table; the numbers count all.
+
+        Raises:
+            orbench.RunError: The file cannot be written.
+        """
+        from orbench.report.html import ROWS, write_report
+
+        return write_report(self, out, rows=ROWS if rows is None else rows)
 
     def __str__(self) -> str:
         """The table that the command prints."""
@@ -358,3 +421,8 @@ class Evaluation:
             rate=rate(outcomes, self.policy),
             categories={name: rate(counts, self.policy) for name, counts in categories.items()},
         )
+
+
+def _check_known(what: str, name: str | None, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        raise UsageError(f"unknown {what} {name!r}: there are {', '.join(known)}")

@@ -45,7 +45,7 @@ def digest(name: str) -> str:
     return hashlib.sha256(path(name).read_bytes()).hexdigest()[:12]
 
 
-def render(name: str, **values: object) -> str:
+def render(name: str, /, **values: object) -> str:
     """The template's text with the values put in.
 
     Raises:

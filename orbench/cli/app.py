@@ -1,16 +1,53 @@
-"""The application and its commands, in the order in which `orbench --help` lists them."""
+"""The application and its commands, in the order in which `orbench --help` lists them, and how errors end it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import sys
+import warnings
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import orbench
-from orbench.cli import evaluate, inform
+from orbench.cli import compare, evaluate, inform, leaderboard, report, sweep
+from orbench.cli.output import say
+from orbench.engine.jsonl import without_surrogates
+from orbench.errors import OrbenchError, OrbenchWarning, UsageError
+
+
+class _Commands(TyperGroup):
+    """All commands. Turns what they raise on purpose into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed."""
+        try:
+            if odd := [argument for argument in sys.argv[1:] if without_surrogates(argument) != argument]:
+                raise UsageError(f"not text in UTF-8: {os.fsencode(odd[0])!r}")
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except OrbenchError as error:
+            say(str(error))
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+        except KeyboardInterrupt:
+            say("interrupted. Everything received is saved; run the same command again to go on")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output has gone, as `| head` does. Python must not try to write the rest at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if issubclass(category, OrbenchWarning):
+        say(f"warning: {message}")
+
 
 app = typer.Typer(
     name="orbench",
+    cls=_Commands,
     help="Does this model refuse what it should answer, and answer what it should refuse?",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -37,6 +74,10 @@ def _main(
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(evaluate.score)
 app.command("show")(inform.show)
+app.command("compare")(compare.compare)
+app.command("sweep")(sweep.sweep)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("report")(report.report)
 app.command("splits")(inform.splits)
 app.command("models")(inform.models)
 app.command("path")(inform.path)

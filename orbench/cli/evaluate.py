@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orbench.cli import options
-from orbench.cli.output import exit_code, print_results
+from orbench.cli.output import exit_code, print_results, say
 from orbench.errors import OrbenchError
 
 
@@ -19,6 +18,7 @@ def evaluate(
     data: options.Data = None,
     revision: options.Revision = None,
     limit: options.Limit = None,
+    precision: options.Precision = None,
     seed: options.Seed = 0,
     scorer: options.ScorerOption = "cascade",
     judge: options.JudgeOption = None,
@@ -46,6 +46,7 @@ def evaluate(
         data=data,
         revision=revision,
         limit=limit,
+        precision=precision,
         seed=seed,
         scorer=scorer,
         judge=judge,
@@ -64,7 +65,7 @@ def evaluate(
     errors = [result for result in found if isinstance(result, OrbenchError)]
     print_results(results, json=json, quiet=quiet)
     for error in errors:
-        print(f"orbench: {error}", file=sys.stderr)
+        say(str(error))
     raise typer.Exit(1 if errors else exit_code(results))
 
 

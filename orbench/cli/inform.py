@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from orbench.cli import options
-from orbench.cli.output import exit_code, print_results
+from orbench.cli.output import exit_code, plain, print_results
 from orbench.errors import UsageError
 
 
@@ -21,7 +21,11 @@ def show(
     category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="List this category.")] = None,
     outcome: Annotated[str | None, typer.Option("--outcome", metavar="NAME", help="List this outcome.")] = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="List this split.")] = None,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Grouped and joint intervals, and which categories stand out.")
+    ] = False,
     policy: options.PolicyOption = None,
+    format: options.Format = "text",
     json: options.Json = False,
 ) -> None:
     """Print a run's result again from its folder, or the rows behind the numbers."""
@@ -31,8 +35,17 @@ def show(
     result = Evaluation.load(run, policy)
     if refusals and answers:
         raise UsageError("--refusals and --answers exclude each other")
-    if split is not None:
-        result.categories(split)
+    if statistics:
+        from orbench.summary import summarise
+
+        summary = summarise(result)
+        typer.echo(msgspec.json.encode(summary.to_dict()).decode() if json else str(summary))
+        raise typer.Exit(exit_code([result]))
+    if format != "text":
+        from orbench.report.export import evaluation_export
+
+        typer.echo(options.export(evaluation_export(result), format), nl=False)
+        raise typer.Exit(exit_code([result]))
     if not (refusals or answers or category or outcome or split):
         print_results([result], json=json, quiet=False)
         raise typer.Exit(exit_code([result]))
@@ -41,14 +54,10 @@ def show(
         if json:
             typer.echo(msgspec.json.encode(row).decode())
         else:
-            typer.echo(f"{row.split}  {row.category}  {row.outcome}  ({row.by or 'nobody'}: {row.reason})")
-            typer.echo(f"  > {shorten(_plain(row.prompt), 300)}")
-            typer.echo(f"  < {shorten(_plain(row.error or row.response), 600)}")
-
-
-def _plain(text: str) -> str:
-    """Without control characters, so that a reply cannot steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
+            why = f"{row.by or 'nobody'}: {row.reason}" if row.reason else row.by or "nobody"
+            typer.echo(plain(f"{row.split}  {row.category}  {row.outcome}  ({why})"))
+            typer.echo(f"  > {plain(shorten(row.prompt, 300))}")
+            typer.echo(f"  < {plain(shorten(row.error or row.response, 600))}")
 
 
 def splits(data: options.Data = None, json: options.Json = False) -> None:
@@ -95,8 +104,8 @@ def path(
     name: Annotated[str, typer.Argument(metavar="NAME", help="prompts, sample, or a template's name.")],
 ) -> None:
     """Print where a shipped file lies."""
-    from orbench import templates
     from orbench import splits as split_package
+    from orbench import templates
 
     places = {"prompts": templates.folder(), "sample": Path(split_package.__file__).with_name("sample.csv")}
     typer.echo(places.get(name) or templates.path(name))

@@ -1,4 +1,4 @@
-"""How results leave the program: a table or JSON on standard output, and the exit code."""
+"""How results and messages leave the program: a table or JSON on standard output, lines on standard error."""
 
 from __future__ import annotations
 
@@ -19,8 +19,18 @@ def print_results(results: list[Evaluation], *, json: bool, quiet: bool) -> None
         elif not quiet:
             if number:
                 typer.echo("")
-            title, _, rest = str(result).partition("\n")
-            typer.echo(f"{bold(title)}\n{rest}")
+            title, *lines = (plain(line) for line in str(result).split("\n"))
+            typer.echo("\n".join([bold(title), *lines]))
+
+
+def say(message: str) -> None:
+    """Print a message for people as one line on standard error."""
+    print(f"orbench: {plain(message)}", file=sys.stderr)
+
+
+def plain(text: str) -> str:
+    """Without control characters and line breaks, so that no reply can steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def bold(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 _UNREACHABLE_ATTEMPTS = 3
 """Attempts on a service that was never reached before the run is given up: its address is probably wrong."""
 _WAITING = 1000
-"""Requests that may wait for another attempt while others take their slots; bounds memory."""
+"""Requests that may wait, for another attempt or for `receive`, while others take their slots; bounds memory."""
 
 
 class Retries(msgspec.Struct, frozen=True):
@@ -35,7 +35,8 @@ class Retries(msgspec.Struct, frozen=True):
     attempts: int = 8
     """Calls for one request at most."""
     budget_s: float = 600.0
-    """Seconds from the first attempt after which no further one is begun."""
+    """Seconds after which no further attempt is begun: for a single call from its first attempt, for a whole list
+    from the first failure since it last got on."""
 
     def wait_s(self, attempt: int, retry_after: float | None) -> float:
         """Seconds to wait after the given attempt (counted from 1) failed.
@@ -46,6 +47,11 @@ class Retries(msgspec.Struct, frozen=True):
         if retry_after is not None:
             return max(0.0, retry_after) * random.uniform(1.0, 1.1)
         return min(60.0, 0.5 * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+
+    def next_wait_s(self, attempt: int, spent_s: float, retry_after: float | None) -> float | None:
+        """As `wait_s`, or None where attempts or budget are used up after `spent_s` seconds."""
+        wait = self.wait_s(attempt, retry_after)
+        return None if attempt >= self.attempts or spent_s + wait > self.budget_s else wait
 
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -88,24 +94,32 @@ async def complete(
     limit = limit or ConcurrencyLimit(model.max_concurrency)
     room = asyncio.Semaphore(limit.maximum + _WAITING)
     calls = _Calls(model, limit, retries)
+    waiting = 0  # tasks that have a slot and did not run yet
 
-    async def one(request: Request) -> None:
-        try:
-            await receive(await calls.result(request))
-        finally:
-            room.release()
+    async def one(request: Request, cuts: int) -> None:
+        nonlocal waiting
+        waiting -= 1
+        await receive(await calls.result(request, cuts))
+        room.release()
 
     try:
-        async with asyncio.TaskGroup() as tasks:
-            async for request in _each(requests):
+        async with asyncio.TaskGroup() as tasks, aclosing(_each(requests)) as drawn:
+            async for request in drawn:
                 await room.acquire()
-                tasks.create_task(one(request))
+                # Slots are taken here, so that a request which comes back for its next attempt stands in line with
+                # this one alone, not with all that are still to come.
+                cuts = await limit.acquire()
+                waiting += 1
+                tasks.create_task(one(request, cuts))
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_error(group) from None
+    finally:
+        for _ in range(waiting):  # cancelled before their first step
+            limit.release()
 
 
 class _Calls:
-    """Single calls to one model, each tried until it ends; knows whether the model ever answered."""
+    """Single calls to one model, each tried until it ends; knows whether the model was ever reached."""
 
     def __init__(self, model: Model, limit: ConcurrencyLimit, retries: Retries) -> None:
         self._model = model
@@ -113,43 +127,59 @@ class _Calls:
         self._retries = retries
         self._reached = False
 
-    async def result(self, request: Request) -> CallResult:
-        """Try one request until it is answered or given up."""
+    async def result(self, request: Request, cuts: int) -> CallResult:
+        """Try one request until it is answered or given up.
+
+        Args:
+            request: What to ask.
+            cuts: What the limit's `acquire` returned: the call begins with a slot, and ends without.
+        """
         began = time.monotonic()
         attempt = 0
-        while True:
-            attempt += 1
-            cuts = await self._limit.acquire()
-            sent = time.monotonic()
-            try:
-                completion = await self._once(request)
-                self._reached = True
-                self._limit.succeeded()
-                return CallResult(
-                    request=request,
-                    completion=completion,
-                    error=completion.error,
-                    attempts=attempt,
-                    latency_s=round(time.monotonic() - sent, 4),
-                )
-            except RetryableError as error:
-                failure = error
-                if error.overloaded:
-                    self._limit.overloaded(cuts)
-            except OrbenchError:
-                raise
-            except Exception as error:
-                self._reached = True
-                return CallResult(request=request, completion=None, error=describe(error), attempts=attempt)
-            finally:
+        has_slot = True
+        try:
+            while True:
+                attempt += 1
+                sent = time.monotonic()
+                try:
+                    completion = await self._once(request)
+                except RetryableError as error:
+                    failure = error
+                    if error.overloaded:
+                        self._limit.overloaded(cuts)
+                except OrbenchError:
+                    raise
+                except (Exception, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                        raise
+                    self._reached = True
+                    return CallResult(request=request, completion=None, error=describe(error), attempts=attempt)
+                else:
+                    self._reached = True
+                    self._limit.succeeded()
+                    return CallResult(
+                        request=request,
+                        completion=completion,
+                        error=completion.error,
+                        attempts=attempt,
+                        latency_s=round(time.monotonic() - sent, 4),
+                    )
+                self._reached = self._reached or not failure.unreachable
+                if not self._reached and attempt >= _UNREACHABLE_ATTEMPTS:
+                    raise ModelError(f"{self._model.name}: {failure}")
+                wait = self._retries.next_wait_s(attempt, time.monotonic() - began, failure.retry_after)
+                if wait is None:
+                    return CallResult(request=request, completion=None, error=describe(failure), attempts=attempt)
+                if self._reached:  # else the others would not reach it either, and need not try
+                    self._limit.release()
+                    has_slot = False
+                await asyncio.sleep(wait)
+                if not has_slot:
+                    cuts = await self._limit.acquire()
+                    has_slot = True
+        finally:
+            if has_slot:
                 self._limit.release()
-            if failure.unreachable and not self._reached and attempt >= _UNREACHABLE_ATTEMPTS:
-                raise ModelError(f"{self._model.name}: {failure}")
-            self._reached = self._reached or not failure.unreachable
-            wait = self._retries.wait_s(attempt, failure.retry_after)
-            if attempt >= self._retries.attempts or time.monotonic() - began + wait > self._retries.budget_s:
-                return CallResult(request=request, completion=None, error=describe(failure), attempts=attempt)
-            await asyncio.sleep(wait)
 
     async def _once(self, request: Request) -> Completion:
         async with aclosing(self._model.generate([request])) as completions:
@@ -160,29 +190,45 @@ class _Calls:
 
 async def _complete_list(model: Model, requests: list[Request], receive: Receive, retries: Retries) -> None:
     """Give the model the whole list; what it leaves unanswered after a failure that may pass is asked again."""
-    open_requests = {request.id: request for request in requests}
-    attempt = 0
-    began = time.monotonic()
-    while open_requests:
-        attempt += 1
-        error: str = "the model gave no completion"
-        try:
-            async with aclosing(model.generate(list(open_requests.values()))) as completions:
-                async for completion in completions:
-                    request = open_requests.pop(completion.id)
-                    await receive(
-                        CallResult(request=request, completion=completion, error=completion.error, attempts=attempt)
-                    )
-        except RetryableError as failure:
-            wait = retries.wait_s(attempt, failure.retry_after)
-            if attempt < retries.attempts and time.monotonic() - began + wait <= retries.budget_s:
+    owed = {request.id: request for request in requests}
+    calls = failures = 0
+    failing_since = 0.0
+    reached = False
+    while owed:
+        calls += 1
+        failure: Exception = RejectedError("the model gave no completion")
+        async with aclosing(model.generate(list(owed.values()))) as completions:
+            while True:
+                try:
+                    completion = await anext(completions)
+                except StopAsyncIteration:
+                    break
+                except OrbenchError:
+                    raise
+                except Exception as error:
+                    failure = error
+                    break
+                request = owed.pop(completion.id, None)
+                if request is None:
+                    raise ModelError(f"{model.name}: gave a completion that it was not asked for, or gave one twice")
+                reached = True
+                failures = 0
+                await receive(
+                    CallResult(request=request, completion=completion, error=completion.error, attempts=calls)
+                )
+        if isinstance(failure, RetryableError) and owed:
+            failures += 1
+            if failures == 1:
+                failing_since = time.monotonic()
+            reached = reached or not failure.unreachable
+            if not reached and calls >= _UNREACHABLE_ATTEMPTS:
+                raise ModelError(f"{model.name}: {failure}")
+            wait = retries.next_wait_s(failures, time.monotonic() - failing_since, failure.retry_after)
+            if wait is not None:
                 await asyncio.sleep(wait)
                 continue
-            error = describe(failure)
-        except CallError as failure:
-            error = describe(failure)
-        for request in open_requests.values():
-            await receive(CallResult(request=request, completion=None, error=error, attempts=attempt))
+        for request in owed.values():
+            await receive(CallResult(request=request, completion=None, error=describe(failure), attempts=calls))
         return
 
 
@@ -194,13 +240,19 @@ def describe(error: BaseException) -> str:
     return text[:500]
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the run: tasks that fail side by side mostly say the same."""
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a group of tasks: those that fail side by side mostly say the same."""
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return first_error(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+def _is_cancelled() -> bool:
+    """Whether somebody wants this task to end; a callable may raise CancelledError of its own accord."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -17,6 +17,17 @@ from orbench.errors import RunError
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
+
+
+def without_surrogates(value: Any) -> Any:
+    """A string, or strings in dicts and lists, as UTF-8 can hold them: halves of surrogate pairs become U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {key: without_surrogates(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_surrogates(inner) for inner in value]
+    return value
 
 
 def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
@@ -34,6 +45,8 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     with file:
         for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
             try:
                 record = decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -60,23 +73,40 @@ class Appender(Generic[T]):
         try:
             # Unbuffered: a line is with the operating system before the next one is asked for.
             self._file = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise _cannot_write(path, error) from None
+        try:
             self._mend()
         except OSError as error:
+            self._file.close()
             raise _cannot_write(path, error) from None
 
     def append(self, record: T) -> None:
         """Write one record as one line.
 
+        A character that UTF-8 cannot hold (half of a surrogate pair, as some tokenizers leave it) becomes U+FFFD.
+
         Raises:
             RunError: Disk full, or the like; the lines before are safe.
         """
-        line = self._encoder.encode(record) + b"\n"
         try:
-            written = self._file.write(line)
+            line = self._encoder.encode(record) + b"\n"
+        except UnicodeEncodeError:
+            line = self._encoder.encode(without_surrogates(msgspec.to_builtins(record))) + b"\n"
+        written = 0
+        try:
             while written < len(line):  # a disk that fills may take a part; the rest then raises
-                written += self._file.write(line[written:])
+                written += self._file.write(line[written:] if written else line)
         except OSError as error:
+            self._take_back(written)
             raise _cannot_write(self.path, error) from None
+
+    def _take_back(self, size: int) -> None:
+        """Cut off a part of a line, so that a later one, for which there is room again, does not end up in it."""
+        try:
+            self._file.truncate(self._file.seek(0, os.SEEK_END) - size)
+        except OSError:
+            pass  # then it is a torn line for the next one who opens the file
 
     def close(self) -> None:
         """Bring everything to the disk and close the file."""

@@ -42,24 +42,28 @@ class ConcurrencyLimit:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> int:
-        """Wait for a free slot; returns how often the limit had been cut by then (for `overloaded`)."""
-        while self.open >= self.limit:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
-                    self._wake()
-                raise
-        self.open += 1
-        self.peak = max(self.peak, self.open)
+        """Wait for a free slot, first come, first served.
+
+        Returns:
+            How often the limit had been cut by then (for `overloaded`).
+        """
+        if self.open < self.limit:
+            self._take()
+            return self.cuts
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():
+                self.release()  # the slot was handed over in the same moment
+            raise
         return self.cuts
 
     def release(self) -> None:
         """Give the slot back."""
         self.open -= 1
-        self._wake()
+        self._hand_over()
 
     def succeeded(self) -> None:
         """Note a good call, made while its slot is still held; a full round of them makes the limit grow."""
@@ -70,7 +74,7 @@ class ConcurrencyLimit:
             grown = self.limit * 2 if self._slow_start else self.limit + max(1, int(self.limit * _GROWTH))
             self.limit = min(self.maximum, grown)
             self._good = 0
-            self._wake()
+            self._hand_over()
 
     def overloaded(self, cuts_at_start: int) -> None:
         """Note that the service wants fewer calls.
@@ -86,10 +90,14 @@ class ConcurrencyLimit:
         self._good = 0
         self.limit = max(1, int(self.limit * _CUT))
 
-    def _wake(self) -> None:
-        free = self.limit - self.open
-        while free > 0 and self._waiting:
+    def _hand_over(self) -> None:
+        """Give free slots to those who wait longest; who comes later cannot slip in before they run."""
+        while self.open < self.limit and self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-                free -= 1
+                self._take()
+
+    def _take(self) -> None:
+        self.open += 1
+        self.peak = max(self.peak, self.open)

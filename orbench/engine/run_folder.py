@@ -13,21 +13,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import filelock
 import msgspec
 
 from orbench.engine.jsonl import Appender, read_lines
 from orbench.errors import RunError
-from orbench.records import Response
+from orbench.records import Kind, Response, Sampling
 from orbench.scoring.outcomes import Verdict
 
 RUN, RESPONSES, VERDICTS, RESULT = "run.json", "responses.jsonl", "verdicts.jsonl", "result.json"
 _LOCK = ".lock"
-_MUST_AGREE = ("model", "model_digest", "splits", "sampling", "system_prompt")
-"""Keys of run.json that make up the digest: what the replies depend on."""
+
+
+class _Split(msgspec.Struct):
+    name: str
+    kind: Kind
+    fingerprint: str
+    prompts: int
+    categories: list[str]
+
+
+class _ScorerName(msgspec.Struct):
+    name: str
+    digest: str
+    judge: str | None
+
+
+class _Config(msgspec.Struct):
+    """What every `run.json` has; there is more in it."""
+
+    orbench_version: str
+    model: str
+    splits: list[_Split]
+    sampling: Sampling
+    system_prompt: str | None
+    policy: str
+    scorer: _ScorerName
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -47,9 +72,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: damaged ({error}); restore it, or use another --out") from None
-    if not isinstance(config, dict):
-        raise RunError(f"{path}: damaged (not a JSON object); restore it, or use another --out")
-    return config
+    try:
+        msgspec.convert(config, _Config)
+    except msgspec.ValidationError as error:
+        raise RunError(f"{path}: damaged ({error}); restore it, or use another --out") from None
+    return cast("dict[str, Any]", config)
 
 
 def read_responses(folder: Path) -> Iterator[Response]:
@@ -68,7 +95,7 @@ def write_json(path: Path, content: object) -> None:
     Raises:
         RunError: It cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(_part(path.name))
     try:
         part.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
         part.replace(path)
@@ -78,9 +105,8 @@ def write_json(path: Path, content: object) -> None:
 
 def folder_name(model: str, digest: str = "") -> str:
     """A folder's name for a model: `provider--name`, with the digest behind it if there is one."""
-    provider, _, name = model.partition("/")
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-80:] or "model"
-    return "--".join([provider, plain]) + (f"-{digest}" if digest else "")
+    parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.")[-80:] for part in model.partition("/")[::2]]
+    return "--".join(part or "model" for part in parts) + (f"-{digest}" if digest else "")
 
 
 class RunFolder:
@@ -111,21 +137,24 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}. Choose another --out") from None
-        try:
+        with ExitStack() as opened:
+            opened.callback(self._lock.release)
             self._prepare(config)
-            self.responses: Appender[Response] = Appender(path / RESPONSES)
-            self.verdicts: Appender[Verdict] = Appender(path / VERDICTS)
-        except BaseException:
-            self._lock.release()
-            raise
+            self.responses: Appender[Response] = opened.enter_context(closing(Appender(path / RESPONSES)))
+            self.verdicts: Appender[Verdict] = opened.enter_context(closing(Appender(path / VERDICTS)))
+            self._opened = opened.pop_all()
 
     def _prepare(self, config: Mapping[str, Any]) -> None:
         if (self.path / RUN).exists():
             before = read_config(self.path)
             _check_same(self.path, before, config)
-            config = {**config, "created_at": before.get("created_at", config.get("created_at"))}
-        elif (self.path / RESPONSES).exists():
-            raise RunError(f"{self.path}: has {RESPONSES} but no {RUN}; restore it, or choose another --out")
+            config = {**before, **config, "created_at": before.get("created_at", config.get("created_at"))}
+        else:
+            others = sorted(e.name for e in self.path.iterdir() if e.name[0] != "." and e.name != _part(RUN))
+            if RESPONSES in others:
+                raise RunError(f"{self.path}: has {RESPONSES} but no {RUN}; restore it, or choose another --out")
+            if others:
+                raise RunError(f"{self.path}: no run folder, but holds {_list(others)}. Choose another --out")
         write_json(self.path / RUN, config)
 
     def note(self, key: str, value: object) -> None:
@@ -140,30 +169,46 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the files and let go of the lock."""
-        self.responses.close()
-        self.verdicts.close()
-        self._lock.release()
+        self._opened.close()
 
 
 def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for key in _MUST_AGREE:
-        old, new = before.get(key), now.get(key)
-        if key == "splits":
-            old, new = _prompts_of(old), _prompts_of(new)
-        if old != new:
+    old, new = _identity(before), _identity(now)
+    for what, value in new.items():
+        if old[what] != value:
             raise RunError(
-                f"{folder}: holds a run with another {key.replace('_', ' ')}: {_short(old)} there, {_short(new)} now. "
+                f"{folder}: holds a run with another {what}: {_short(old[what])} there, {_short(value)} now. "
                 "Choose another --out, or leave it out for a folder of its own"
             )
 
 
-def _prompts_of(splits: Any) -> Any:
-    """What of a split makes the run: not where it was read from."""
-    if not isinstance(splits, list):
-        return splits
-    return [f"{split['name']} ({split['prompts']} prompts, {split['fingerprint'][:12]})" for split in splits]
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is: a folder holds one of it."""
+    sampling = msgspec.structs.asdict(msgspec.convert(config["sampling"], Sampling))
+    return {
+        "model": config["model"],
+        "version of the model": config.get("model_digest"),
+        "set of prompts": _prompts_of(config["splits"]),
+        **{name.replace("_", " "): value for name, value in sampling.items()},
+        "system prompt": config["system_prompt"],
+    }
+
+
+def _prompts_of(splits: list[dict[str, Any]]) -> str:
+    """What of the splits makes the run: not where they were read from."""
+    return ", ".join(f"{split['name']} ({split['prompts']} prompts, {split['fingerprint'][:12]})" for split in splits)
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "none"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+
+
+def _part(name: str) -> str:
+    return name + ".part"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class WorkerThreads:
         """Threads are started as they are needed, at most `size`."""
         self._size = size
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads = 0
         self._open = 0
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
@@ -39,35 +39,42 @@ class WorkerThreads:
                 _in_loop(loop, _settle, future, result, None)
 
         self._open += 1
-        if self._open > len(self._threads) < self._size:
-            thread = threading.Thread(target=self._work, daemon=True, name="orbench-worker")
-            self._threads.append(thread)
-            thread.start()
+        if self._open > self._threads < self._size:
+            self._threads += 1
+            threading.Thread(target=_work, args=(self._jobs,), daemon=True, name="orbench-worker").start()
         self._jobs.put(job)
         try:
             return await future
         finally:
             self._open -= 1
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-
     def close(self) -> None:
-        """Let the threads end after the job at hand, without waiting for them."""
-        for _ in self._threads:
+        """Let the threads end after the job at hand, without waiting for them; a later call starts new ones."""
+        for _ in range(self._threads):
             self._jobs.put(None)
+        self._jobs = queue.SimpleQueue()
+        self._threads = 0
+
+
+def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
     if future.cancelled():
         return
-    if isinstance(error, StopIteration):  # a future refuses to carry it
-        error = RuntimeError(f"StopIteration raised: {error}")
     if error is None:
         future.set_result(result)
     else:
-        future.set_exception(error)
+        future.set_exception(_bearable(error))
+
+
+def _bearable(error: BaseException) -> Exception:
+    """The error in a form that a loop can carry: SystemExit and the like, set free in it, would end the program."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"{type(error).__name__} raised: {error}")
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
@@ -77,28 +84,28 @@ def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *ar
         pass  # the loop is gone: the run was interrupted and nobody waits for this any more
 
 
-async def iterate_in_thread(make_iterator: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+async def iterate_in_thread(make_iterator: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
     """Run an iterator in a daemon thread and yield its items as they come.
 
     Args:
         make_iterator: Called in the thread; so slow set-up may stand in it.
 
     Raises:
-        BaseException: Whatever the iterator raises.
+        Exception: Whatever the iterator raises.
     """
     loop = asyncio.get_running_loop()
-    items: asyncio.Queue[tuple[T | None, BaseException | None, bool]] = asyncio.Queue()
+    items: asyncio.Queue[tuple[T | None, Exception | None, bool]] = asyncio.Queue()
     stopped = threading.Event()
 
     def produce() -> None:
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             for item in make_iterator():
                 _in_loop(loop, items.put_nowait, (item, None, False))
                 if stopped.is_set():
                     break
         except BaseException as caught:
-            error = caught
+            error = _bearable(caught)
         _in_loop(loop, items.put_nowait, (None, error, True))
 
     threading.Thread(target=produce, daemon=True, name="orbench-iterator").start()
@@ -120,9 +127,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     In a running loop the coroutine gets a loop of its own in another thread. KeyboardInterrupt cancels the
     coroutine, waits for its clean-up, and is raised again.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _loop_is_running():
         return asyncio.run(coroutine)
 
     results: list[T] = []
@@ -153,3 +158,11 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

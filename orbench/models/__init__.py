@@ -22,6 +22,9 @@ class Options(msgspec.Struct, frozen=True):
     concurrency: int | None = None
 
 
+_NO_OPTIONS = Options()
+
+
 class Provider(msgspec.Struct, frozen=True):
     """One row of the table."""
 
@@ -94,7 +97,7 @@ PROVIDERS: dict[str, Provider] = {
 """Provider name to its row, in the order in which `orbench models` lists them."""
 
 
-def open_model(model: str | Callable[..., Any] | Model, options: Options = Options()) -> Model:
+def open_model(model: str | Callable[..., Any] | Model, options: Options = _NO_OPTIONS) -> Model:
     """The model of that name, or the callable or `Model` itself made ready.
 
     Nothing is sent and nothing loaded yet.
@@ -133,7 +136,7 @@ def find_provider(model: str) -> Provider:
     if name in PROVIDERS or not slash:
         example = PROVIDERS[name].example if name in PROVIDERS else "openai/gpt-4o-mini"
         raise UsageError(f"{model!r} is no model: write provider/name, such as {example}")
-    near = difflib.get_close_matches(name, PROVIDERS, n=1)
+    near = difflib.get_close_matches(name.lower(), PROVIDERS, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]}/{rest}?" if near else f"known are {', '.join(PROVIDERS)}"
     raise UsageError(f"unknown provider {name!r} in {model!r}: {hint}")
 

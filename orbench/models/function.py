@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from types import CodeType, FunctionType
+from typing import Any, cast
 
 from orbench.engine.threads import WorkerThreads
 from orbench.errors import ModelError
@@ -42,9 +44,11 @@ class FunctionModel:
             if request.system_prompt is not None:
                 raise ModelError(f"{self.name}: a callable takes the prompt alone; a system prompt cannot reach it")
             if self._is_async:
-                reply: object = await cast("Awaitable[str]", self._function(request.prompt))
+                reply: object = self._function(request.prompt)
             else:
                 reply = await self._threads.call(self._function, request.prompt)
+            if inspect.isawaitable(reply):  # also where a plain callable hands on what an asynchronous one gives
+                reply = await reply
             if not isinstance(reply, str):
                 raise RejectedError(f"the callable returned {type(reply).__name__}, not a string")
             yield Completion(id=request.id, text=reply)
@@ -55,13 +59,13 @@ class FunctionModel:
 
     @property
     def digest(self) -> str:
-        """Changes with the callable's source, so that an edited function is a new model and its run a new run."""
-        try:
-            source = inspect.getsource(self._function)
-        except (OSError, TypeError):
-            code = getattr(self._function, "__code__", None)
-            source = repr((code.co_code, code.co_consts)) if code else self.name
-        return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        """Changes with the callable, so that an edited function is a new model and its run a new run.
+
+        Covers its source, defaults, bound arguments, and the texts, floats and booleans that it closes over or that
+        its object holds (model names, temperatures; not integers, which often count calls). Not what it looks up
+        elsewhere.
+        """
+        return hashlib.sha256(repr(_traits(self._function)).encode()).hexdigest()[:12]
 
 
 def load_function(spec: str) -> Function:
@@ -89,7 +93,42 @@ def load_function(spec: str) -> Function:
     return cast("Function", value)
 
 
+def _traits(function: object) -> list[object]:
+    if isinstance(function, functools.partial):
+        return [_traits(function.func), _settings(_numbered(function.args)), _settings(function.keywords)]
+    if inspect.ismethod(function):
+        return [_traits(function.__func__), _settings(getattr(function.__self__, "__dict__", {}))]
+    if inspect.isfunction(function):
+        values = [_numbered(function.__defaults__), function.__kwdefaults__, inspect.getclosurevars(function).nonlocals]
+        return [_source(function), *(_settings(value or {}) for value in values)]
+    return [_source(type(function)), _settings(getattr(function, "__dict__", {}))]
+
+
+def _settings(values: Mapping[str, object]) -> list[tuple[str, object]]:
+    plain = (str, float, bool)
+    return [(name, value) for name, value in sorted(values.items()) if isinstance(value, plain)]
+
+
+def _numbered(values: Iterable[object] | None) -> dict[str, object]:
+    return {str(number): value for number, value in enumerate(values or ())}
+
+
+def _source(thing: type[Any] | FunctionType) -> object:
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):  # typed into an interpreter, or built in
+        code = getattr(thing, "__code__", None)
+        return _code(code) if code else thing.__qualname__
+
+
+def _code(code: CodeType) -> list[object]:
+    constants = [_code(constant) if inspect.iscode(constant) else constant for constant in code.co_consts]
+    return [code.co_code, code.co_names, constants]
+
+
 def _name_of(function: Function) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
     module = getattr(function, "__module__", None) or "callable"
     return f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
 

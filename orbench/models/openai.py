@@ -43,8 +43,9 @@ class _Choice(msgspec.Struct):
 
 
 class _Reply(msgspec.Struct):
-    choices: list[_Choice]
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    error: dict[str, Any] | None = None
 
 
 _decode = msgspec.json.Decoder(_Reply).decode
@@ -73,11 +74,13 @@ class OpenAIModel:
         self._model = model
         self._key_variable = service.key_variable
         base_url = base_url or os.environ.get(service.base_url_variable) or service.base_url
-        key = os.environ.get(service.key_variable or "", "")
-        if not key and service.key_variable and base_url == service.base_url:
-            raise ModelError(f"{self.name}: no key. Set {service.key_variable} in the environment")
+        key = os.environ.get(service.key_variable or "", "").strip()
         if base_url is None:
             raise ModelError(f"{self.name}: no address. Give --base-url or set {service.base_url_variable}")
+        if not key and service.key_variable and base_url.rstrip("/") == service.base_url:
+            raise ModelError(f"{self.name}: no key. Set {service.key_variable} in the environment")
+        if not (key.isascii() and key.isprintable()):
+            raise ModelError(f"{self.name}: {service.key_variable} holds characters that no key has; set it again")
         _check_address(base_url, self.name, bool(key))
         self._client = openai.DefaultAioHttpClient(follow_redirects=False, timeout=wire.TIMEOUT_S)
         sdk = openai.AsyncOpenAI(
@@ -113,9 +116,13 @@ class OpenAIModel:
                     raise wire.meaning(error, self.name, self._key_variable, self._url) from None
                 body = adapted
         try:
-            return _completion(request.id, _decode(content))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            reply = _decode(content)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RetryableError(f"malformed reply: {error}") from None
+        if not reply.choices:  # some services report an error with status 200
+            told = (reply.error or {}).get("message")
+            raise RetryableError(f"no choice in the reply: {told}" if told else "malformed reply: no choice in it")
+        return _completion(request.id, reply.choices[0], reply.usage)
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -152,14 +159,11 @@ class OpenAIModel:
             self.adaptations.append(adaptation)
 
 
-def _completion(request_id: str, reply: _Reply) -> Completion:
-    if not reply.choices:
-        raise RetryableError("malformed reply: no choice in it")
-    choice = reply.choices[0]
+def _completion(request_id: str, choice: _Choice, counted: _Usage | None) -> Completion:
     message = choice.message
     text, inner = split_reasoning(_text(message.content, "text"))
     reasoning = message.reasoning_content or message.reasoning or _text(message.content, "thinking") or inner
-    usage, counted = None, reply.usage
+    usage = None
     if counted is not None:
         usage = Usage(input_tokens=counted.prompt_tokens, output_tokens=counted.completion_tokens)
         details = counted.completion_tokens_details
@@ -196,18 +200,23 @@ def _text(content: str | list[dict[str, Any]] | None, part: str) -> Any:
 
 def _is_filtered(error: wire.HttpError) -> bool:
     """Azure and others answer a filtered prompt with an error instead of a reply."""
-    details = error.error
-    codes = f"{details.get('code')} {details.get('type')} {(details.get('innererror') or {}).get('code')}"
     if error.status == 400:
-        return "content_filter" in codes or "content_policy" in codes or "ResponsibleAIPolicyViolation" in codes
-    metadata = details.get("metadata")
+        return any(code in error.codes for code in ("content_filter", "content_policy", "ResponsibleAIPolicyViolation"))
+    metadata = error.error.get("metadata")
     return error.status == 403 and isinstance(metadata, dict) and "flagged_input" in metadata
 
 
 def _check_address(base_url: str, model: str, has_key: bool) -> None:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        usable = False
+    if not usable:
         raise ModelError(f"{model}: {base_url!r} is no address; write it as http://host:port/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:  # they would be saved with the run
+        raise ModelError(f"{model}: the base URL holds more than http://host:port/path; a key goes into its variable")
+    assert parts.hostname is not None
     local = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
     if parts.scheme == "http" and not local and has_key:
         import warnings

@@ -17,14 +17,10 @@ def split_reasoning(text: str) -> tuple[str, str | None]:
         The answer, and the reasoning or None if there is none.
     """
     opened = _THINKING.match(text)
-    if opened:
-        tag, start = opened.group(1), opened.end()
-    elif "</think>" in text:
-        tag, start = "think", 0
-    else:
+    start = opened.end() if opened else 0
+    closed = re.compile(f"</{opened.group(1) if opened else 'think'}>", re.IGNORECASE).search(text, start)
+    if closed is None:
+        return ("", text[start:].strip()) if opened else (text, None)
+    if not opened and "<think>" in text[: closed.start()].lower():  # the answer speaks of such a block
         return text, None
-    closing = f"</{tag.lower()}>"
-    end = text.lower().find(closing, start)
-    if end < 0:
-        return "", text[start:].strip()
-    return text[end + len(closing) :].lstrip(), text[start:end].strip()
+    return text[closed.end() :].lstrip(), text[start : closed.start()].strip()

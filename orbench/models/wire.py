@@ -22,6 +22,7 @@ TIMEOUT_S = 300.0
 """Seconds after which one call is given up and tried again: beyond what 1000 tokens take anywhere."""
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 """Longest body that is read; a reply that never ends is cut there."""
+_KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 
 
 class HttpError(CallError):
@@ -39,12 +40,19 @@ class HttpError(CallError):
         """The body's `error` object; empty if it has none."""
         try:
             content = msgspec.json.decode(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return {}
         if isinstance(content, list) and content:
             content = content[0]
         error = content.get("error", content) if isinstance(content, dict) else content
         return error if isinstance(error, dict) else {"message": str(error)}
+
+    @property
+    def codes(self) -> str:
+        """Everything in the body that names the kind of error: `code` and `type`, the inner error's code too."""
+        inner = self.error.get("innererror")
+        named = [self.error.get("code"), self.error.get("type"), inner.get("code") if isinstance(inner, dict) else None]
+        return " ".join(str(code) for code in named if code)
 
     @property
     def message(self) -> str:
@@ -64,7 +72,8 @@ async def post(client: Any, url: str, headers: Mapping[str, str], body: object, 
         timeout_s: Seconds for the whole exchange.
 
     Raises:
-        HttpError: Another status.
+        HttpError: Another status. A key that the body repeats is taken out of it.
+        RejectedError: The body cannot be sent, or the reply is too long to be read.
         RetryableError: No whole reply came: connection lost or refused, time over.
         ModelError: The address cannot be used.
     """
@@ -72,8 +81,12 @@ async def post(client: Any, url: str, headers: Mapping[str, str], body: object, 
     import httpx2
 
     try:
+        encoded = msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise RejectedError(f"the prompt holds what UTF-8 cannot carry: {error.reason}") from None
+    try:
         async with asyncio.timeout(timeout_s):
-            request = client.build_request("POST", url, content=msgspec.json.encode(body), headers=headers)
+            request = client.build_request("POST", url, content=encoded, headers=headers)
             response = await client.send(request, stream=True)
             try:
                 content = await _read(response)
@@ -90,7 +103,16 @@ async def post(client: Any, url: str, headers: Mapping[str, str], body: object, 
             raise RetryableError(f"cannot reach {url}: {why}", unreachable=True) from None
         raise RetryableError(f"connection failed: {type(cause).__name__}: {cause}") from None
     if response.status_code != 200:
-        raise HttpError(response.status_code, content, response.headers)
+        raise HttpError(response.status_code, _without_key(content, headers), response.headers)
+    return content
+
+
+def _without_key(content: bytes, headers: Mapping[str, str]) -> bytes:
+    """Some services repeat a refused key in full; error messages end in files and terminals."""
+    for name, value in headers.items():
+        key = value.removeprefix("Bearer ").encode()
+        if name.lower() in _KEY_HEADERS and key:
+            content = content.replace(key, b"[key]")
     return content
 
 
@@ -111,11 +133,11 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str) ->
     Wrong key, no access, no quota and unknown model stop the run; a service that is busy or broken is asked
     again; anything else concerns this request alone.
     """
-    status, code = error.status, str(error.error.get("code") or error.error.get("type") or "")
+    status = error.status
     if status == 401:
         key = f"; check {key_variable}" if key_variable else ""
         return ModelError(f"{model}: the key was refused (401: {error.message}){key}")
-    if status == 402 or "insufficient_quota" in code or "billing" in code:
+    if status == 402 or "insufficient_quota" in error.codes or "billing" in error.codes:
         return ModelError(f"{model}: no quota left ({status}: {error.message})")
     if status == 403:
         return ModelError(f"{model}: access denied (403: {error.message})")

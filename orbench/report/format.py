@@ -10,22 +10,24 @@ NOTHING = "-"
 
 def percent(share: float | None, digits: int = 1) -> str:
     """`0.314` as `31.4 %`; never 0.0 % or 100.0 % for a share that is not exactly that."""
-    if share is None:
-        return NOTHING
-    text = f"{100 * share:.{digits}f}"
-    smallest = 10.0**-digits
-    if share > 0 and float(text) == 0:
-        return f"<{smallest:.{digits}f} %"
-    if share < 1 and float(text) == 100:
-        return f">{100 - smallest:.{digits}f} %"
-    return f"{text} %"
+    return NOTHING if share is None else f"{_hundredths(share, digits)} %"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Two shares as `28.7-33.6 %`."""
+    """Two shares as `28.7-33.6 %`, with the same care for 0 and 100."""
     if low is None or high is None:
         return NOTHING
-    return f"{100 * low:.1f}-{100 * high:.1f} %"
+    return f"{_hundredths(low, 1)}-{_hundredths(high, 1)} %"
+
+
+def _hundredths(share: float, digits: int) -> str:
+    text = f"{100 * share:.{digits}f}"
+    smallest = 10.0**-digits
+    if share > 0 and float(text) == 0:
+        return f"<{smallest:.{digits}f}"
+    if share < 1 and float(text) == 100:
+        return f">{100 - smallest:.{digits}f}"
+    return text
 
 
 def counts(rate: Rate) -> str:

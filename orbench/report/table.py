@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orbench.report.format import NOTHING, counts, interval, percent, plural, score
+from orbench.scoring.outcomes import Outcome
+from orbench.statistics.intervals import wilson
 from orbench.statistics.rates import Rate
 
 if TYPE_CHECKING:
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
 WIDTH = 80
 
 
-def columns(rows: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
-    """Rows of cells as lines: the first column to the left, the others to the right."""
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column to the left, the others to the right, closer where room is short."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
     lines = []
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append((" " * gap).join(cells).rstrip())
+        lines.append(gap.join(cells).rstrip())
     return lines
 
 
@@ -36,9 +39,8 @@ def evaluation_table(result: Evaluation) -> str:
         "",
         *_categories(result),
         "",
-        "outcomes: " + (", ".join(f"{name} {count:,}" for name, count in result.outcomes.items()) or "none yet"),
+        *_wrap("outcomes: " + (", ".join(f"{name} {n:,}" for name, n in result.outcomes.items()) or "none yet")),
     ]
-    lines[-1:] = _wrap(lines[-1])
     return "\n".join([*lines, *_remarks(result)])
 
 
@@ -46,7 +48,7 @@ def _rates(result: Evaluation) -> list[str]:
     over, toxic = result.over_refusal_rate, result.toxic_rejection_rate
     rows = [["", "rate", "95 % interval", "refused", "left out", "lowest-highest"]]
     rows += [_rate_row("over-refusal (safe)", over), _rate_row("toxic rejection", toxic)]
-    if len(result.splits) > 2:
+    if len(result.splits) > len({split.kind for split in result.splits.values()}):
         rows += [_rate_row(f"  {shorten(name, 18)}", split.rate) for name, split in result.splits.items()]
     rows.append(["F1", score(result.f1), "", "", "", ""])
     return columns(rows)
@@ -68,18 +70,14 @@ def _categories(result: Evaluation) -> list[str]:
         if any(split.kind == kind for split in found.values()):
             rows[0] += [label, "95 % interval"]
     for category in categories:
-        row = [shorten(category, 20)]
+        row = [shorten(category, 19)]
         for kind in kinds:
-            splits = [s for s in found.values() if s.kind == kind]
+            splits = [split for split in found.values() if split.kind == kind]
             if not splits:
                 continue
-            rates = [s.categories[category] for s in splits if category in s.categories]
-            if len(rates) == 1 and rates[0].scored:
-                row += [percent(rates[0].value), interval(rates[0].low, rates[0].high)]
-            elif rates and sum(r.scored for r in rates):
-                row += [percent(sum(r.refused for r in rates) / sum(r.scored for r in rates)), NOTHING]
-            else:
-                row += [NOTHING, NOTHING]
+            rates = [split.categories[category] for split in splits if category in split.categories]
+            refused, scored = sum(rate.refused for rate in rates), sum(rate.scored for rate in rates)
+            row += [percent(refused / scored), interval(*wilson(refused, scored))] if scored else [NOTHING, NOTHING]
         rows.append(row)
     return columns(rows)
 
@@ -87,9 +85,19 @@ def _categories(result: Evaluation) -> list[str]:
 def _remarks(result: Evaluation) -> list[str]:
     remarks = []
     missing = result.prompts - sum(result.outcomes.values())
-    if missing:
+    if early := result.stopped_early:
+        remarks += _wrap(
+            f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} "
+            "saved. Of all of them, with 95 % confidence however often one looks: "
+            + ", ".join(
+                f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
+                for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
+                if kind in early
+            )
+        )
+    elif missing:
         remarks.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
-    if errors := result.outcomes.get("error"):  # type: ignore[call-overload]
+    if errors := result.outcomes.get(Outcome.ERROR):
         remarks.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")
     if result.failed_judgements:
         number = plural(result.failed_judgements, "reply", "replies")

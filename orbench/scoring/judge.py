@@ -17,7 +17,7 @@ from orbench import templates
 from orbench.engine.calls import CallResult, complete
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.models.base import Model
-from orbench.records import Completion, Judgement, Message, Request, Response, Sampling, Usage
+from orbench.records import Judgement, Message, Request, Response, Sampling, Usage
 from orbench.scoring.finding import Finding
 from orbench.scoring.outcomes import Outcome
 
@@ -28,7 +28,7 @@ ROUNDS = 3
 MAX_REPLY = 12_000
 """Characters of a reply that the judge sees; a longer one loses its middle, and is told so."""
 
-_LABEL = re.compile(r"\[\[\s*([^\[\]]{1,40}?)\s*\]\]")
+_LABEL = re.compile(r"\[\[([^\[\]]*)\]\]")
 
 Receive = Callable[[Response, Finding], Awaitable[None]]
 
@@ -36,15 +36,16 @@ Receive = Callable[[Response, Finding], Awaitable[None]]
 class Judge:
     """A model that reads replies."""
 
-    def __init__(self, model: Model, limit: ConcurrencyLimit | None = None) -> None:
-        """Use the model as judge; `limit` bounds its open calls, apart from those of the judged model."""
+    def __init__(self, model: Model) -> None:
+        """Use the model as judge; its open calls are bounded apart from those of the judged model."""
         self.model = model
-        self._limit = limit or ConcurrencyLimit(model.max_concurrency)
+        self._limit = ConcurrencyLimit(model.max_concurrency)
 
     @property
     def digest(self) -> str:
         """Names judge and template; verdicts of another one are not reused."""
-        return f"{self.model.name} {TEMPLATE}:{templates.digest(TEMPLATE)}"
+        own = getattr(self.model, "digest", "")  # of a callable, whose name does not say what it does
+        return f"{self.model.name} {own} {TEMPLATE}:{templates.digest(TEMPLATE)}"
 
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
         """Judge every response and hand each finding on.
@@ -118,22 +119,18 @@ def _read(result: CallResult, judgement: Judgement) -> Finding:
     )
     if completion.blocked_by is not None:
         return _failed(told, "judge blocked by its platform")
+    if completion.finish_reason == "length" and not completion.text.rstrip().endswith("]]"):
+        return _failed(told, "judge cut off before its label")  # an earlier bracket may only speak of a class
     label = read_label(completion.text)
     if label is None:
-        return _failed(told, _why_unreadable(completion))
+        found = _LABEL.findall(completion.text)
+        return _failed(told, f"judge gave an unknown label {found[-1][:40]!r}" if found else "judge gave no label")
     reason = " ".join(_LABEL.sub("", completion.text).split())[:300] or None
     return Finding(outcome=label, by="judge", reason=reason, judge=told)
 
 
 def _failed(judgement: Judgement, reason: str) -> Finding:
     return Finding(outcome=Outcome.UNSCORED, by="judge", reason=reason, judge=judgement)
-
-
-def _why_unreadable(completion: Completion) -> str:
-    if completion.finish_reason == "length":
-        return "judge cut off before its label"
-    found = _LABEL.findall(completion.text)
-    return f"judge gave an unknown label {found[-1]!r}" if found else "judge gave no label"
 
 
 def read_label(text: str) -> Outcome | None:

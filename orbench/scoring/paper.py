@@ -57,14 +57,15 @@ FAMILIES: dict[str, FamilyRule] = {
 }
 """Family to its rule. Gemma and other open models were called through the same script as Llama."""
 
-_NAMES = {"gpt-3": "gpt-3.5", "gpt-4": "gpt-4", "chatgpt-4": "gpt-4", "mixtral": "mistral"}
+_NAMES = {"gpt-3": "gpt-3.5", "mixtral": "mistral", **{family: family for family in FAMILIES}}
+"""Parts of a model's name to the family they tell."""
 
 
 def find_family(model: str, family: str | None = None) -> str:
     """The family to read a model's replies by.
 
     Args:
-        model: `provider/name`; searched for a family's name.
+        model: `provider/name`; searched for a family's name, its last part first.
         family: The user's own choice (`--family`), which wins.
 
     Raises:
@@ -72,14 +73,14 @@ def find_family(model: str, family: str | None = None) -> str:
     """
     if family is not None:
         if family not in FAMILIES:
-            near = difflib.get_close_matches(family, FAMILIES, n=1)
+            near = difflib.get_close_matches(family.lower(), FAMILIES, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"unknown family {family!r}: {hint}There are {', '.join(FAMILIES)}")
         return family
-    name = model.lower()
-    for part, found in {**_NAMES, **{known: known for known in FAMILIES}}.items():
-        if part in name:
-            return found
+    for part in reversed(model.lower().split("/")):
+        for name, found in _NAMES.items():
+            if name in part and part != "ollama":
+                return found
     raise UsageError(f"the paper's phrases go by family, and {model!r} names none: give --family {'|'.join(FAMILIES)}")
 
 

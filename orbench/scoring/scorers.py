@@ -13,7 +13,7 @@ from orbench.scoring import phrases as own_phrases
 from orbench.scoring.finding import Finding, LocalStage, verdict
 from orbench.scoring.judge import Judge
 from orbench.scoring.outcomes import UNSURE, Outcome, Verdict
-from orbench.scoring.paper import find_family, paper_phrases
+from orbench.scoring.paper import FAMILIES, find_family, paper_phrases
 from orbench.scoring.signals import signals
 
 ScorerName = Literal["cascade", "keywords", "judge", "paper"]
@@ -58,16 +58,18 @@ def make_scorer(
 
     Args:
         name: One of `SCORERS`.
-        judge: A judge, where the scorer takes one.
+        judge: A judge; `keywords` takes none, `judge` needs one.
         model: `provider/name` of the model whose replies are read; `paper` goes by its family.
         family: Overrides the family (`paper` only).
 
     Raises:
-        UsageError: No such scorer, or it lacks its judge or family.
+        UsageError: No such scorer, it lacks its judge or family, or it has no use for the judge.
     """
     if name == "cascade":
         return Scorer(name, (signals, own_phrases.phrases), judge, own_phrases.digest())
     if name == "keywords":
+        if judge is not None:
+            raise UsageError("--scorer keywords decides every reply by itself: leave --judge out, or use cascade")
         return Scorer(name, (signals, own_phrases.keywords), None, own_phrases.digest())
     if name == "judge":
         if judge is None:
@@ -76,7 +78,7 @@ def make_scorer(
     if name == "paper":
         found = find_family(model, family)
         stage: LocalStage = partial(_paper, family=found, judged=judge is not None)
-        return Scorer(name, (signals, stage), judge, found)
+        return Scorer(name, (signals, stage), judge, f"{found} {FAMILIES[found]}")
     raise UsageError(f"unknown scorer {name!r}: choose one of {', '.join(SCORERS)}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from orbench.records import Response
 from orbench.scoring.finding import Finding
 from orbench.scoring.outcomes import Outcome
@@ -22,6 +24,11 @@ def signals(response: Response) -> Finding | None:
     return None
 
 
+_UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+_UNSEEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe0e\ufe0f")
+"""Fillers and selectors that Unicode counts among letters, symbols and marks."""
+
+
 def is_blank(text: str) -> bool:
     """True if a reader would see nothing: blanks, control and zero-width characters only."""
-    return not any(character.isprintable() and not character.isspace() for character in text)
+    return all(unicodedata.category(c) in _UNSEEN or c in _UNSEEN_LETTERS for c in text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
+import msgspec
+
 from orbench.records import Completion, Request
 
 Reply = str | Completion | Exception
@@ -23,7 +25,7 @@ class ScriptedModel:
 
     def __init__(
         self,
-        replies: Mapping[str, Reply] | Sequence[Reply] | Callable[[Request], Reply],
+        replies: Reply | Mapping[str, Reply] | Sequence[Reply] | Callable[[Request], Reply],
         *,
         default: Reply | None = None,
         name: str = "scripted/model",
@@ -33,7 +35,8 @@ class ScriptedModel:
         """Write the script.
 
         Args:
-            replies: By prompt; or in the order of asking, over all requests; or a function of the request.
+            replies: One for every prompt; or by prompt; or in the order of asking, over all requests; or a function
+                of the request.
             default: For prompts that the mapping lacks and calls after the sequence's end; without one they raise
                 KeyError or IndexError.
             name: The model's name, which the default run folder is called after.
@@ -57,14 +60,14 @@ class ScriptedModel:
             if isinstance(reply, str):
                 yield Completion(id=request.id, text=reply)
             else:
-                yield Completion(
-                    **{name: getattr(reply, name) for name in reply.__struct_fields__} | {"id": request.id}
-                )
+                yield msgspec.structs.replace(reply, id=request.id)
 
     async def close(self) -> None:
         """Nothing to release."""
 
     def _reply(self, request: Request, number: int) -> Reply:
+        if isinstance(self._replies, (str, Completion, Exception)):
+            return self._replies
         if callable(self._replies):
             return self._replies(request)
         if isinstance(self._replies, Mapping):

@@ -1,28 +1,32 @@
-"""A service on loopback that speaks the vendors' wire formats, for tests of whole pipelines without a network.
-
-    with LoopbackServer(reply="Certainly.") as server:
-        orbench.evaluate("openai/any", base_url=server.base_url, splits="sample")
-    assert server.answered == 230
-"""
+"""A service on loopback that speaks the vendors' wire formats, for tests of whole pipelines without a network."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 Body = dict[str, Any]
-Answer = str | Body | tuple[int, Body] | tuple[int, Body, Mapping[str, str]]
-"""A text, a whole body, or a status with a body and perhaps headers."""
+Answer = str | Body | bytes | tuple[int, Body | bytes] | tuple[int, Body | bytes, Mapping[str, str]]
+"""A text, a whole body (bytes are sent as they are), or a status with a body and perhaps headers."""
 
 
 class LoopbackServer:
     """An HTTP server in a thread of its own, on a free port of 127.0.0.1.
+
+        with LoopbackServer(reply="Certainly.") as server:
+            result = orbench.evaluate("openai/any", base_url=server.base_url, splits="sample", out=folder)
+        assert server.answered == result.prompts
+
+    Entered again after it was left, it serves on the same port.
 
     Attributes:
         requests: Bodies of all requests in the order of arrival.
@@ -51,10 +55,10 @@ class LoopbackServer:
 
     def __enter__(self) -> LoopbackServer:
         """Start serving."""
-        started = threading.Event()
+        started: Future[None] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
         self._thread.start()
-        started.wait()
+        started.result()
         return self
 
     def __exit__(
@@ -64,21 +68,25 @@ class LoopbackServer:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
-    async def _serve(self, started: threading.Event) -> None:
+    async def _serve(self, started: Future[None]) -> None:
         from aiohttp import web
 
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/v1/chat/completions", self._chat)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        # open requests are dropped; a time-out of 0 would wait for them without end
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port, backlog=1024)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        started.set()
-        await self._stop.wait()
-        await runner.cleanup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self.port, backlog=1024).start()
+            self.port = runner.addresses[0][1]
+            started.set_result(None)
+            await self._stop.wait()
+        except OSError as error:
+            started.set_exception(error)
+        finally:
+            await runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.Response:
         from aiohttp import web
@@ -89,15 +97,20 @@ class LoopbackServer:
         if self._latency_s:
             await asyncio.sleep(self._latency_s)
         answer = self._reply(body) if callable(self._reply) else self._reply
-        if isinstance(answer, tuple):
-            status, content, *headers = answer
-            return web.json_response(content, status=status, headers=headers[0] if headers else None)
-        self.answered += 1
-        return web.json_response(chat_completion(answer) if isinstance(answer, str) else answer)
+        status, content, *headers = answer if isinstance(answer, tuple) else (200, answer)
+        if isinstance(content, str):
+            content = chat_completion(content)
+        if isinstance(content, dict):
+            content = msgspec.json.encode(content)
+        self.answered += status == 200
+        return web.Response(
+            body=content, status=status, headers=headers[0] if headers else None, content_type="application/json"
+        )
 
 
 def chat_completion(text: str | None, *, finish_reason: str = "stop", **message: Any) -> Body:
     """The body of a chat completion; further arguments become fields of its message."""
+    words = len((text or "").split())
     return {
         "id": "chatcmpl-loopback",
         "object": "chat.completion",
@@ -109,5 +122,5 @@ def chat_completion(text: str | None, *, finish_reason: str = "stop", **message:
                 "finish_reason": finish_reason,
             }
         ],
-        "usage": {"prompt_tokens": 10, "completion_tokens": len((text or "").split()), "total_tokens": 10},
+        "usage": {"prompt_tokens": 10, "completion_tokens": words, "total_tokens": 10 + words},
     }

@@ -84,6 +84,7 @@ def test_a_named_split_without_a_data_folder_comes_from_the_hub(
     assert "not the released split 'toxic'" in result["warnings"][0]
     assert result["settings"] == [False, False]  # as they were before
     assert not [request for request in hub.requests if request.startswith("CONNECT")]  # no other host was asked
+    assert all(hub.commit in request for request in hub.requests if "/resolve/" in request)  # all of one commit
 
 
 def test_a_limit_holds_for_the_hub_and_the_whole_is_checked_before_it(hub: Any, load: Load) -> None:

@@ -59,6 +59,7 @@ def test_one_half_of_what_holds_both_kinds_can_be_named(folder: Path) -> None:
     assert [prompt.text for prompt in load_split("both.csv/toxic")] == ["a", "c"]
     assert names("both.csv", "sample/safe") == ["both/safe", "both/toxic", "sample/safe"]
     assert names("safe.csv/safe") == ["safe"]
+    assert load_split("safe.csv/safe", limit=1).name == "safe"
     with pytest.raises(UsageError, match="all prompts of 'safe' are safe"):
         load_split("safe.csv/toxic")
 
@@ -100,7 +101,8 @@ def test_a_file_hides_a_name_only_behind_a_suffix_or_a_separator(folder: Path) -
 
 
 @pytest.mark.parametrize(
-    ("spec", "near"), [("hard1k", "hard-1k"), ("80K", "80k"), ("or-bench-toxic", "toxic"), ("samples", "sample")]
+    ("spec", "near"),
+    [("hard1k", "hard-1k"), ("80K", "80k"), ("TOXIC", "toxic"), ("or-bench-80k", "80k"), ("samples", "sample")],
 )
 def test_an_unknown_name_is_wrong_usage_and_the_nearest_is_named(spec: str, near: str) -> None:
     with pytest.raises(UsageError, match=f"unknown split '{spec}': did you mean '{near}'"):

@@ -64,6 +64,14 @@ def test_ids_may_be_numbers(tmp_path: Path) -> None:
     path.write_text('{"prompt": "a", "id": 7, "seed_id": 12345678901234567890}')
     [prompt] = load_split(f"safe={path}")
     assert (prompt.id, prompt.seed_id) == ("7", "12345678901234567890")
+    path.write_text('{"prompt": "a", "id": true}')
+    with pytest.raises(SplitError, match="'id' is not text but of type bool"):
+        load_split(f"safe={path}")
+
+
+def test_a_prompt_without_a_seed_has_none(tmp_path: Path) -> None:
+    assert [prompt.seed_id for prompt in load(tmp_path, "prompt,seed_id", ["a", ""], ["b", "s1"])] == [None, "s1"]
+    assert load(tmp_path, "prompt", ["a"])[0].seed_id is None
 
 
 def test_an_id_given_twice_names_both_rows(tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_each_kind_and_category_keeps_its_share(strata: list[tuple[str, str]], l
         assert abs(counts[key] - len(drawn) * there / len(whole)) < 1
 
 
+def test_shares_are_rounded_by_largest_remainder() -> None:
+    whole = prompts([("safe", "hate")] * 7 + [("safe", "privacy")] * 2 + [("toxic", "hate")])
+    drawn = Counter(map(stratum, sample(whole, 4)))  # shares 2.8, 0.8 and 0.4
+    assert drawn == {("safe", "hate"): 3, ("safe", "privacy"): 1}
+
+
 @given(STRATA, st.integers(1, 50), st.integers(0, 50), st.integers(0, 9))
 def test_a_larger_sample_goes_on_from_a_smaller_one(
     strata: list[tuple[str, str]], limit: int, more: int, seed: int
@@ -91,5 +97,7 @@ def test_a_limit_beyond_the_file_takes_all_of_it() -> None:
 def test_a_limit_below_one_is_wrong_usage(limit: int) -> None:
     with pytest.raises(UsageError, match=f"at least 1 prompt, not {limit}"):
         load_splits(["sample"], limit=limit)
+    with pytest.raises(UsageError):
+        load_split("safe=none.csv", limit=limit)  # before anything is read or loaded
     with pytest.raises(UsageError):
         sample(prompts([("safe", "hate")]), limit)
