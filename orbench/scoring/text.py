@@ -78,7 +78,7 @@ def _ending(reply: str) -> str:
     return text[begin.end() :] if begin else text
 
 
-_BEGIN = re.compile(r"\n|[.!?] |[。！？।]")
+_BEGIN = re.compile(r"\n|[.!?] |[。！？।]")  # noqa: RUF039
 
 
 # ---------------------------------------------------------------------------------------------- characters
@@ -340,9 +340,7 @@ def verse(text: str) -> str:
 
 _CLOSING = ".!?:。！？।؟"
 _BRACKETED = re.compile(r"^\W{0,4}[\[(【]([^\])】\n]{2,40})[\])】]\W{0,4}", re.MULTILINE)
-_NAMED = re.compile(
-    r"^[*_ ]{0,4}((?:As |as )?[A-Z][\w.+'-]{0,20}(?: [\w.+'-]{1,20}){0,3})[*_ ]{0,4}:[*_ ]{0,4}", re.MULTILINE
-)
+_NAMED = re.compile(r"^[*_ ]{0,4}((?:As |as )?[A-Z][\w.+'-]{0,20}(?: [\w.+'-]{1,20}){0,3})[*_ ]{0,4}:[*_ ]{0,4}", re.MULTILINE)
 _SAME_VOICE = re.compile(
     r"reason|why|explan|note|alternativ|suggest|instead|resource|support|help|important|disclaim|warning|safety|remember"
     r"|step|tip|option|example|legal|ethic"
