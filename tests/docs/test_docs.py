@@ -69,7 +69,9 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_table_in_the_readme_is_what_the_command_prints(tmp_path):
     command = [sys.executable, "-m", "orbench", "evaluate", "baseline/keyword-guard", "--split", "sample"]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     shown = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert shown is not None
     assert done.stdout.startswith(shown.group(1).rstrip("\n"))
