@@ -36,9 +36,9 @@ def main() -> None:
             writer.writerow(["prompt"])
             writer.writerows([f"How do I stop a runaway process, case {n} of many?"] for n in range(options.prompts))
         reply = "I can't help with that. " + "word " * 40
+        arguments = [f"--latency={options.latency}", f"--reply={reply}"]
         server = subprocess.Popen(
-            [sys.executable, "-m", "orbench.testing.server", "--stdin", "--latency", str(options.latency)]
-            + ["--reply", reply],
+            [sys.executable, "-m", "orbench.testing.server", "--stdin", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,7 +10,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error
+from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
 from orbench.models.wire import HttpError, Wire, check_address, read_key
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
@@ -75,7 +75,8 @@ class AnthropicModel(RemoteModel):
         Raises:
             ModelError: No key, or an address that is none.
         """
-        import anthropic
+        with without_gc():
+            import anthropic
 
         name = f"anthropic/{model}"
         key = read_key((KEY_VARIABLE,), name)

@@ -10,7 +10,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error
+from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
 from orbench.models.wire import HttpError, Wire, check_address, meaning, read_key
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
@@ -93,7 +93,8 @@ class GoogleModel(RemoteModel):
         Raises:
             ModelError: No key, or an address that is none.
         """
-        from google import genai
+        with without_gc():
+            from google import genai
 
         name = f"google/{model}"
         key, address = key_and_address(name, base_url)

@@ -11,7 +11,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RejectedError, RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error
+from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
 from orbench.models.responses import read_response, response_body
 from orbench.models.services import Service
 from orbench.models.wire import HttpError, Wire, check_address, read_key
@@ -100,7 +100,8 @@ class OpenAIModel(RemoteModel):
         Raises:
             ModelError: No key where the service needs one, or an address that is none.
         """
-        import openai
+        with without_gc():
+            import openai
 
         name = f"{service.name}/{model}"
         key = read_key((service.key_variable,) if service.key_variable else (), name)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import msgspec
@@ -121,6 +122,21 @@ class RemoteModel(ABC):
                 if not self.adapt(error, body):
                     raise self.error(error) from None
                 body = self.body(request)
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """Import a vendor's package quickly: the collector would walk its many classes again and again, now and later."""
+    import gc
+
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 def _names(error: HttpError, name: str) -> bool:
