@@ -133,15 +133,14 @@ class Wire:
                 proxy=self._proxy(url),
             ) as response:
                 found = await _read(response)
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
-            raise ModelError(f"{url}: not an address that can be asked ({error})") from None
         except aiohttp.ConnectionTimeoutError:
             raise RetryableError(f"cannot reach {url}: no connection in time", unreachable=True) from None
         except TimeoutError:
             raise RetryableError(f"no reply within {self.timeout_s:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            why = error.os_error.strerror or str(error.os_error)
-            raise RetryableError(f"cannot reach {url}: {why}", unreachable=True) from None
+            raise RetryableError(f"cannot reach {url}: {_why(error)}", unreachable=True) from None
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
+            raise ModelError(f"{url}: not an address that can be asked ({error})") from None
         except (aiohttp.ClientError, OSError) as error:
             raise RetryableError(f"connection failed: {type(error).__name__}: {error}") from None
         self._answered = response.headers
@@ -188,6 +187,12 @@ class Wire:
             bypassed = _is_local(parts.hostname or "") or proxy_bypass(parts.netloc)
             self._proxies[place] = None if bypassed else getproxies().get(parts.scheme)
         return self._proxies[place]
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    if certificate := getattr(error, "certificate_error", None):
+        return str(certificate)
+    return error.os_error.strerror or str(error.os_error)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
