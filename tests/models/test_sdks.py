@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,10 +95,15 @@ def test_we_send_what_the_sdk_sends(
 # Replies
 
 
-def read(number: int, content: bytes) -> Completion:
+@functools.cache
+def opened(number: int) -> RemoteModel:
     model = open_model(*MODELS[number])
     assert isinstance(model, RemoteModel)
-    return model.read("r", content)
+    return model
+
+
+def read(number: int, content: bytes) -> Completion:
+    return opened(number).read("r", content)
 
 
 GOOD = [chat_completion("Hello."), response("Hello."), message("Hello."), generated_content("Hello.")]

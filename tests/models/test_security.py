@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import traceback
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +39,17 @@ def canaries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
-def answer(body: dict[str, Any]) -> Any:
-    """Each kind of reply in turn, the errors with the keys in full, as a service might repeat them."""
-    text = str(body)
-    repeated = " ".join(canary(name) for name in KEYED)
-    if "process 1" in text:
-        return 400, {"error": {"message": f"Bad request with the key {repeated}"}}
-    if "process 2" in text:
-        return 500, {"error": {"message": f"Broken with the key {repeated}"}}
-    return "Certainly."
+def answering(key: str) -> Callable[[dict[str, Any]], Any]:
+    """Each kind of reply, the errors with the key in full, as a service might repeat it."""
+
+    def answer(body: dict[str, Any]) -> Any:
+        if "process 1" in str(body):
+            return 400, {"error": {"message": f"Bad request with the key {key}"}}
+        if "process 2" in str(body):
+            return 500, {"error": {"message": f"Broken with the key {key}"}}
+        return "Certainly."
+
+    return answer
 
 
 @pytest.mark.parametrize("name", [*KEYED, *(["google-legacy"] if LEGACY else [])])
@@ -55,20 +59,20 @@ def test_no_key_is_left_anywhere(
     caplog.set_level("DEBUG")
     provider = name.removesuffix("-legacy")
     own = canary(provider)
-    with LoopbackServer(answer) as server, pytest.warns() as warned:
-        import warnings
-
-        warnings.warn("so that there is one", OrbenchWarning, stacklevel=1)
+    with LoopbackServer(answering(own)) as server, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         url = server.root_url if provider in ("anthropic", "google") else server.base_url
         options = {"google_sdk": "legacy"} if name == "google-legacy" else None
         result = orbench.evaluate(
             f"{provider}/any", base_url=url, splits=split_file(rows=4), out=tmp_path / "run", model_options=options
         )
-        assert any(own in str(dict(headers)) for headers in server.headers)  # it was sent where it belongs
+    assert any(own in str(dict(headers)) for headers in server.headers)  # it was sent where it belongs
     assert result.splits["safe"].outcomes["error"] == 2
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()).decode()
     printed = capfd.readouterr()
-    everything = "".join([written, caplog.text, printed.out, printed.err, str(result), str([*warned])])
+    everything = "".join(
+        [written, caplog.text, printed.out, printed.err, str(result), str([str(warning) for warning in warned])]
+    )
     assert own not in everything
     assert "[key]" in written
 

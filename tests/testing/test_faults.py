@@ -130,16 +130,20 @@ def test_a_process_of_its_own_goes_on_where_it_was_killed(tmp_path: Path) -> Non
 
     body = {"messages": [{"role": "user", "content": "Hi"}]}
     first, url = start()
-    with first:
+    try:
         assert get(f"{url}/v1/chat/completions", body)["choices"][0]["message"]["content"] == "Yes."
+    finally:
         first.kill()
+        first.communicate()
     second, again = start("--port", url.rpartition(":")[2], "--latency", "0")
-    with second:
+    try:
         assert again == url
         get(f"{url}/v1/chat/completions", body)
         assert get(f"{url}/orbench/answers") == {"Hi": 2}
         assert get(f"{url}/orbench/stats")["answered"] == 2
+    finally:
         second.terminate()
+        second.communicate()
     assert second.returncode == 0
 
 

@@ -90,7 +90,8 @@ class LoopbackServer:
         self.port = port
         if self._log is not None and self._log.exists():
             for line in self._log.read_bytes().splitlines():
-                self._count(msgspec.json.decode(line)["prompt"])
+                counted = msgspec.json.decode(line)
+                self._count(counted["prompt"], counted["by"])
 
     @property
     def base_url(self) -> str:
@@ -175,15 +176,13 @@ class LoopbackServer:
         answer = _response(status, content, headers)
         if status != 200:
             return answer
-        self._count(prompt)
+        self._record(prompt, 1)  # before it is sent: whoever has an answer is counted, wherever we are killed
         try:
             await answer.prepare(request)
             await answer.write_eof()
-        except BaseException:  # whoever hung up has no answer
-            self._count(prompt, -1)
+        except BaseException:  # whoever hung up has none
+            self._record(prompt, -1)
             raise
-        if self._appended is not None:
-            self._appended.write(msgspec.json.encode({"prompt": prompt}) + b"\n")
         return answer
 
     def _respond(self, format: Format, body: Body) -> tuple[int, bytes, Mapping[str, str] | None]:
@@ -256,6 +255,11 @@ class LoopbackServer:
     def _attempt(self, prompt: str) -> int:
         self._attempts[prompt] += 1
         return self._attempts[prompt]
+
+    def _record(self, prompt: str, by: int) -> None:
+        self._count(prompt, by)
+        if self._appended is not None:
+            self._appended.write(msgspec.json.encode({"prompt": prompt, "by": by}) + b"\n")
 
     def _count(self, prompt: str, by: int = 1) -> None:
         self.answered += by
