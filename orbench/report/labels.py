@@ -57,9 +57,7 @@ def place(
     half = np.asarray(sizes, float)[:, None, :] / 2 + 1.5
     boxes = np.concatenate([middles - half, middles + half], axis=2)  # names x places x 4
     near = np.clip(points[:, None], boxes[..., :2], boxes[..., 2:])  # where the line from the mark ends
-    alone = _alone(
-        points, near, boxes, np.asarray(frame, float), reach, np.asarray(line, float).reshape(-1, 2), taken
-    )
+    alone = _alone(points, near, boxes, np.asarray(frame, float), reach, np.asarray(line, float).reshape(-1, 2), taken)
     random = np.random.default_rng(seed)
     best, least = np.zeros(len(marks), int), math.inf
     for _ in range(_STARTS):
