@@ -15,7 +15,8 @@ from orbench.comparison import KINDS, decisions
 from orbench.engine.run_folder import read_responses
 from orbench.records import Kind
 from orbench.results import Evaluation, Key
-from orbench.statistics.clusters import ClusteredRate, clustered_rate, near_duplicates
+from orbench.statistics.clusters import ClusteredRate, clustered_rate
+from orbench.statistics.duplicates import near_duplicates
 from orbench.statistics.intervals import wilson
 from orbench.statistics.joint import Joint, joint_intervals
 from orbench.statistics.paired import holm

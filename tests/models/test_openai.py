@@ -14,7 +14,7 @@ from orbench.models import Options, open_model, wire
 from orbench.models.openai import OpenAIModel
 from orbench.models.services import Service
 from orbench.records import Sampling, Usage
-from orbench.testing import LoopbackServer, chat_completion
+from orbench.testing import Faults, LoopbackServer, chat_completion
 
 Ask = Callable[..., Completion]
 Body = dict[str, Any]
@@ -351,14 +351,11 @@ def test_a_reply_without_end_is_cut(ask: Ask, monkeypatch: pytest.MonkeyPatch) -
         ask(model_at(server))
 
 
-def test_a_service_that_says_nothing_is_given_up(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def in_vain(client: object, url: str, headers: dict[str, str], body: object) -> bytes:
-        return await real(client, url, headers, body, timeout_s=0.01)
-
-    real = wire.post
-    monkeypatch.setattr(wire, "post", in_vain)
-    with LoopbackServer(latency_s=30) as server, pytest.raises(RetryableError, match="no reply within"):
-        ask(model_at(server))
+def test_a_service_that_says_nothing_is_given_up(ask: Ask) -> None:
+    with LoopbackServer(faults=Faults(stalled=1.0)) as server:
+        model = open_model("openai/tiny", Options(base_url=server.base_url, timeout_s=0.05))
+        with pytest.raises(RetryableError, match=r"no reply within 0\.05 s"):
+            ask(model)
 
 
 def test_a_closed_port_is_unreachable(ask: Ask) -> None:
@@ -463,6 +460,6 @@ def test_a_key_sent_without_encryption_to_another_machine_is_warned_of(monkeypat
 
 
 def test_a_service_without_a_usual_address_asks_for_one() -> None:
-    service = Service("own-cloud", None, "OWN_CLOUD_API_KEY")
+    service = Service(name="own-cloud", key_variable="OWN_CLOUD_API_KEY")
     with pytest.raises(ModelError, match=r"Give --base-url or set OWN_CLOUD_BASE_URL"):
         OpenAIModel(service, "tiny")

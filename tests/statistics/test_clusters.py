@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from orbench.statistics.clusters import clustered_rate, near_duplicates
+from orbench.statistics.clusters import clustered_rate
 from orbench.statistics.intervals import wilson
 
 
@@ -67,38 +67,3 @@ def test_the_interval_holds_the_estimate_and_the_order_of_rows_is_irrelevant(row
     random.shuffle(rows)
     again = clustered_rate([hit for hit, _ in rows], [group for _, group in rows])
     assert (again.low, again.high) == pytest.approx((found.low, found.high))
-
-
-def jaccard(a, b):
-    x, y = set(a.lower().split()), set(b.lower().split())
-    return len(x & y) / len(x | y) if x | y else 0.0
-
-
-@given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8).map(" ".join), max_size=15))
-@settings(deadline=None)
-def test_near_duplicates_are_what_comparing_all_pairs_finds(texts):
-    groups = near_duplicates(texts, 0.6)
-    links = [{n} for n in range(len(texts))]
-    for i in range(len(texts)):
-        for j in range(i):
-            if jaccard(texts[i], texts[j]) >= 0.6:
-                links[i].add(j)
-                links[j].add(i)
-    for start in range(len(texts)):
-        reached, todo = {start}, [start]
-        while todo:
-            for other in links[todo.pop()] - reached:
-                reached.add(other)
-                todo.append(other)
-        assert {n for n in range(len(texts)) if groups[n] == groups[start]} == reached
-
-
-def test_rewrites_are_grouped_and_others_are_not():
-    texts = [
-        "How do I stop a process that hangs on Linux?",
-        "How do I stop a process that hangs on macOS?",
-        "What is the safest way to dispose of old paint?",
-        "",
-        "",
-    ]
-    assert near_duplicates(texts) == [0, 0, 1, 2, 3]
