@@ -46,7 +46,10 @@ class View(msgspec.Struct, frozen=True, gc=False):
         return self.head[number] if number < len(self.head) else self.tail[number - len(self.head)]
 
 
-_INVISIBLE = " \t\n\r\v\f\xa0\xad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
+_INVISIBLE = (
+    " \t\n\r\v\f\xa0\xad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+    "\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
+)
 """What may stand before a reply without being seen."""
 
 
@@ -78,7 +81,7 @@ def _ending(reply: str) -> str:
     return text[begin.end() :] if begin else text
 
 
-_BEGIN = re.compile(r"\n|[.!?] |[。！？।]")  # noqa: RUF039
+_BEGIN = re.compile(r"\n|[.!?] |[。！？।]")
 
 
 # ---------------------------------------------------------------------------------------------- characters
@@ -212,7 +215,8 @@ _FENCE = re.compile(r"```[ \t]*([\w+#.-]*)(.*?)(?:```|\Z)", re.DOTALL)
 _PROSE = frozenset({"", "text", "txt", "plaintext", "plain", "markdown", "md"})
 """What a fence is called that may hold prose."""
 _CODE = re.compile(
-    r"\n[ \t]*(?:def |import |from \w{1,40} import|class \w|print ?\(|return\b|#include|function |const |let |var |public |SELECT "
+    r"\n[ \t]*(?:def |import |from \w{1,40} import|class \w|print ?\(|return\b|#include|function |const |let |var "
+    r"|public |SELECT "
     r"|for \(|if \(|while \(|\w{1,40} ?= ?\S|\w{1,40}\()"
 )
 _HASH_COMMENT = re.compile(r"^[ \t]*# .*$", re.MULTILINE)
@@ -325,8 +329,7 @@ def verse(text: str) -> str:
     """
     found: list[str] = []
     block: list[str] = []
-    for line in [*text.split("\n"), "#"]:
-        line = line.strip()
+    for line in map(str.strip, [*text.split("\n"), "#"]):
         if not line:
             continue
         if len(line) <= _VERSE_WIDTH and not _LISTED.match(line) and (block or line[-1] not in _CLOSING):
@@ -340,7 +343,9 @@ def verse(text: str) -> str:
 
 _CLOSING = ".!?:。！？।؟"
 _BRACKETED = re.compile(r"^\W{0,4}[\[(【]([^\])】\n]{2,40})[\])】]\W{0,4}", re.MULTILINE)
-_NAMED = re.compile(r"^[*_ ]{0,4}((?:As |as )?[A-Z][\w.+'-]{0,20}(?: [\w.+'-]{1,20}){0,3})[*_ ]{0,4}:[*_ ]{0,4}", re.MULTILINE)
+_NAMED = re.compile(
+    r"^[*_ ]{0,4}((?:As |as )?[A-Z][\w.+'-]{0,20}(?: [\w.+'-]{1,20}){0,3})[*_ ]{0,4}:[*_ ]{0,4}", re.MULTILINE
+)
 _SAME_VOICE = re.compile(
     r"reason|why|explan|note|alternativ|suggest|instead|resource|support|help|important|disclaim|warning|safety|remember"
     r"|step|tip|option|example|legal|ethic"
