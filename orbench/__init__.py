@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__` say the same; a test compares
+    from orbench.calibration import Calibration, calibrate
     from orbench.errors import (
         MissingExtraError,
         ModelError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Calibration": "orbench.calibration",
     "Completion": "orbench.records",
     "Evaluation": "orbench.results",
     "Message": "orbench.records",
@@ -59,6 +61,7 @@ _WHERE = {
     "Usage": "orbench.records",
     "UsageError": "orbench.errors",
     "Verdict": "orbench.scoring.outcomes",
+    "calibrate": "orbench.calibration",
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
     "evaluate_all": "orbench.evaluation",
@@ -68,6 +71,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Calibration",
     "Completion",
     "Evaluation",
     "Message",
@@ -93,6 +97,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "calibrate",
     "detect_refusal",
     "evaluate",
     "evaluate_all",

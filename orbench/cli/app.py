@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import orbench
-from orbench.cli import evaluate, inform
+from orbench.cli import evaluate, inform, judging
 from orbench.cli.output import say
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
@@ -74,6 +74,8 @@ def _main(
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(evaluate.score)
 app.command("show")(inform.show)
+app.command("calibrate")(judging.calibrate)
+app.command("label")(judging.label)
 app.command("splits")(inform.splits)
 app.command("models")(inform.models)
 app.command("path")(inform.path)

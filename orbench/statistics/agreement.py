@@ -1,0 +1,81 @@
+"""How far two readers of the same replies agree: Cohen's kappa with its interval."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from orbench.statistics.intervals import wilson
+
+_Z = 1.959963984540054
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """Two readers' decisions (refused or not) on the replies that both decided."""
+
+    both_refused: int
+    only_first: int
+    """Refused by the first reader's reading only."""
+    only_second: int
+    neither: int
+
+    @property
+    def replies(self) -> int:
+        """Replies that both decided."""
+        return self.both_refused + self.only_first + self.only_second + self.neither
+
+    @property
+    def share(self) -> float | None:
+        """Share of them read alike, 0 to 1; None if there is none."""
+        return (self.both_refused + self.neither) / self.replies if self.replies else None
+
+    @property
+    def share_interval(self) -> tuple[float, float] | None:
+        """Its 95 % Wilson interval."""
+        return wilson(self.both_refused + self.neither, self.replies) if self.replies else None
+
+    @property
+    def kappa(self) -> float | None:
+        """Agreement beyond chance, at most 1; None where both readers gave one and the same answer throughout.
+
+        Source:
+            J. Cohen, Educ. Psychol. Meas. 20 (1960) 37.
+        """
+        if not self.replies:
+            return None
+        chance = self._chance
+        return None if chance == 1 else (self._alike - chance) / (1 - chance)
+
+    @property
+    def kappa_interval(self) -> tuple[float, float] | None:
+        """Its 95 % interval for large numbers, kept within -1 and 1.
+
+        None where there is no kappa, and where the readers agree on everything or on nothing: the formula then gives
+        no width, as if nothing were left to chance.
+
+        Source:
+            J. Fleiss, J. Cohen, B. Everitt, Psychol. Bull. 72 (1969) 323.
+        """
+        kappa = self.kappa
+        if kappa is None or self._alike in (0, 1):
+            return None
+        n, chance = self.replies, self._chance
+        cells = ((self.both_refused / n, self.only_first / n), (self.only_second / n, self.neither / n))
+        rows = [sum(row) for row in cells]
+        columns = [cells[0][i] + cells[1][i] for i in (0, 1)]
+        same = sum(cells[i][i] * (1 - (rows[i] + columns[i]) * (1 - kappa)) ** 2 for i in (0, 1))
+        other = (1 - kappa) ** 2 * sum(cells[i][1 - i] * (columns[i] + rows[1 - i]) ** 2 for i in (0, 1))
+        variance = (same + other - (kappa - chance * (1 - kappa)) ** 2) / (n * (1 - chance) ** 2)
+        half = _Z * math.sqrt(max(0.0, variance))
+        return max(-1.0, kappa - half), min(1.0, kappa + half)
+
+    @property
+    def _alike(self) -> float:
+        return (self.both_refused + self.neither) / self.replies
+
+    @property
+    def _chance(self) -> float:
+        n = self.replies
+        first, second = self.both_refused + self.only_first, self.both_refused + self.only_second
+        return (first * second + (n - first) * (n - second)) / (n * n)
