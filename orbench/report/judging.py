@@ -79,10 +79,10 @@ def _panel(panel: Mapping[str, Any]) -> list[str]:
 def _rescored(rescored: Mapping[str, Any]) -> list[str]:
     before = rescored["before"]
     kappa = rescored["kappa"]
+    spread = "" if kappa["low"] is None else f"95 % {_plain(kappa['low'])} to {_plain(kappa['high'])}, "
     lines = _wrap(
         f"scored before by {before['name']}{', judge ' + before['judge'] if before.get('judge') else ''}; kappa old "
-        f"with new {_plain(kappa['value'])} (95 % {_plain(kappa['low'])} to {_plain(kappa['high'])}, "
-        f"{plural(kappa['replies'], 'reply', 'replies')})"
+        f"with new {_plain(kappa['value'])} ({spread}{plural(kappa['replies'], 'reply', 'replies')})"
     )
     rows = [["rate", "old", "new", "points"]]
     for rate, label in _RATES.items():
