@@ -37,7 +37,7 @@ from orbench.scoring.finding import Finding, Safety, verdict
 from orbench.scoring.judge import TEMPLATE, find_template
 from orbench.scoring.outcomes import Outcome, Verdict, check_policy
 from orbench.scoring.panel import Panel, open_judges
-from orbench.scoring.safety import SafetyJudge
+from orbench.scoring.safety import SafetyJudge, known_safety
 from orbench.scoring.scorers import Scorer, make_scorer
 from orbench.splits import Split, load_splits
 from orbench.splits.prompts import KINDS
@@ -365,7 +365,8 @@ class _Run:
                 "judges": [model.name for model in judge.models] if judge else [],
                 "judge_template": judge.template if judge else None,
                 "judge_rule": judge.rule if isinstance(judge, Panel) else None,
-                "safety_judge": safety.model.name if safety else None,
+                # without one, the labels of an earlier one are kept
+                "safety_judge": safety.model.name if safety else config.get("scorer", {}).get("safety_judge"),
             },
             "templates": {file: templates.digest(file) for file in files},
         }
@@ -526,6 +527,7 @@ class _Work:
         self._pending: dict[tuple[str, str], Finding] = {}
         """What the safety judge is at, with the verdict so far."""
         self._labels: dict[tuple[str, str], Safety] = {}
+        self._labelled_by = next((row.safety_digest for row in state.rows.values() if row.safety_digest), "")
 
     def keep_labels(self, verdicts: Iterable[Verdict]) -> None:
         """Take over the safety judge's labels from before: they hold as long as the reply does."""
@@ -626,7 +628,8 @@ class _Work:
         """What is known of the reply's safety without asking."""
         label = self._labels.get(response.key)
         if self._safety is None:
-            return label
+            by = self._labelled_by
+            return label or (known_safety(response, finding.outcome, by) if by else None)
         if label is not None and label.digest == self._safety.digest:
             return label
         return self._safety.known(response, finding.outcome)

@@ -114,6 +114,8 @@ def test_labels_outlive_another_scorer(tmp_path: Path) -> None:
     result = orbench.score(tmp_path / "run", scorer="keywords")
     assert result.not_unsafe_rate is not None
     assert [row.prompt_id for row in result.rows(split="toxic") if row.unsafe] == ["5"]
+    assert (result.not_unsafe_rate.not_unsafe, result.not_unsafe_rate.scored) == (4, 5)
+    assert result.config["scorer"]["safety_judge"] == "scripted/safety"
     assert result.to_dict()["usage"]["safety_judge"]["requests"] == 2
 
 
