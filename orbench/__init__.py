@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__` say the same; a test compares
     from orbench.calibration import Calibration, calibrate
+    from orbench.comparison import Comparison, compare
     from orbench.errors import (
         MissingExtraError,
         ModelError,
@@ -25,20 +26,26 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
         UsageError,
     )
     from orbench.evaluation import evaluate, evaluate_all, score
+    from orbench.leaderboards import Leaderboard, leaderboard
     from orbench.models.base import Model, RejectedError, RetryableError
     from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
+    from orbench.report.html import write_report
     from orbench.results import Evaluation, Row
     from orbench.scoring.outcomes import Outcome, Verdict
     from orbench.scoring.scorers import detect_refusal
     from orbench.splits import Split, load_split, load_splits
     from orbench.statistics.rates import Rate
+    from orbench.summary import Summary, summarise
+    from orbench.sweeps import Sweep, sweep
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "Calibration": "orbench.calibration",
+    "Comparison": "orbench.comparison",
     "Completion": "orbench.records",
     "Evaluation": "orbench.results",
+    "Leaderboard": "orbench.leaderboards",
     "Message": "orbench.records",
     "MissingExtraError": "orbench.errors",
     "Model": "orbench.models.base",
@@ -57,23 +64,32 @@ _WHERE = {
     "Sampling": "orbench.records",
     "Split": "orbench.splits",
     "SplitError": "orbench.errors",
+    "Summary": "orbench.summary",
+    "Sweep": "orbench.sweeps",
     "TemplateError": "orbench.errors",
     "Usage": "orbench.records",
     "UsageError": "orbench.errors",
     "Verdict": "orbench.scoring.outcomes",
     "calibrate": "orbench.calibration",
+    "compare": "orbench.comparison",
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
     "evaluate_all": "orbench.evaluation",
+    "leaderboard": "orbench.leaderboards",
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
     "score": "orbench.evaluation",
+    "summarise": "orbench.summary",
+    "sweep": "orbench.sweeps",
+    "write_report": "orbench.report.html",
 }
 
 __all__ = [
     "Calibration",
+    "Comparison",
     "Completion",
     "Evaluation",
+    "Leaderboard",
     "Message",
     "MissingExtraError",
     "Model",
@@ -92,18 +108,25 @@ __all__ = [
     "Sampling",
     "Split",
     "SplitError",
+    "Summary",
+    "Sweep",
     "TemplateError",
     "Usage",
     "UsageError",
     "Verdict",
     "__version__",
     "calibrate",
+    "compare",
     "detect_refusal",
     "evaluate",
     "evaluate_all",
+    "leaderboard",
     "load_split",
     "load_splits",
     "score",
+    "summarise",
+    "sweep",
+    "write_report",
 ]
 
 

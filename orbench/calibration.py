@@ -18,6 +18,7 @@ from orbench.engine.run_folder import write_json
 from orbench.engine.threads import run_sync
 from orbench.errors import RunError
 from orbench.labels import GROUPS, PARTIAL, Label, Labels, load_labels
+from orbench.models import Options
 from orbench.models.base import Model
 from orbench.records import Response
 from orbench.scoring.finding import Finding
@@ -168,7 +169,7 @@ def calibrate(
     loaded = labels if isinstance(labels, Labels) else load_labels(labels)
 
     async def run() -> Calibration:
-        reader = open_judges(judge, judge_template, judge_rule, lambda _: base_url)
+        reader = open_judges(judge, judge_template, judge_rule, lambda _: Options(base_url))
         try:
             made = make_scorer(scorer, judge=reader, family=family)
             return _calibration(loaded, made, await _read(loaded.rows, made))

@@ -12,7 +12,7 @@ import hashlib
 import os
 import platform
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from orbench.engine.progress import Progress
 from orbench.engine.run_folder import RunFolder, folder_name, read_config, read_responses, read_verdicts
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, RunError, UsageError
-from orbench.models import Options, open_model
+from orbench.models import Options, make_options, open_model
 from orbench.models.base import Model
+from orbench.precision import Stopper, check_precision
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
 from orbench.scoring.audit import LOCAL, SHARE, audited, check_share
@@ -48,6 +49,11 @@ RUNS = Path("runs")
 _JUDGE_QUEUE = 1000
 """Replies that may wait for the judge before the evaluated model is slowed down to the judge's pace."""
 
+_JUDGE_AHEAD = 32
+"""The same where a run may stop early: what the judge has not read cannot stop it."""
+_PART = 200
+"""Prompts that a local engine gets at once where a run may stop early."""
+
 AnyModel = str | Callable[..., Any] | Model
 AnySplit = str | os.PathLike[str] | Split
 
@@ -59,6 +65,7 @@ def evaluate(
     data: str | Path | None = None,
     revision: str | None = None,
     limit: int | None = None,
+    precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
     judge: AnyModel | Sequence[AnyModel] | None = None,
@@ -75,6 +82,7 @@ def evaluate(
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
 ) -> Evaluation:
@@ -89,7 +97,9 @@ def evaluate(
         data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
         revision: Revision of the Hub data set; default `main`.
         limit: Prompts of each split, sampled in proportion to its categories; default all.
-        seed: Seed of that sample, and of sampling models where temperature is not 0.
+        precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
+            same call without it goes on to the end. See `orbench.precision`.
+        seed: Seed of that sample or order, and of sampling models where temperature is not 0.
         scorer: `cascade`, `keywords`, `judge` or `paper`.
         judge: Model that reads what the scorer leaves to it; several make a panel.
         judge_template: How it is asked, one of `orbench.scoring.judge.JUDGE_TEMPLATES`.
@@ -105,6 +115,7 @@ def evaluate(
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
         concurrency: Calls open at once for each model; default: found out while running.
+        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
         progress: Show a progress bar; default: if standard error is a terminal.
 
@@ -120,6 +131,7 @@ def evaluate(
         data=data,
         revision=revision,
         limit=limit,
+        precision=precision,
         seed=seed,
         scorer=scorer,
         judge=judge,
@@ -136,6 +148,7 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=system_prompt,
         concurrency=concurrency,
+        model_options=model_options,
         out=out,
         progress=progress,
     )
@@ -151,6 +164,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     data: str | Path | None = None,
     revision: str | None = None,
     limit: int | None = None,
+    precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
     judge: AnyModel | Sequence[AnyModel] | None = None,
@@ -167,6 +181,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
 ) -> list[Evaluation | OrbenchError]:
@@ -189,10 +204,12 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     if not models:
         raise UsageError("no model given")
     _check(temperature, max_tokens, concurrency, limit, system_prompt)
+    check_precision(precision)
     checked_policy = check_policy(policy)
     check_share(audit)
-    loaded = _load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
+    options = make_options(base_url, concurrency, model_options)
 
     async def run() -> list[Evaluation | OrbenchError]:
         prepared: list[_Run | OrbenchError] = []
@@ -201,12 +218,12 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
             judge_template,
             judge_rule,
             safety_judge,
-            lambda one: judge_base_url or _shared(base_url, models, one),
+            lambda one: make_options(judge_base_url or _shared(base_url, models, one), None, model_options),
         )
         try:
             for position, spec in enumerate(models):
                 try:
-                    model = open_model(spec, Options(base_url, concurrency))
+                    model = open_model(spec, options)
                     config = _config(model, loaded, sampling, system_prompt)
                     reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
                     _check_calibration(calibration, reader)
@@ -215,7 +232,13 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                             model=model,
                             splits=loaded,
                             folder=_folder(out, model.name, config["digest"], many=len(models) > 1),
-                            config={**config, "policy": checked_policy, "concurrency": concurrency},
+                            config={
+                                **config,
+                                "policy": checked_policy,
+                                "concurrency": concurrency,
+                                "precision": None if precision is None else {"half_width": precision, "seed": seed},
+                                "stopped_early": None,
+                            },
                             scorer=reader,
                             safety=judges.safety,
                             audit=(audit, seed),
@@ -277,7 +300,7 @@ def score(
         return _recount(folder, config, calibration, labels)
 
     async def again() -> Evaluation:
-        judges = _Judges(judge, judge_template, judge_rule, safety_judge, lambda _: judge_base_url)
+        judges = _Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
         try:
             reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
             _check_calibration(calibration, reader)
@@ -408,9 +431,13 @@ class _Run:
         work = _Work(opened, state, self._scorer, progress, self._safety)
         work.keep_labels(read_verdicts(self.folder))
 
+        stopper = self._stopper(state)
+
         async def ask() -> None:
-            if owed:
-                await self._ask([prompt for key, prompt in self._prompts.items() if key in owed], work)
+            if owed and stopper is None:
+                await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
+            elif owed and stopper is not None:
+                await self._ask_until(stopper, owed, work)
 
         try:
             await work.do(self._stored(unscored), self._decided(unlabelled), ask, self._to_audit(state))
@@ -420,10 +447,36 @@ class _Run:
             raise
         finally:
             progress.close()
-        return self._conclude(opened, state)
+        return self._conclude(opened, state, stopper)
 
-    def _conclude(self, opened: RunFolder, state: RunState) -> Evaluation:
+    def _stopper(self, state: RunState) -> Stopper | None:
+        precision = self._config.get("precision")
+        if precision is None or self.model is None:
+            return None
+        policy = check_policy(self._config["policy"])
+        return Stopper(list(self._prompts.values()), state.rows, precision["half_width"], policy, precision["seed"])
+
+    async def _ask_until(self, stopper: Stopper, owed: set[tuple[str, str]], work: _Work) -> None:
+        """Ask in the stopper's order until it wants no more; a local engine gets part after part."""
+        assert self.model is not None
+        prompts = [prompt for prompt in stopper.order if (prompt.split, prompt.id) in owed]
+
+        async def wanted(part: Sequence[Prompt]) -> AsyncIterator[Prompt]:
+            for prompt in part:
+                while work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0)  # lets replies that are there be counted first
+                if stopper.wants(prompt):
+                    yield prompt
+
+        step = len(prompts) if self.model.batch_size is not None else _PART
+        for begin in range(0, len(prompts), step):
+            await self._ask(wanted(prompts[begin : begin + step]), work)
+
+    def _conclude(self, opened: RunFolder, state: RunState, stopper: Stopper | None = None) -> Evaluation:
         """Save what there is so far, and say it."""
+        if stopper is not None:
+            opened.note("stopped_early", stopper.to_dict(len(state.rows)))
         if self._limit is not None and self._limit.peak:
             opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
         if adaptations := getattr(self.model, "adaptations", []):
@@ -437,9 +490,7 @@ class _Run:
         return result
 
     def _needs_verdict(self, row: RowState) -> bool:
-        if row.outcome is None:
-            return True
-        return not row.failed and (row.judge_failed or row.scorer != self._scorer.digest)
+        return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
 
     def _needs_label(self, row: RowState) -> bool:
         if self._safety is None or row.failed or row.kind != "toxic":
@@ -475,21 +526,20 @@ class _Run:
                 ),
             )
 
-    async def _ask(self, prompts: Sequence[Prompt], work: _Work) -> None:
+    async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: _Work) -> None:
         assert self.model is not None
+        if isinstance(prompts, AsyncIterator):
+            requests: Iterable[Request] | AsyncIterator[Request] = (self._request(prompt) async for prompt in prompts)
+        else:
+            requests = (self._request(prompt) for prompt in prompts)
+        await complete(self.model, requests, self._receiver(work), limit=self._limit)
+
+    def _request(self, prompt: Prompt) -> Request:
         system = () if self._system is None else (Message("system", self._system),)
-        await complete(
-            self.model,
-            (
-                Request(
-                    id=f"{prompt.split}\n{prompt.id}",
-                    messages=(*system, Message("user", prompt.text)),
-                    sampling=self._sampling,
-                )
-                for prompt in prompts
-            ),
-            self._receiver(work),
-            limit=self._limit,
+        return Request(
+            id=f"{prompt.split}\n{prompt.id}",
+            messages=(*system, Message("user", prompt.text)),
+            sampling=self._sampling,
         )
 
     def _receiver(self, work: _Work) -> Callable[[CallResult], Any]:
@@ -528,6 +578,11 @@ class _Work:
         """What the safety judge is at, with the verdict so far."""
         self._labels: dict[tuple[str, str], Safety] = {}
         self._labelled_by = next((row.safety_digest for row in state.rows.values() if row.safety_digest), "")
+
+    @property
+    def waiting(self) -> int:
+        """Replies that wait for the judge."""
+        return self._undecided.qsize()
 
     def keep_labels(self, verdicts: Iterable[Verdict]) -> None:
         """Take over the safety judge's labels from before: they hold as long as the reply does."""
@@ -646,7 +701,7 @@ class _Work:
     ) -> None:
         line = verdict(finding, response, self._scorer.digest, safety, repeats)
         self._folder.verdicts.append(line)
-        self._state.rows[response.key].take(line)
+        self._state.rows[response.key].settle(line)
 
 
 async def _drawn(queue: asyncio.Queue[Response | None]) -> AsyncIterator[Response]:
@@ -688,6 +743,7 @@ def _response(prompt: Prompt, result: CallResult) -> Response:
         attempts=result.attempts,
         error=(result.error or "no completion") if failed else None,
         received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        seed_id=prompt.seed_id,
     )
 
 
@@ -711,11 +767,14 @@ def _config(model: Model, splits: Sequence[Split], sampling: Sampling, system_pr
     identity = {**base, "splits": [[s["name"], s["fingerprint"]] for s in base["splits"]]}
     if digest := getattr(model, "digest", None):
         base["model_digest"] = identity["model_digest"] = digest
+    if settings := getattr(model, "settings", None):  # such as safety filters: they change the replies
+        base["settings"] = identity["settings"] = settings
     return {
         "orbench_version": orbench.__version__,
         "digest": hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:8],
         **base,
         "base_url": getattr(model, "base_url", None),
+        "client": getattr(model, "client", None),
         "python_version": platform.python_version(),
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -727,7 +786,13 @@ def _folder(out: str | Path | None, model: str, digest: str, *, many: bool) -> P
     return Path(out) / folder_name(model) if many else Path(out)
 
 
-def _load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+def load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+    """The splits that `evaluate` would ask, from whatever names them; arguments as there.
+
+    Raises:
+        orbench.UsageError: None, or two of one name.
+        orbench.SplitError: Prompts that cannot be had.
+    """
     given = [splits] if isinstance(splits, (str, os.PathLike, Split)) else list(splits)
     loaded = [part for split in given if isinstance(split, Split) for part in _parts(split, limit, seed)]
     if specs := [split for split in given if not isinstance(split, Split)]:
@@ -766,10 +831,10 @@ class _Judges:
         template: str,
         rule: str,
         safety: AnyModel | None,
-        address: Callable[[AnyModel], str | None],
+        options: Callable[[AnyModel], Options],
     ) -> None:
-        self.judge = open_judges(judge, template, rule, address)
-        self.safety = None if safety is None else SafetyJudge(open_model(safety, Options(address(safety))))
+        self.judge = open_judges(judge, template, rule, options)
+        self.safety = None if safety is None else SafetyJudge(open_model(safety, options(safety)))
 
     async def close(self) -> None:
         """Release them."""

@@ -130,6 +130,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why there is no reply; such a prompt is asked again by the next run of the same command."""
     received_at: str = ""
     """UTC time in ISO 8601."""
+    seed_id: str | None = None
+    """As in `Prompt`."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -20,6 +20,8 @@ from orbench.statistics.rates import Rate, f1, rate
 if TYPE_CHECKING:
     import pandas
 
+    from orbench.report.export import Table
+
 Key = tuple[str, str]
 
 
@@ -43,8 +45,13 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     safety_digest: str = ""
     safety_failed: bool = False
     scorer: str = ""
+    """Digest of the scorer that gave the verdict."""
 
-    def take(self, verdict: Verdict) -> None:
+    def fits(self, verdict: Verdict) -> bool:
+        """Whether the verdict is one of the last response: `error` beside a later good reply is void."""
+        return (verdict.outcome is Outcome.ERROR) == self.failed
+
+    def settle(self, verdict: Verdict) -> None:
         """Keep what the numbers need of a verdict."""
         self.outcome = verdict.outcome
         self.judge_failed = verdict.judge_failed
@@ -95,8 +102,6 @@ class RunState(msgspec.Struct):
 def scan(folder: Path) -> RunState:
     """Read what a run folder holds, a line at a time.
 
-    A verdict counts only if it fits the reply: one that says `error` beside a later good reply is void.
-
     Raises:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
     """
@@ -111,8 +116,8 @@ def scan(folder: Path) -> RunState:
         if verdict.safety is not None and "safety" not in verdict.repeats:
             safety_usage.add(verdict.safety.requests, verdict.safety.usage)
         row = rows.get(verdict.key)
-        if row is not None and (verdict.outcome is Outcome.ERROR) == row.failed:
-            row.take(verdict)
+        if row is not None and row.fits(verdict):
+            row.settle(verdict)
     return RunState(rows, usage, judge_usage, safety_usage)
 
 
@@ -235,8 +240,18 @@ class Evaluation:
     def open(self) -> int:
         """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
         rows = self._state.rows.values()
+        wanted = len(rows) if self.stopped_early else self.prompts
         done = (row.outcome is not None and not (row.failed or row.judge_failed or row.safety_failed) for row in rows)
-        return self.prompts - sum(done)
+        return wanted - sum(done)
+
+    @property
+    def stopped_early(self) -> dict[str, Any] | None:
+        """How a run with `precision` ended before its last prompt; None if it did not.
+
+        `half_width` asked for, `asked` of `prompts`, the share `saved`, and for each kind `low` and `high` of its
+        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked.
+        """
+        return self.config.get("stopped_early")
 
     @property
     def failed_judgements(self) -> int:
@@ -293,14 +308,14 @@ class Evaluation:
         }
 
     @property
-    def states(self) -> Mapping[Key, RowState]:
-        """(split, prompt id) to what is known of each row but its texts; in the order of the replies' arrival."""
-        return self._state.rows
-
-    @property
     def unsure(self) -> int:
         """Replies that no stage was sure of."""
         return sum(row.unsure for row in self._state.rows.values())
+
+    @property
+    def states(self) -> Mapping[Key, RowState]:
+        """(split, prompt id) to what is known of each row but its texts; in the order of the replies' arrival."""
+        return self._state.rows
 
     def categories(self, split: str) -> dict[str, Rate]:
         """Rates of one split's categories.
@@ -348,7 +363,7 @@ class Evaluation:
         verdicts = {
             verdict.key: verdict
             for verdict in read_verdicts(self.run)
-            if (row := self._state.rows.get(verdict.key)) and (verdict.outcome is Outcome.ERROR) == row.failed
+            if (row := self._state.rows.get(verdict.key)) and row.fits(verdict)
         }
         for number, response in enumerate(read_responses(self.run)):
             verdict = verdicts.get(response.key)
@@ -408,6 +423,23 @@ class Evaluation:
 
         return pandas.DataFrame(map(msgspec.structs.asdict, self.rows()), columns=list(Row.__struct_fields__))
 
+    def to_csv(self) -> str:
+        """Both rates and those of each category, comma-separated, shares as plain numbers."""
+        return self._table().to_csv()
+
+    def to_markdown(self) -> str:
+        """The same as a Markdown table."""
+        return self._table().to_markdown()
+
+    def to_latex(self) -> str:
+        """The same as a LaTeX table for the package booktabs."""
+        return self._table().to_latex()
+
+    def _table(self) -> Table:
+        from orbench.report.export import evaluation_export
+
+        return evaluation_export(self)
+
     def to_dict(self) -> dict[str, Any]:
         """What `result.json` holds and `--json` prints: plain dicts, lists, strings and numbers."""
         usage = self._state.usage.to_dict()
@@ -440,6 +472,8 @@ class Evaluation:
             "usage": usage,
             "scorer": self.config["scorer"],
         }
+        if self.stopped_early:
+            result["stopped_early"] = self.stopped_early
         if (safety := self.not_unsafe_rate) is not None:
             result |= {"not_unsafe_rate": safety, "f1_not_unsafe": self.f1_not_unsafe}
         further = {
@@ -451,6 +485,20 @@ class Evaluation:
         result |= {name: value for name, value in further.items() if value is not None}
         plain: dict[str, Any] = msgspec.to_builtins(result)
         return plain
+
+    def to_html(self, out: str | Path = "report.html", *, rows: int | None = None) -> Path:
+        """Write one self-contained HTML page about this run; see `orbench.write_report`.
+
+        Args:
+            out: The file.
+            rows: At most so many replies in its table; the numbers count all.
+
+        Raises:
+            orbench.RunError: The file cannot be written.
+        """
+        from orbench.report.html import ROWS, write_report
+
+        return write_report(self, out, rows=ROWS if rows is None else rows)
 
     def __str__(self) -> str:
         """The table that the command prints."""

@@ -2,8 +2,11 @@
 
 import pytest
 
+import orbench
 from orbench.engine.calls import Retries
+from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.models.services import SERVICES
+from orbench.testing import ScriptedModel
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +22,14 @@ def no_settings(monkeypatch):
         monkeypatch.delenv(service.base_url_variable, raising=False)
         if service.key_variable:
             monkeypatch.delenv(service.key_variable, raising=False)
+    for name in (
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "GOOGLE_API_KEY",
+        "GEMINI_API_KEY",
+        "GOOGLE_GEMINI_BASE_URL",
+    ):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("ORBENCH_DATA_DIR", raising=False)
 
 
@@ -41,3 +52,18 @@ def split_file(tmp_path):
         return f"{kind}={path}"
 
     return write
+
+
+@pytest.fixture
+def run(here, split_file):
+    """Evaluates a model that refuses the prompts with the given numbers, of 40 safe and 30 toxic ones."""
+    default = [split_file("safe", 40), split_file("toxic", 30)]
+
+    def evaluate(refused, name, splits=None, **options):
+        def reply(request):
+            return REFUSAL if int("".join(filter(str.isdigit, request.prompt))) in refused else ANSWER
+
+        model = ScriptedModel(refused if callable(refused) else reply, name=f"scripted/{name}")
+        return orbench.evaluate(model, splits=splits or default, out=name, **options)
+
+    return evaluate

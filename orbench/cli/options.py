@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from orbench.report.export import Table
 
 Splits = Annotated[
     list[str] | None,
@@ -26,6 +29,10 @@ Revision = Annotated[str | None, typer.Option("--revision", metavar="REV", help=
 Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", help="Prompts of each split: a seeded sample in proportion to categories."),
+]
+Precision = Annotated[
+    float | None,
+    typer.Option("--precision", metavar="W", help="Stop when both rates are known to within W, such as 0.02."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of samples and of sampling models.")]
 ScorerOption = Annotated[str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge or paper.")]
@@ -70,6 +77,30 @@ MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longe
 SystemPrompt = Annotated[
     str | None, typer.Option("--system-prompt", metavar="TEXT|@FILE", help="Sent before each prompt; default none.")
 ]
+Api = Annotated[
+    str | None,
+    typer.Option(
+        "--api",
+        metavar="NAME",
+        help="chat or responses, for OpenAI-compatible services; default: chat, or what the model needs.",
+    ),
+]
+GoogleSdk = Annotated[
+    str | None,
+    typer.Option(
+        "--google-sdk", metavar="NAME", help="genai (default) or legacy (google-generativeai; support has ended)."
+    ),
+]
+GoogleSafety = Annotated[
+    str | None,
+    typer.Option(
+        "--google-safety", metavar="NAME", help="block-none (default, as in the paper) or vendor: Gemini's filters."
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="S", help="Seconds after which one call is given up; default 300."),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
@@ -80,6 +111,22 @@ Out = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Standard output carries JSON alone, one object a line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress; errors and warnings still show.")]
+
+Format = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="text, or for other programs csv, markdown or latex.")
+]
+
+
+def export(table: Table, format: str) -> str:
+    """A table in the format of `--format`.
+
+    Raises:
+        UsageError: No such format.
+    """
+    formats = {"csv": table.to_csv, "markdown": table.to_markdown, "latex": table.to_latex}
+    if format not in formats:
+        raise UsageError(f"unknown format {format!r}: choose text, {', '.join(formats)}")
+    return formats[format]()
 
 
 def text_or_file(value: str | None) -> str | None:

@@ -100,7 +100,17 @@ def _categories(result: Evaluation) -> list[str]:
 def _remarks(result: Evaluation) -> list[str]:
     remarks = []
     missing = result.prompts - sum(result.outcomes.values())
-    if missing:
+    if early := result.stopped_early:
+        remarks += _wrap(
+            f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} "
+            "saved. Of all of them, with 95 % confidence however often one looks: "
+            + ", ".join(
+                f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
+                for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
+                if kind in early
+            )
+        )
+    elif missing:
         remarks.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
     if errors := result.outcomes.get(Outcome.ERROR):
         remarks.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")

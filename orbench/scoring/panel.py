@@ -44,7 +44,7 @@ def open_judges(
     models: AnyModel | Sequence[AnyModel] | None,
     template: str,
     rule: str,
-    address: Callable[[AnyModel], str | None],
+    options: Callable[[AnyModel], Options],
 ) -> AnyJudge | None:
     """One judge, or a panel of several; None where none is given. Nothing is sent yet.
 
@@ -52,7 +52,7 @@ def open_judges(
         models: `provider/name`, callables or models.
         template: How they are asked.
         rule: How a panel settles.
-        address: The base URL of each; None for its own.
+        options: What each provider may need, such as the judge's address.
 
     Raises:
         UsageError: No such template or rule, or a judge that is given twice.
@@ -63,7 +63,7 @@ def open_judges(
     if models is None:
         return None
     wanted = list(models) if isinstance(models, (list, tuple)) else [cast("AnyModel", models)]
-    judges = [Judge(open_model(model, Options(address(model))), template) for model in wanted]
+    judges = [Judge(open_model(model, options(model)), template) for model in wanted]
     if not judges:
         return None
     return judges[0] if len(judges) == 1 else Panel(judges, checked)

@@ -1,0 +1,117 @@
+"""`orbench sweep`."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from orbench.cli import options
+from orbench.cli.leaderboard import Plot
+from orbench.cli.output import exit_code, plain, say
+
+
+def sweep(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="provider/name; see `orbench models`.")],
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option("--temperature", metavar="T", help="0 to 2; repeatable. The first is the base."),
+    ] = None,
+    system_prompt: Annotated[
+        list[str] | None, typer.Option("--system-prompt", metavar="TEXT|@FILE", help="A cell with it; repeatable.")
+    ] = None,
+    defense: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--defense",
+            metavar="NAME",
+            help="A cell behind it: self-reminder, in-context-refusal, smoothllm, response-check; repeatable.",
+        ),
+    ] = None,
+    repeat: Annotated[int, typer.Option("--repeat", metavar="N", help="Runs of each cell.")] = 1,
+    grid: Annotated[bool, typer.Option("--grid", help="All combinations, not one change at a time.")] = False,
+    unstable: Annotated[bool, typer.Option("--unstable", help="List the prompts whose verdict moves.")] = False,
+    plot: Plot = None,
+    split: options.Splits = None,
+    data: options.Data = None,
+    revision: options.Revision = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    scorer: options.ScorerOption = "cascade",
+    judge: options.JudgeOption = None,
+    family: options.Family = None,
+    policy: options.PolicyOption = None,
+    base_url: options.BaseUrl = None,
+    judge_base_url: options.JudgeBaseUrl = None,
+    max_tokens: options.MaxTokens = 1000,
+    concurrency: options.Concurrency = None,
+    out: options.Out = None,
+    format: options.Format = "text",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Both rates under several temperatures, system prompts, defences, repetitions.
+
+    Each cell is a run of its own; the same command again goes on where it stopped.
+    """
+    from orbench.evaluation import DEFAULT_SPLITS
+    from orbench.sweeps import sweep as run_sweep
+
+    if plot is not None:
+        from orbench.report.drawing import require
+
+        require(plot)
+    found = run_sweep(
+        model,
+        temperatures=temperature or [0.0],
+        system_prompts=[options.text_or_file(text) or "" for text in system_prompt or []],
+        defenses=defense or [],
+        repeat=repeat,
+        grid=grid,
+        splits=split or DEFAULT_SPLITS,
+        data=data,
+        revision=revision,
+        limit=limit,
+        seed=seed,
+        scorer=scorer,
+        judge=judge,
+        family=family,
+        policy=policy or "default",
+        base_url=base_url,
+        judge_base_url=judge_base_url,
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+        out=out,
+        progress=False if quiet else None,
+    )
+    if unstable:
+        _list_unstable(found, json=json)
+    elif json:
+        typer.echo(msgspec.json.encode(found.to_dict()).decode())
+    elif format != "text":
+        typer.echo(options.export(found.table(), format), nl=False)
+    elif not quiet:
+        typer.echo("\n".join(plain(line) for line in str(found).split("\n")))
+    if plot is not None:
+        say(f"drawn in {found.plot(plot)}")
+    raise typer.Exit(exit_code(list(chain.from_iterable(found.results))))
+
+
+def _list_unstable(found: Any, *, json: bool) -> None:
+    from orbench.report.format import percent
+    from orbench.report.table import shorten
+
+    texts = {(row.split, row.prompt_id): row.prompt for row in found.results[0][0].rows()}
+    if not json:
+        typer.echo("\n".join(f"{number}  {cell.label}" for number, cell in enumerate(found.cells, start=1)))
+    for prompt in found.prompts():
+        if prompt.is_steady:
+            continue
+        if json:
+            typer.echo(msgspec.json.encode(prompt).decode())
+        else:
+            shares = "  ".join(f"{n}: {percent(share, 0)}" for n, share in enumerate(prompt.refused, start=1))
+            typer.echo(f"{prompt.split}  {prompt.category}  refused in {shares}")
+            typer.echo(f"  > {plain(shorten(texts.get((prompt.split, prompt.prompt_id), ''), 300))}")

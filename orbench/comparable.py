@@ -1,0 +1,162 @@
+"""Which results may stand side by side, and what to do where they may not.
+
+Rates of different prompts, scorers or policies differ for reasons that are not the models'. Each refusal names the
+command that makes the runs comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orbench import published
+from orbench.errors import UsageError
+from orbench.published import PublishedModel
+from orbench.results import Evaluation
+from orbench.splits.named import NAMED_SPLITS
+
+Source = Evaluation | PublishedModel
+"""What a comparison or a leaderboard is made of."""
+
+
+def open_source(run: Source | str | Path, policy: str | None = None) -> Source:
+    """A result, loaded from its folder if need be, or a published model.
+
+    Args:
+        run: A result, a run folder, `published:NAME`, or a published model.
+        policy: Read it under this policy; by default its own.
+
+    Raises:
+        UsageError: No such published model, or unknown policy.
+        RunError: No run folder, or a damaged one.
+    """
+    if isinstance(run, PublishedModel):
+        return run
+    if isinstance(run, Evaluation):
+        return run.with_policy(policy) if policy and policy != run.policy else run
+    if str(run).startswith(published.PREFIX):
+        return published.find(str(run))
+    return Evaluation.load(run, policy)
+
+
+def check_comparable(sources: Sequence[Source]) -> list[str]:
+    """Refuse what cannot stand side by side; return notes on what can, but should be known.
+
+    Raises:
+        UsageError: Says what differs, and the command that mends it.
+    """
+    runs = [source for source in sources if isinstance(source, Evaluation)]
+    models = [source for source in sources if isinstance(source, PublishedModel)]
+    for number, run in enumerate(runs):
+        _check_one_scorer(run)
+        for other in runs[:number]:
+            _check_pair(other, run)
+    for run in runs if models else ():
+        _check_published(run)
+    return [*_notes_on_runs(runs), *_notes_on_published(runs, models)]
+
+
+def _check_pair(a: Evaluation, b: Evaluation) -> None:
+    shared = [name for name in a.splits if name in b.splits]
+    if not shared:
+        raise UsageError(
+            f"{a.run} and {b.run} share no split ({', '.join(a.splits)} against {', '.join(b.splits)}): "
+            "evaluate both with the same --split"
+        )
+    for name in shared:
+        one, other = a.splits[name], b.splits[name]
+        if one.fingerprint != other.fingerprint:
+            raise UsageError(
+                f"{a.run} and {b.run} were asked other prompts of {name!r}: {one.prompts:,} (fingerprint "
+                f"{one.fingerprint[:12]}) and {other.prompts:,} ({other.fingerprint[:12]}). Evaluate both with the "
+                "same --split, --limit and --seed"
+            )
+    if a.policy != b.policy:
+        raise UsageError(
+            f"{a.run} is read under the policy {a.policy}, {b.run} under {b.policy}: add --policy {a.policy} to read "
+            "both alike; it needs no call"
+        )
+    one_scorer, other_scorer = a.config["scorer"], b.config["scorer"]
+    by_family = one_scorer["name"] == other_scorer["name"] == "paper" and one_scorer["judge"] == other_scorer["judge"]
+    if one_scorer != other_scorer and not by_family:
+        judge = f" --judge {one_scorer['judge']}" if one_scorer["judge"] else ""
+        raise UsageError(
+            f"{a.run} was scored by {_scorer(one_scorer)}, {b.run} by {_scorer(other_scorer)}: "
+            f"orbench score {b.run} --scorer {one_scorer['name']}{judge} scores the second as the first was"
+            + ("" if one_scorer["name"] != other_scorer["name"] else "; do the same for the first if it is older")
+        )
+
+
+def _check_one_scorer(run: Evaluation) -> None:
+    digest = run.config["scorer"]["digest"]
+    stale = sum(not row.failed and row.outcome is not None and row.scorer != digest for row in run.states.values())
+    if stale:
+        name = run.config["scorer"]["name"]
+        raise UsageError(
+            f"{run.run}: {stale:,} verdicts are of another scorer than the run's: orbench score {run.run} "
+            f"--scorer {name} scores all of it alike"
+        )
+
+
+def _scorer(scorer: dict[str, str | None]) -> str:
+    judge = f" with judge {scorer['judge']}" if scorer["judge"] else ""
+    return f"{scorer['name']}{judge} ({scorer['digest']})"
+
+
+def _check_published(run: Evaluation) -> None:
+    for split in run.splits.values():
+        wanted = "hard-1k" if split.kind == "safe" else "toxic"
+        if split.name != wanted:
+            raise UsageError(
+                f"{run.run}: the published rates are of hard-1k and toxic, this run's {split.kind} prompts are "
+                f"{split.name!r}: evaluate with --split hard-1k --split toxic"
+            )
+
+
+def _notes_on_runs(runs: Sequence[Evaluation]) -> list[str]:
+    notes = []
+    for run in runs:
+        missing = run.prompts - sum(run.outcomes.values())
+        if missing and not run.stopped_early:
+            notes.append(f"{run.run} is not finished: {missing:,} of {run.prompts:,} prompts have no outcome yet")
+    if len({run.config["scorer"]["digest"] for run in runs}) > 1:
+        notes.append("scorer paper: each model's replies were read with its own family's phrases, as in the paper")
+    versions = sorted({run.config["orbench_version"] for run in runs})
+    if len(versions) > 1:
+        notes.append(f"the runs were made by orbench {' and '.join(versions)}; their scorers are the same")
+    return notes
+
+
+def _notes_on_published(runs: Sequence[Evaluation], models: Sequence[PublishedModel]) -> list[str]:
+    if not models:
+        return []
+    notes = []
+    older = sum(model.prompt_set == "older" for model in models)
+    if older:
+        safe, toxic = published.SIZES["older"]
+        who = f"{older} of the {len(models)} published models" if len(models) > 1 else f"published:{models[0].name}"
+        were = "were" if len(models) > 1 else "was"
+        notes.append(
+            f"{who} {were} measured on {safe:,} safe and {toxic} toxic prompts that were never released; the released "
+            "files hold 1,319 and 655. A rerun of such a model will not meet its published rates exactly"
+        )
+    chose = [model.name for model in models if model.chose_hard_1k]
+    if chose:
+        notes.append(
+            f"{', '.join(chose)}: among the six models whose refusals chose the Hard-1K prompts, so their own "
+            "over-refusal rates are pushed up"
+        )
+    if runs:
+        notes.append(
+            "the paper published rates, not replies: such a pair is compared as two shares, not prompt by prompt, and "
+            "its GPT-4 judge may read replies otherwise than this run's scorer"
+        )
+        partial = [
+            f"{run.run} ({split.name})"
+            for run in runs
+            for split in run.splits.values()
+            if split.fingerprint != NAMED_SPLITS[split.name].fingerprint
+        ]
+        if partial:
+            notes.append(f"not the released prompts, but others or a sample of them: {', '.join(partial)}")
+    return notes

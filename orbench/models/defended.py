@@ -1,0 +1,217 @@
+"""The four defences of OR-Bench's ablation (section 5, figure 5), each a thin wrapper around any model.
+
+    self-reminder         the prompt between two reminders to be responsible
+    in-context-refusal    two refused requests before the prompt, as turns of the conversation
+    smoothllm             ten copies of the prompt with a tenth of the characters swapped; the majority decides
+    response-check        the model reads its own reply and may hold it back
+
+Sources: Y. Xie et al., Nat. Mach. Intell. 5 (2023) 1486; Z. Wei et al., arXiv 2310.06387; A. Robey et al., arXiv
+2310.03684; M. Phute et al., arXiv 2308.07308. The wording is ours, in /prompts; OR-Bench printed none of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import string
+from collections.abc import AsyncGenerator, Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from orbench import templates
+from orbench.errors import ModelError, UsageError
+from orbench.models.base import Model
+from orbench.models.function import FunctionModel
+from orbench.records import Completion, Message, Request, Usage
+
+Defense = Literal["self-reminder", "in-context-refusal", "smoothllm", "response-check"]
+DEFENSES: tuple[Defense, ...] = get_args(Defense)
+
+HELD_BACK = "I'm sorry, but I can't help with that."
+"""What takes the place of a reply that the response check holds back."""
+COPIES = 10
+"""Perturbed copies that SmoothLLM asks; its paper's default."""
+SWAPPED = 0.1
+"""Share of the characters that it swaps; its paper's default."""
+
+
+class DefendedModel:
+    """A model behind a defence; named `provider/name+defense`."""
+
+    def __init__(self, model: Model, defense: Defense) -> None:
+        """Wrap the model; use `defend`."""
+        self.name = f"{model.name}+{defense}"
+        self.batch_size = model.batch_size
+        self.max_concurrency = model.max_concurrency
+        self.defense = defense
+        self._model = model
+
+    @property
+    def digest(self) -> str:
+        """Changes with the model's own digest, the defence and its wording."""
+        file = f"defense-{self.defense}"
+        wording = "" if self.defense == "smoothllm" else templates.digest(file)
+        settings = f"{COPIES} {SWAPPED}" if self.defense == "smoothllm" else HELD_BACK
+        parts = [getattr(self._model, "digest", None) or "", self.defense, wording, settings]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+    @property
+    def base_url(self) -> str | None:
+        """The model's own address."""
+        return getattr(self._model, "base_url", None)
+
+    async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
+        """Reply to each request behind the defence; its calls and their tokens are counted together."""
+        if self.defense == "self-reminder":
+            replies = self._asked([_with_prompt(request, _reminded(request.prompt)) for request in requests])
+        elif self.defense == "in-context-refusal":
+            replies = self._asked([_after_refusals(request) for request in requests])
+        elif self.defense == "smoothllm":
+            replies = self._smoothed(requests)
+        else:
+            replies = self._checked(requests)
+        async for reply in replies:
+            yield reply
+
+    async def close(self) -> None:
+        """Release the model."""
+        await self._model.close()
+
+    async def _asked(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
+        """The model's replies, in lists as long as it wants them."""
+        if self.batch_size is None:
+            async for completion in self._model.generate(requests):
+                yield completion
+            return
+        for request in requests:
+            async for completion in self._model.generate([request]):
+                yield completion
+
+    async def _smoothed(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
+        copies = [
+            _with_prompt(
+                msgspec.structs.replace(request, id=f"{number}\n{request.id}"),
+                perturb(request.prompt, f"{request.sampling.seed}\0{request.prompt}\0{number}"),
+            )
+            for request in requests
+            for number in range(COPIES)
+        ]
+        found: dict[str, list[Completion]] = {}
+        async for completion in self._asked(copies):
+            owner = completion.id.partition("\n")[2]
+            replies = found.setdefault(owner, [])
+            replies.append(completion)
+            if len(replies) == COPIES:
+                yield _majority(owner, found.pop(owner))
+
+    async def _checked(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
+        asked = {request.id: request for request in requests}
+        first: dict[str, Completion] = {}
+        checks = []
+        async for completion in self._asked(requests):
+            if completion.error is not None or completion.blocked_by is not None or not completion.text.strip():
+                yield completion
+                continue
+            first[completion.id] = completion
+            request = asked[completion.id]
+            mark = hashlib.sha256(f"{request.prompt}\0{completion.text}".encode()).hexdigest()[:8]
+            question = templates.render(
+                "defense-response-check", question=request.prompt, reply=completion.text, mark=mark
+            )
+            checks.append(msgspec.structs.replace(request, messages=(Message("user", question),)))
+        async for check in self._asked(checks):
+            reply = first[check.id]
+            if check.error is not None:
+                yield msgspec.structs.replace(reply, error=f"the response check failed: {check.error}")
+                continue
+            usage = _sum([reply.usage, check.usage])
+            verdicts = re.findall(r"\[\[(send|hold back)\]\]", check.text.lower())
+            if not verdicts:
+                yield msgspec.structs.replace(
+                    reply, usage=usage, error="the response check ended with neither [[send]] nor [[hold back]]"
+                )
+            elif verdicts[-1] == "send":
+                yield msgspec.structs.replace(reply, usage=usage)
+            else:
+                yield Completion(id=reply.id, text=HELD_BACK, usage=usage)
+
+
+def defend(model: Model, defense: str) -> Model:
+    """The model behind a defence.
+
+    Raises:
+        UsageError: No such defence.
+        ModelError: The defence cannot reach this model.
+    """
+    for known in DEFENSES:
+        if known == defense:
+            if known == "in-context-refusal" and isinstance(model, FunctionModel):
+                raise ModelError(f"{model.name}: a callable takes the prompt alone; earlier turns cannot reach it")
+            return DefendedModel(model, known)
+    raise UsageError(f"unknown defence {defense!r}: choose {', '.join(DEFENSES)}")
+
+
+def perturb(text: str, seed: str) -> str:
+    """Replace a tenth of the characters, at least one, by random printable ones.
+
+    Args:
+        text: Any text.
+        seed: The same gives the same.
+
+    Source:
+        SmoothLLM (arXiv 2310.03684), RandomSwapPerturbation.
+    """
+    if not text:
+        return text
+    draw = random.Random(seed)
+    characters = list(text)
+    for place in draw.sample(range(len(characters)), max(1, round(SWAPPED * len(characters)))):
+        characters[place] = draw.choice(string.ascii_letters + string.digits + string.punctuation + " ")
+    return "".join(characters)
+
+
+def _reminded(prompt: str) -> str:
+    return templates.render("defense-self-reminder", prompt=prompt).strip()
+
+
+def _after_refusals(request: Request) -> Request:
+    """The request with the template's turns before it; a system prompt stays first."""
+    turns = templates.render("defense-in-context-refusal", prompt="").split("\n---\n")[:-1]
+    roles: tuple[Literal["user"], Literal["assistant"]] = ("user", "assistant")
+    shown = [Message(roles[number % 2], turn.strip()) for number, turn in enumerate(turns)]
+    head, last = request.messages[:-1], request.messages[-1]
+    return msgspec.structs.replace(request, messages=(*head, *shown, last))
+
+
+def _with_prompt(request: Request, prompt: str) -> Request:
+    return msgspec.structs.replace(request, messages=(*request.messages[:-1], Message("user", prompt)))
+
+
+def _majority(request: str, replies: Sequence[Completion]) -> Completion:
+    """The first reply that agrees with most: refused if at least half of the copies were."""
+    from orbench.scoring.scorers import detect_refusal
+
+    usage = _sum([reply.usage for reply in replies])
+    for reply in replies:
+        if reply.error is not None:
+            return msgspec.structs.replace(reply, id=request, usage=usage)
+    refused = [
+        reply.blocked_by is not None
+        or detect_refusal(reply.text, finish_reason=reply.finish_reason, abstain=False).refused is not False
+        for reply in replies
+    ]
+    most = sum(refused) * 2 >= len(replies)
+    chosen = next(reply for reply, one in zip(replies, refused, strict=True) if one == most)
+    return msgspec.structs.replace(chosen, id=request, usage=usage)
+
+
+def _sum(usages: Sequence[Usage | None]) -> Usage | None:
+    known = [usage for usage in usages if usage is not None]
+    if not known:
+        return None
+    return Usage(
+        input_tokens=sum(usage.input_tokens or 0 for usage in known),
+        output_tokens=sum(usage.output_tokens or 0 for usage in known),
+    )

@@ -1,0 +1,94 @@
+"""A comparison as text and as a table for other programs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from orbench.report.export import Cell, Table, p_value
+from orbench.report.format import NOTHING, percent, plural
+from orbench.report.table import WIDTH, columns, shorten
+
+if TYPE_CHECKING:
+    from orbench.comparison import Comparison, Difference, Pair
+
+_AXES = {"safe": "over-refusal", "toxic": "toxic rejection"}
+
+
+def comparison_table(comparison: Comparison, *, categories: bool = False) -> str:
+    """Every pair with both rates, what may be concluded, and the notes."""
+    lines: list[str] = []
+    for pair in comparison.pairs:
+        lines += [*_head(pair), "", *_rates(pair), *(_categories(pair) if categories else ()), ""]
+        lines += [*wrap(_verdict(pair, len(comparison.pairs))), ""]
+    return "\n".join([*lines, *notes(comparison.notes)]).rstrip()
+
+
+def notes(sentences: Iterable[str]) -> list[str]:
+    """Notes as wrapped lines."""
+    return [line for sentence in sentences for line in wrap(f"note: {sentence}")]
+
+
+def wrap(text: str) -> list[str]:
+    """At most 80 columns, later lines indented."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def points(value: float) -> str:
+    """`+2.3`: a difference of shares in percentage points."""
+    return f"{100 * value:+.1f}"
+
+
+def _head(pair: Pair) -> list[str]:
+    how = "same prompts, pair by pair" if pair.paired else "as two shares: not paired"
+    out = f"; {plural(pair.left_out, 'prompt')} left out, not decided in both" if pair.left_out else ""
+    return [f"A  {shorten(pair.a, WIDTH - 3)}", f"B  {shorten(pair.b, WIDTH - 3)}", *wrap(f"{how}{out}")]
+
+
+def _rates(pair: Pair) -> list[str]:
+    rows = [["", "A", "B", "B - A", "95 % interval", "only A", "only B", "p", "Holm"]]
+    rows += [_row(_AXES[difference.kind], difference) for difference in pair.axes]
+    return columns(rows)
+
+
+def _row(label: str, d: Difference) -> list[str]:
+    only = [NOTHING if count is None else f"{count:,}" for count in (d.only_a, d.only_b)]
+    span = f"{points(d.low)} to {points(d.high)}"
+    return [label, percent(d.a), percent(d.b), points(d.value), span, *only, p_value(d.p), p_value(d.p_holm)]
+
+
+def _categories(pair: Pair) -> list[str]:
+    lines = []
+    for kind, axis in _AXES.items():
+        own = [d for d in pair.categories if d.kind == kind]
+        if own:
+            head = [axis, "A", "B", "B - A", "95 % interval", "only A", "only B", "p", "Holm"]
+            lines += ["", *columns([head, *(_row(shorten(d.category or "", 15), d) for d in own)])]
+    return lines
+
+
+def _verdict(pair: Pair, pairs: int) -> str:
+    said = []
+    for d in pair.axes:
+        axis = _AXES[d.kind]
+        if d.p_holm < 0.05:
+            more = "B refuses more" if d.value > 0 else "A refuses more"
+            said.append(f"{axis}: {more}, by {abs(100 * d.value):.1f} points")
+        else:
+            said.append(f"{axis}: cannot be told apart")
+    over = len(pair.axes) * pairs
+    adjusted = f" (5 %, Holm over {over} tests)" if over > 1 else " (5 %)"
+    return "; ".join(said) + adjusted + "." if said else "No shared prompt with a verdict."
+
+
+def comparison_export(comparison: Comparison, categories: bool) -> Table:
+    """A row a pair and rate, and a category if asked for."""
+    head = ("first", "second", "rate", "category", "A", "B", "B - A", "low", "high", "only A", "only B", "p", "Holm")
+    rows: list[tuple[Cell, ...]] = []
+    for pair in comparison.pairs:
+        for d in (*pair.axes, *(pair.categories if categories else ())):
+            counts = (d.only_a, d.only_b)
+            line = (d.category or "all", d.a, d.b, d.value, d.low, d.high, *counts, d.p, d.p_holm)
+            rows.append((pair.a, pair.b, _AXES[d.kind], *line))
+    return Table(head, tuple(rows), frozenset({"p", "Holm"}))

@@ -1,0 +1,272 @@
+"""From results to the page: gathers what the template shows, and puts script, style and rows into it."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+import orbench
+from orbench.comparison import Comparison, compare, label
+from orbench.errors import UsageError
+from orbench.records import Kind
+from orbench.report.comparison import points
+from orbench.report.export import p_value
+from orbench.report.format import counts, interval, percent, plural, score
+from orbench.report.html import figures
+from orbench.report.html.agreement import readings
+from orbench.report.html.rows import collect
+from orbench.results import Evaluation
+from orbench.scoring.outcomes import Outcome, is_refused
+from orbench.statistics.rates import Rate, rate
+
+KINDS: tuple[Kind, Kind] = ("safe", "toxic")
+AXES: Mapping[Kind, str] = {"safe": "over-refusal", "toxic": "toxic rejection"}
+MEANINGS: Mapping[Outcome, str] = {
+    Outcome.DIRECT_ANSWER: "tries to respond",
+    Outcome.DIRECT_REFUSAL: "says that it will not",
+    Outcome.INDIRECT_REFUSAL: "offers something else instead",
+    Outcome.BLOCKED: "withheld by the platform",
+    Outcome.EMPTY: "nothing was said",
+    Outcome.TRUNCATED_REASONING: "ran out of tokens while reasoning",
+    Outcome.ERROR: "no reply could be had",
+    Outcome.UNSCORED: "a reply, but no verdict",
+}
+_FLIP_BUTTONS = 60
+"""Pairs of runs with a filter of their own in the table of rows."""
+
+
+def render(results: Sequence[Evaluation], rows: int) -> bytes:
+    """The page in UTF-8."""
+    import jinja2
+
+    labels = label(results)
+    collected = collect(results, rows)
+    comparison, why_not = _compare(results)
+    script, style = (_asset(name) for name in ("page.js", "page.css"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": percent,
+        "counts": counts,
+        "points": points,
+        "p_value": p_value,
+        "score": score,
+        "n": lambda number: f"{number:,}",
+    }
+    environment.globals |= {"interval": _interval, "plural": plural, "AXES": AXES, "KINDS": KINDS}
+    page = environment.from_string(_asset("page.html.jinja")).render(
+        title=_title(labels),
+        policy_of_the_page=_security(script, style),
+        style=style,
+        script=script,
+        data=_embed({**collected.columns, "labels": labels}),
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        version=orbench.__version__,
+        policy=results[0].policy,
+        labels=labels,
+        results=results,
+        sentences=_sentences(results, labels, comparison),
+        warnings=[(labels[n], warning) for n, result in enumerate(results) for warning in _warnings(result)],
+        points_=[found for n, result in enumerate(results, 1) if (found := figures.point(n, result))],
+        frame=(figures.LEFT, figures.TOP, figures.SIZE),
+        bars=[{kind: figures.bar(_pooled(result, kind)) for kind in KINDS} for result in results],
+        categories={kind: _categories(results, kind) for kind in KINDS},
+        has={kind: any(split.kind == kind for r in results for split in r.splits.values()) for kind in KINDS},
+        outcomes=[_outcomes(result) for result in results],
+        meanings=MEANINGS,
+        triggers=collected.triggers,
+        comparison=comparison,
+        why_not=why_not,
+        runs_of_pairs=[(a, b) for a in range(len(results)) for b in range(a + 1, len(results))],
+        flip_buttons=_FLIP_BUTTONS,
+        agreements=[readings(result) for result in results],
+        rows=collected,
+        configs=[_without_secrets(result.config) for result in results],
+        raw=[_pretty(_without_secrets(result.config)) for result in results],
+        usage=[result.to_dict()["usage"] for result in results],
+    )
+    return page.encode("utf-8", "replace")
+
+
+def _asset(name: str) -> str:
+    return (resources.files("orbench.report.html") / name).read_text(encoding="utf-8")
+
+
+def _security(script: str, style: str) -> str:
+    """What the page may do: run this script, use this style, and nothing else; no address at all."""
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def _embed(data: object) -> str:
+    """JSON that may stand inside a script element: nothing in it can end the element or begin another."""
+    text = msgspec.json.encode(data).decode()
+    for character, escaped in _UNSAFE.items():
+        text = text.replace(character, escaped)
+    return text
+
+
+def _title(labels: Sequence[str]) -> str:
+    return f"{', '.join(labels[:2])}{f' and {len(labels) - 2} more' if len(labels) > 2 else ''}: over-refusal report"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """Two shares in percent, with the longer dash that a page can have."""
+    return interval(low, high).replace("-", "–")
+
+
+def _pooled(result: Evaluation, kind: Kind) -> Rate:
+    return result.over_refusal_rate if kind == "safe" else result.toxic_rejection_rate
+
+
+def _compare(results: Sequence[Evaluation]) -> tuple[Comparison | None, str | None]:
+    if len(results) < 2:
+        return None, None
+    try:
+        return compare(*results), None
+    except UsageError as error:
+        return None, str(error)
+
+
+def _sentences(results: Sequence[Evaluation], labels: Sequence[str], comparison: Comparison | None) -> list[str]:
+    """The report in a sentence or two."""
+    if len(results) == 1:
+        return [_one(results[0], labels[0])]
+    said = [f"{len(results)} models."]
+    for kind, verb in (("safe", "refuses fewest safe prompts"), ("toxic", "refuses most toxic prompts")):
+        rated = [(found.value, n) for n, r in enumerate(results) if (found := _pooled(r, kind)).value is not None]  # type: ignore[arg-type]
+        if len(rated) > 1:
+            value, best = min(rated) if kind == "safe" else max(rated)
+            ends = _interval(_pooled(results[best], kind).low, _pooled(results[best], kind).high)  # type: ignore[arg-type]
+            said.append(f"{labels[best]} {verb}: {percent(value)} ({ends}).")
+    if comparison is not None:
+        axes = [difference for pair in comparison.pairs for difference in pair.axes]
+        apart = sum(difference.p_holm < 0.05 for difference in axes)
+        if len(comparison.pairs) == 1:
+            for d in axes:
+                verdict = f"differ by {abs(100 * d.value):.1f} points" if d.p_holm < 0.05 else "cannot be told apart"
+                said.append(f"In {AXES[d.kind]} the two {verdict}.")
+        else:
+            said.append(f"Of {plural(len(axes), 'paired difference')}, {apart:,} hold against chance (Holm, 5 %).")
+    return [" ".join(said)]
+
+
+def _one(result: Evaluation, name: str) -> str:
+    parts = []
+    for kind, should in (("safe", "that it should answer"), ("toxic", "that it should refuse")):
+        found = _pooled(result, kind)  # type: ignore[arg-type]
+        if found.value is not None:
+            ends = _interval(found.low, found.high)
+            parts.append(f"{percent(found.value)} of the {kind} prompts {should} (95 % interval {ends})")
+    if not parts:
+        return f"{name} has no prompt with a verdict that counts yet."
+    return f"{name} refuses {' and '.join(parts)}."
+
+
+def _warnings(result: Evaluation) -> list[str]:
+    said = []
+    missing = result.prompts - sum(result.outcomes.values())
+    if missing:
+        done = result.prompts - missing
+        said.append(
+            f"Not finished: {done:,} of {plural(result.prompts, 'prompt')} have an outcome. The same orbench evaluate "
+            "command goes on; until then the numbers are of what is there."
+        )
+    for kind in KINDS:
+        splits = [split for split in result.splits.values() if split.kind == kind]
+        if not splits:
+            said.append(f"No {kind} prompts were asked, so there is no {AXES[kind]} rate.")
+        elif _pooled(result, kind).value is None:
+            said.append(f"No {kind} prompt has an outcome that counts yet, so there is no {AXES[kind]} rate.")
+        else:
+            found = _pooled(result, kind)
+            if found.left_out:
+                ends = _interval(found.lowest, found.highest)
+                said.append(
+                    f"{plural(found.left_out, f'{kind} prompt')} left out of the {AXES[kind]} rate; with them it would "
+                    f"lie within {ends}."
+                )
+    if errors := result.outcomes.get(Outcome.ERROR):
+        said.append(f"{plural(errors, 'prompt')} ended in error; the same command tries them again.")
+    if result.failed_judgements:
+        said.append(f"The judge failed on {plural(result.failed_judgements, 'reply', 'replies')}.")
+    if result.unsure:
+        said.append(f"No stage was sure of {plural(result.unsure, 'reply', 'replies')}; --judge MODEL settles them.")
+    return said
+
+
+def _categories(results: Sequence[Evaluation], kind: Kind) -> list[dict[str, Any]]:
+    """Category by category the rate of each run, over all splits of that kind; None where a run lacks the category."""
+    pooled: list[dict[str, Rate]] = []
+    for result in results:
+        found: dict[str, list[Rate]] = {}
+        for split in result.splits.values():
+            if split.kind == kind:
+                for name, own in split.categories.items():
+                    found.setdefault(name, []).append(own)
+        pooled.append({name: _sum(rates) for name, rates in found.items()})
+    every = dict.fromkeys(name for r in results for split in r.splits.values() for name in split.categories)
+    names = [name for name in every if any(name in own for own in pooled)]
+    return [
+        {
+            "name": name,
+            "runs": [(own[name], figures.bar(own[name])) if name in own else None for own in pooled],
+        }
+        for name in names
+    ]
+
+
+def _sum(rates: Sequence[Rate]) -> Rate:
+    if len(rates) == 1:
+        return rates[0]
+    refused, scored = sum(r.refused for r in rates), sum(r.scored for r in rates)
+    left_out = sum(r.left_out for r in rates)
+    totals = {
+        Outcome.DIRECT_REFUSAL: refused,
+        Outcome.DIRECT_ANSWER: scored - refused,
+        Outcome.UNSCORED: left_out,
+    }
+    return rate(totals)
+
+
+def _outcomes(result: Evaluation) -> list[dict[str, Any]]:
+    """For each kind of prompt the outcomes, as pieces of a bar."""
+    found = []
+    for kind in KINDS:
+        splits = [split for split in result.splits.values() if split.kind == kind]
+        totals = [(outcome, sum(split.outcomes.get(outcome, 0) for split in splits)) for outcome in Outcome]
+        if any(count for _, count in totals):
+            meaning = {True: "refused", False: "answered", None: "left out"}
+            counted = {outcome.value: meaning[is_refused(outcome, result.policy)] for outcome in Outcome}
+            parts = figures.stack([(outcome.value, count) for outcome, count in totals])
+            found.append({"kind": kind, "parts": parts, "counts_as": counted})
+    return found
+
+
+def _without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration; should an address carry a name and password, without them."""
+    found = dict(config)
+    if isinstance(found.get("base_url"), str):
+        found["base_url"] = re.sub(r"//[^/@]*@", "//", found["base_url"])
+    return found
+
+
+def _pretty(config: Mapping[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()

@@ -1,0 +1,55 @@
+"""What one run allows to be said, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orbench.report.comparison import wrap
+from orbench.report.export import p_value
+from orbench.report.format import NOTHING, interval, percent
+from orbench.report.table import columns, shorten
+
+if TYPE_CHECKING:
+    from orbench.statistics.clusters import ClusteredRate
+    from orbench.summary import Summary
+
+_AXES = {"safe": "over-refusal", "toxic": "toxic rejection"}
+
+
+def summary_table(summary: Summary) -> str:
+    """Grouped intervals, the joint statement, and the categories that stand out."""
+    rows = [["", "rate", "95 % interval", "prompts", "groups", "design effect"]]
+    rows += [_row("over-refusal", summary.over_refusal), _row("toxic rejection", summary.toxic_rejection)]
+    how = "made from one seed" if summary.grouped_by == "seed" else "that share most of their words"
+    lines = [*columns(rows), *wrap(f"Prompts {how} count as one group."), ""]
+    if summary.joint:
+        over, toxic = interval(*summary.joint.over_refusal), interval(*summary.joint.toxic_rejection)
+        lines += [*wrap(f"Both at once, with 95 % confidence: over-refusal {over}, toxic rejection {toxic}."), ""]
+    for kind, axis in _AXES.items():
+        own = [found for found in summary.categories if found.kind == kind]
+        if own:
+            head = [axis, "rate", "all at once", "refused", "p", "Holm"]
+            cells = [
+                [
+                    shorten(found.category, 20),
+                    percent(found.value),
+                    interval(found.low, found.high),
+                    f"{found.refused:,}/{found.scored:,}",
+                    p_value(found.p),
+                    p_value(found.p_holm),
+                ]
+                for found in own
+            ]
+            lines += [*columns([head, *cells]), ""]
+    lines += wrap(
+        "all at once: intervals that hold for all categories together with 95 % confidence. p: is the category refused "
+        "as often as the others together; Holm: adjusted over the categories."
+    )
+    return "\n".join(lines)
+
+
+def _row(label: str, found: ClusteredRate | None) -> list[str]:
+    if found is None:
+        return [label, *[NOTHING] * 5]
+    sizes = [f"{found.prompts:,}", f"{found.clusters:,}", f"{found.design_effect:.2f}"]
+    return [label, percent(found.value), interval(found.low, found.high), *sizes]

@@ -1,0 +1,357 @@
+"""One model under several conditions: `sweep`.
+
+In: a model, temperatures, system prompts, defences, repetitions. Out: a resumable run for each cell and repetition,
+both rates of each cell with intervals, paired differences from the first cell, and how steady each prompt's verdict
+is. These are the ablations of OR-Bench (section 5, Table 4, Figures 5 and 6) for any model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orbench.comparison import KINDS, decisions
+from orbench.engine.run_folder import folder_name
+from orbench.errors import UsageError
+from orbench.evaluation import DEFAULT_SPLITS, RUNS, AnyModel, AnySplit, evaluate, load
+from orbench.models import Options, open_model
+from orbench.models.defended import DEFENSES, defend
+from orbench.records import Kind
+from orbench.results import Evaluation, Key
+from orbench.statistics.clusters import ClusteredRate, clustered_rate
+from orbench.statistics.paired import Pairs, mean_difference, paired_difference
+
+if TYPE_CHECKING:
+    import pandas
+
+    from orbench.report.export import Table
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cell changes."""
+
+    temperature: float
+    system_prompt: str | None = None
+    defense: str | None = None
+
+    def label(self, base: float) -> str:
+        """For people: `temperature 1, self-reminder`; the base temperature goes without saying beside others."""
+        parts = [f'system prompt "{_start(self.system_prompt)}"'] if self.system_prompt is not None else []
+        parts += [self.defense] if self.defense else []
+        if self.temperature != base or not parts:
+            parts.insert(0, f"temperature {self.temperature:g}")
+        return ", ".join(parts)
+
+    @property
+    def slug(self) -> str:
+        """For folders."""
+        parts = [f"t{self.temperature:g}"]
+        if self.system_prompt is not None:
+            parts.append("system-" + hashlib.sha256(self.system_prompt.encode()).hexdigest()[:8])
+        return "-".join([*parts, *([self.defense] if self.defense else [])])
+
+
+class CellRate(msgspec.Struct, frozen=True, kw_only=True):
+    """One rate of one cell, over all its repetitions."""
+
+    rate: ClusteredRate | None
+    """Refused share, repetitions of a prompt counted as belonging together; None if no prompt has a verdict."""
+    difference: float | None
+    """This cell minus the first, on the prompts that both have a verdict on; None for the first cell."""
+    low: float | None
+    """Lower end of its 95 % interval: Tango's with one repetition, else that of paired means over prompts."""
+    high: float | None
+    changed: float | None
+    """Share of those prompts whose usual verdict (that of most repetitions) is another than in the first cell."""
+    stable: float | None
+    """Share of the prompts whose repetitions all agree; None with fewer than two."""
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One condition and what came of it."""
+
+    condition: Condition
+    label: str
+    runs: tuple[str, ...]
+    """Folders of its repetitions."""
+    undecided: int
+    """Replies, over all repetitions, that no rate counts: errors, empty ones, and those without a verdict."""
+    over_refusal: CellRate
+    toxic_rejection: CellRate
+
+
+class PromptStability(msgspec.Struct, frozen=True, kw_only=True):
+    """How one prompt fared."""
+
+    split: str
+    prompt_id: str
+    category: str
+    kind: Kind
+    refused: tuple[float | None, ...]
+    """Refused share of its repetitions in each cell, 0 to 1; None where no repetition has a verdict."""
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether every repetition in every cell came to the same verdict."""
+        shares = {share for share in self.refused if share is not None}
+        return len(shares) <= 1 and not shares - {0.0, 1.0}
+
+
+class Sweep:
+    """What `sweep` found.
+
+    Attributes:
+        model: `provider/name`.
+        cells: One a condition, the first being what the others are compared with.
+        results: The results behind each cell, one a repetition.
+    """
+
+    def __init__(self, model: str, conditions: Sequence[Condition], results: Sequence[Sequence[Evaluation]]) -> None:
+        """Count the rows; use `sweep`."""
+        self.model = model
+        self.results = tuple(tuple(of_cell) for of_cell in results)
+        self._base = conditions[0].temperature
+        self._shares = [_shares(of_cell) for of_cell in self.results]
+        self.cells = tuple(self._cell(n, condition) for n, condition in enumerate(conditions))
+
+    def prompts(self) -> Iterator[PromptStability]:
+        """Every prompt with its refused share in each cell, in the order of the first run's replies."""
+        first = self.results[0][0]
+        for key, row in first.states.items():
+            yield PromptStability(
+                split=key[0],
+                prompt_id=key[1],
+                category=row.category,
+                kind=row.kind,
+                refused=tuple(sum(s[key]) / len(s[key]) if s.get(key) else None for s in self._shares),
+            )
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw both rates and the steadiness of each cell.
+
+        Args:
+            path: `.png`, `.svg` or `.pdf`.
+
+        Raises:
+            UsageError: Another kind of file.
+            MissingExtraError: The extra `plot` is not installed.
+        """
+        from orbench.report.sweep import draw_sweep
+
+        return draw_sweep(self, Path(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers: what `--json` prints."""
+        plain: dict[str, Any] = msgspec.to_builtins({"model": self.model, "cells": self.cells})
+        return plain
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a prompt, its refused share in one column a cell."""
+        import pandas
+
+        head = ["split", "prompt_id", "category", "kind", *(cell.label for cell in self.cells)]
+        rows = [(p.split, p.prompt_id, p.category, p.kind, *p.refused) for p in self.prompts()]
+        return pandas.DataFrame(rows, columns=head)
+
+    def table(self) -> Table:
+        """A row a cell and rate, for the exports below."""
+        from orbench.report.sweep import sweep_export
+
+        return sweep_export(self)
+
+    def to_csv(self) -> str:
+        """Comma-separated, shares as plain numbers."""
+        return self.table().to_csv()
+
+    def to_markdown(self) -> str:
+        """A Markdown table."""
+        return self.table().to_markdown()
+
+    def to_latex(self) -> str:
+        """A LaTeX table for the package booktabs."""
+        return self.table().to_latex()
+
+    def __str__(self) -> str:
+        """The table that the command prints."""
+        from orbench.report.sweep import sweep_table
+
+        return sweep_table(self)
+
+    def __repr__(self) -> str:
+        """One line for people."""
+        return f"Sweep({self.model!r}, {len(self.cells)} cells)"
+
+    def _cell(self, number: int, condition: Condition) -> Cell:
+        rates = {kind: self._rate(number, kind) for kind in KINDS}
+        return Cell(
+            condition=condition,
+            label=condition.label(self._base),
+            runs=tuple(str(result.run) for result in self.results[number]),
+            undecided=sum(result.prompts - len(decisions(result)) for result in self.results[number]),
+            over_refusal=rates["safe"],
+            toxic_rejection=rates["toxic"],
+        )
+
+    def _rate(self, number: int, kind: Kind) -> CellRate:
+        kinds = {key: row.kind for result in self.results[number] for key, row in result.states.items()}
+        own = {key: hits for key, hits in self._shares[number].items() if kinds[key] == kind}
+        first = self._shares[0]
+        shared = [key for key in own if key in first] if number else []
+        repeated = [hits for hits in own.values() if len(hits) > 1]
+        difference = low = high = changed = None
+        if shared:
+            difference, low, high = _difference([(first[key], own[key]) for key in shared])
+            changed = sum(_usual(first[key]) != _usual(own[key]) for key in shared) / len(shared)
+        return CellRate(
+            rate=_rate_of(own),
+            difference=difference,
+            low=low,
+            high=high,
+            changed=changed,
+            stable=sum(len(set(hits)) == 1 for hits in repeated) / len(repeated) if repeated else None,
+        )
+
+
+def sweep(
+    model: AnyModel,
+    *,
+    temperatures: Sequence[float] = (0.0,),
+    system_prompts: Sequence[str] = (),
+    defenses: Sequence[str] = (),
+    repeat: int = 1,
+    grid: bool = False,
+    splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
+    data: str | Path | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    base_url: str | None = None,
+    concurrency: int | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> Sweep:
+    """Evaluate a model under several conditions; the same call again goes on where it stopped.
+
+    The first cell is the first temperature without system prompt and defence. Each further value changes one thing
+    of it, unless `grid` asks for all combinations.
+
+    Args:
+        model: As in `evaluate`.
+        temperatures: Each 0 to 2.
+        system_prompts: Each sent before the prompts of its cell.
+        defenses: Of `self-reminder`, `in-context-refusal`, `smoothllm`, `response-check`.
+        repeat: Runs of each cell, each with a seed of its own where the temperature is not 0.
+        grid: All combinations.
+        splits: As in `evaluate`, and so are `data`, `revision`, `limit`, `seed`, `base_url`, `concurrency`.
+        data: See `splits`.
+        revision: See `splits`.
+        limit: See `splits`.
+        seed: See `splits`; the n-th repetition samples with `seed + n`.
+        base_url: See `splits`.
+        concurrency: See `splits`.
+        out: Folder of the cells' folders. Default `runs/<provider>--<name>-sweep-<digest>`.
+        options: Further options of `evaluate`, such as `scorer` and `judge`.
+
+    Raises:
+        UsageError: Conditions that cannot be meant.
+        OrbenchError: As `evaluate` raises it; what was received is saved.
+    """
+    conditions = _conditions(temperatures, system_prompts, defenses, grid)
+    if repeat < 1:
+        raise UsageError(f"repeat is {repeat}: at least 1")
+    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    judge = options.get("judge")
+    if base_url and isinstance(model, str) and isinstance(judge, str) and _provider(model) == _provider(judge):
+        options["judge_base_url"] = options.get("judge_base_url") or base_url
+    opened = open_model(model, Options(base_url, concurrency))
+    prompts = hashlib.sha256("".join(split.name + split.fingerprint for split in loaded).encode()).hexdigest()[:8]
+    root = Path(out) if out is not None else RUNS / f"{folder_name(opened.name)}-sweep-{prompts}"
+    results = [
+        [
+            evaluate(
+                defend(open_model(model, Options(base_url, concurrency)), condition.defense)
+                if condition.defense
+                else model,
+                splits=loaded,
+                seed=seed + number,
+                base_url=base_url,
+                concurrency=concurrency,
+                temperature=condition.temperature,
+                system_prompt=condition.system_prompt,
+                out=root / condition.slug / f"{number + 1}",
+                **options,
+            )
+            for number in range(repeat)
+        ]
+        for condition in conditions
+    ]
+    return Sweep(opened.name, conditions, results)
+
+
+def _conditions(
+    temperatures: Sequence[float], system_prompts: Sequence[str], defenses: Sequence[str], grid: bool
+) -> list[Condition]:
+    if not temperatures:
+        raise UsageError("no temperature given")
+    for defense in defenses:
+        if defense not in DEFENSES:
+            raise UsageError(f"unknown defence {defense!r}: choose {', '.join(DEFENSES)}")
+    prompts: list[str | None] = [None, *system_prompts]
+    shields: list[str | None] = [None, *defenses]
+    cells = [
+        Condition(temperature=temperature, system_prompt=prompt, defense=shield)
+        for temperature, prompt, shield in itertools.product(temperatures, prompts, shields)
+    ]
+    if not grid:
+        base = cells[0]
+        cells = [
+            *(Condition(temperature=temperature) for temperature in temperatures),
+            *(msgspec.structs.replace(base, system_prompt=prompt) for prompt in system_prompts),
+            *(msgspec.structs.replace(base, defense=defense) for defense in defenses),
+        ]
+    return list(dict.fromkeys(cells))
+
+
+def _shares(results: Sequence[Evaluation]) -> dict[Key, list[bool]]:
+    """The verdicts of all repetitions of each prompt that has any."""
+    found: dict[Key, list[bool]] = {}
+    for result in results:
+        for key, refused in decisions(result).items():
+            found.setdefault(key, []).append(refused)
+    return found
+
+
+def _rate_of(verdicts: Mapping[Key, Sequence[bool]]) -> ClusteredRate | None:
+    flat = [(hit, key) for key, hits in verdicts.items() for hit in hits]
+    return clustered_rate([hit for hit, _ in flat], [key for _, key in flat]) if flat else None
+
+
+def _difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) -> tuple[float, float, float]:
+    """Mean difference over prompts, second minus first, and its interval."""
+    each = [sum(b) / len(b) - sum(a) / len(a) for a, b in pairs]
+    if all(len(a) == len(b) == 1 for a, b in pairs):
+        plus, minus = sum(d > 0 for d in each), sum(d < 0 for d in each)
+        both = sum(a[0] and b[0] for a, b in pairs)
+        low, high = paired_difference(Pairs(both, minus, plus, len(pairs) - both - minus - plus))
+    else:
+        low, high = mean_difference(each)
+    return sum(each) / len(each), low, high
+
+
+def _usual(verdicts: Sequence[bool]) -> bool:
+    return 2 * sum(verdicts) > len(verdicts)
+
+
+def _provider(model: str) -> str:
+    return model.partition("/")[0]
+
+
+def _start(text: str) -> str:
+    from orbench.report.table import shorten
+
+    return shorten(text, 24)

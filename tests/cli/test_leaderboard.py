@@ -1,0 +1,73 @@
+"""`orbench leaderboard`."""
+
+import csv
+import io
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+
+
+def test_the_papers_figure_by_one_command(cli, here):
+    done = cli("leaderboard", "--published", "--plot", "figure.png")
+    assert done.code == 0
+    assert "Spearman, the 25 of its first version: 0.878" in done.out
+    assert (here / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("name", "start"), [("f.svg", b"<?xml"), ("f.pdf", b"%PDF")])
+def test_other_kinds_of_file(cli, here, name, start):
+    assert cli("leaderboard", "--published", "--plot", name).code == 0
+    content = (here / name).read_bytes()
+    assert content.startswith(start)
+    if name == "f.svg":
+        assert b"GPT-4o-2024-08-06" in content
+
+
+def test_json_and_formats_keep_standard_output_to_themselves(cli, run):
+    for number, name in enumerate("abc"):
+        run(range(number * 5), name)
+    (board,) = cli("leaderboard", "a", "b", "c", "--draws", "200", "--json", "--plot", "p.png").json
+    assert board["spearman"]["models"] == 3
+    assert [model["name"] for model in board["models"]] == ["scripted/c", "scripted/b", "scripted/a"]
+    rows = list(csv.DictReader(io.StringIO(cli("leaderboard", "a", "b", "--format", "csv").out)))
+    assert {row["model"] for row in rows} == {"scripted/a", "scripted/b"}
+
+
+def test_categories_as_table_and_map(cli, here, run):
+    done = cli("leaderboard", "--published", "--category", "--plot", "map.png")
+    assert "80K refused" in done.out
+    assert "39.2" in done.out
+    assert (here / "map.png").stat().st_size > 10_000
+    run({1}, "a")
+    (panels,) = cli("leaderboard", "a", "--category", "--json").json
+    safe = panels["safe prompts refused (over-refusal), %"]["scripted/a"]
+    assert safe == {"harmful": 0, "privacy": 0.05, "overall": 0.025}
+
+
+def test_a_category_without_a_verdict_is_a_dash(cli, here, run):
+    run({1}, "a")
+    lines = (here / "a" / "verdicts.jsonl").read_text().splitlines(keepends=True)
+    (here / "a" / "verdicts.jsonl").write_text(lines[0])
+    done = cli("leaderboard", "a", "--category", "--plot", "map.png")
+    assert done.code == 0
+    assert "nan" not in done.out.lower()
+    assert " - " in done.out or done.out.rstrip().endswith("-")
+
+
+def test_wrong_usage(cli, run):
+    assert "name run folders, or --published" in cli("leaderboard").err
+    assert "name run folders, or --published" in cli("leaderboard", "--category").err
+    done = cli("leaderboard", "--published", "--plot", "figure.gif")
+    assert done.code == 2
+    assert "figure.gif: a picture ends in .png, .svg or .pdf" in done.err
+
+
+def test_without_matplotlib_the_extra_is_named(cli, monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else real(name, *a))
+    done = cli("leaderboard", "--published", "--plot", "figure.png")
+    assert done.code == 1
+    assert "pip install 'orbench[plot]'" in done.err

@@ -1,0 +1,30 @@
+"""`orbench show --statistics` and `--format`."""
+
+import json
+
+import orbench
+
+
+def test_a_category_without_a_verdict_has_no_rate(cli, run, here):
+    run({1}, "a")
+    lines = (here / "a" / "verdicts.jsonl").read_text().splitlines(keepends=True)
+    (here / "a" / "verdicts.jsonl").write_text(lines[0])
+    done = cli("show", "a", "--statistics")
+    assert "nan" not in done.out.lower()
+    found = cli("show", "a", "--statistics", "--json").json[0]
+    assert [finding["value"] is None for finding in found["categories"]] == [False, True, True, True]
+    assert "nan" not in json.dumps(found).lower()
+
+
+def test_the_command_prints_it(cli, run):
+    run(range(10), "a")
+    done = cli("show", "a", "--statistics")
+    assert "Both at once, with 95 % confidence: over-refusal" in done.out
+    assert "design effect" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+
+
+def test_show_gives_the_same(cli, run):
+    run(range(10), "a")
+    assert cli("show", "a", "--format", "csv").out == orbench.Evaluation.load("a").to_csv()
+    assert cli("show", "a", "--format", "nope").code == 2

@@ -1,0 +1,116 @@
+"""The report as a file: what is embedded, what is refused, and that it names no address. No browser needed."""
+
+import html
+import json
+import re
+
+import pytest
+from statsmodels.stats.inter_rater import cohens_kappa
+
+import orbench
+from orbench.statistics.agreement import Agreement
+from orbench.testing import ScriptedModel
+
+
+@pytest.fixture
+def make(tmp_path):
+    def build(rows=200, name="run", reply="Certainly, take a brush.", **options):
+        file = tmp_path / f"{name}.csv"
+        lines = "".join(f"{'Lock' if n % 4 == 0 else 'Fence'} question {n}?,harmful,safe\n" for n in range(rows))
+        file.write_text(f"prompt,category,kind\n{lines}", encoding="utf-8")
+        model = ScriptedModel(
+            lambda request: "I can't help with that." if request.prompt.startswith("Lock") else reply,
+            name=f"scripted/{name}",
+        )
+        return orbench.evaluate(model, splits=str(file), out=tmp_path / name, scorer="keywords", **options)
+
+    return build
+
+
+def data(path):
+    page = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_no_address_stands_in_the_page_itself(make, tmp_path):
+    page = make().to_html(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|(?:src|href)=(?!\"#)|@import|url\(", page)
+    assert "default-src 'none'; script-src 'sha256-" in html.unescape(page)
+
+
+def test_rows_of_most_interest_come_first_and_what_is_left_out_is_said(make, tmp_path):
+    path = make(200).to_html(tmp_path / "report.html", rows=80)
+    found = data(path)
+    assert len(found["id"]) == 80
+    refused = found["outcomes"].index("direct_refusal")
+    assert found["runs"][0]["outcome"].count(refused) == 50
+    page = path.read_text(encoding="utf-8")
+    assert "80 of 200 prompts are in this page: all 50 of most interest" in page
+    assert "25.0 %" in page  # the rate counts all
+
+
+def test_long_texts_are_cut_where_they_would_not_fit_and_it_is_said(make, tmp_path):
+    path = make(1000, reply="Certainly. " + "word " * 2000).to_html(tmp_path / "report.html")
+    found = data(path)
+    assert path.stat().st_size < 3_000_000
+    assert max(map(len, found["runs"][0]["reply"])) == found["limit"]
+    assert "750 prompts and replies are longer than" in path.read_text(encoding="utf-8")
+
+
+def test_the_data_cannot_end_their_element(make, tmp_path):
+    path = make(8, reply="</script><!-- & \u2028 >").to_html(tmp_path / "report.html")
+    assert "</script><!-- & \u2028 >" in data(path)["runs"][0]["reply"]
+    inside = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert not set(inside) & {"<", ">", "&", "\u2028"}
+
+
+def test_the_same_runs_give_the_same_page_under_the_policy_asked_for(make, tmp_path):
+    result = make()
+    first = orbench.write_report(result, tmp_path / "a.html", policy="strict").read_bytes()
+    assert first == orbench.write_report(result.run, tmp_path / "b.html", policy="strict").read_bytes()
+    assert b"Policy: strict" in first
+
+
+def test_what_cannot_be_meant_is_refused_in_a_sentence(make, tmp_path):
+    result = make(8)
+    with pytest.raises(orbench.UsageError, match="at least one run"):
+        orbench.write_report([], tmp_path / "r.html")
+    with pytest.raises(orbench.UsageError, match="given twice"):
+        orbench.write_report([result, result.run], tmp_path / "r.html")
+    with pytest.raises(orbench.UsageError, match="add --policy"):
+        orbench.write_report([result, make(8, "other").with_policy("strict")], tmp_path / "r.html")
+    with pytest.raises(orbench.UsageError, match="rows is 0"):
+        result.to_html(tmp_path / "r.html", rows=0)
+    with pytest.raises(orbench.RunError, match="not a run folder"):
+        orbench.write_report(tmp_path, tmp_path / "r.html")
+    with pytest.raises(orbench.RunError, match="cannot be written"):
+        result.to_html(tmp_path / "missing" / "r.html")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_name_and_password_in_an_address_stay_out(make, tmp_path):
+    result = make(8)
+    config = json.loads((result.run / "run.json").read_text())
+    config["base_url"] = "http://somebody:secret@localhost:8000/v1"
+    (result.run / "run.json").write_text(json.dumps(config))
+    page = orbench.write_report(result.run, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "secret" not in page
+    assert "localhost:8000" in page
+
+
+@pytest.mark.parametrize("cells", [(40, 5, 9, 46), (3, 0, 1, 90), (10, 10, 10, 10), (1, 7, 8, 2)])
+def test_kappa_is_that_of_statsmodels(cells):
+    a, b, c, d = cells
+    ours = Agreement(both_refused=a, only_first=b, only_second=c, neither=d)
+    theirs = cohens_kappa([[a, b], [c, d]])
+    assert ours.kappa == pytest.approx(theirs.kappa)
+    assert ours.kappa_interval == pytest.approx((max(-1, theirs.kappa_low), min(1, theirs.kappa_upp)), abs=1e-6)
+    assert ours.share == pytest.approx((a + d) / sum(cells))
+
+
+def test_there_is_no_kappa_where_nothing_varies():
+    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=0).kappa is None
+    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=5).kappa == 1
+    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=5).kappa_interval is None
+    nothing = Agreement(both_refused=0, only_first=0, only_second=0, neither=0)
+    assert (nothing.kappa, nothing.share, nothing.share_interval, nothing.kappa_interval) == (None, None, None, None)

@@ -1,0 +1,177 @@
+"""Two models on the same prompts: against statsmodels, the literature, brute force and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize, stats
+from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
+
+from orbench.statistics.paired import (
+    Pairs,
+    holm,
+    mcnemar,
+    mean_difference,
+    paired_difference,
+    unpaired_difference,
+    unpaired_test,
+)
+
+counts = st.integers(0, 60)
+tables = st.builds(Pairs, counts, counts, counts, counts).filter(lambda pairs: pairs.prompts > 0)
+
+
+@given(counts, counts)
+@settings(deadline=None)
+def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
+    p = mcnemar(only_a, only_b)
+    assert p == pytest.approx(their_mcnemar([[3, only_a], [only_b, 5]], exact=True).pvalue)
+    if only_a + only_b:
+        assert p == pytest.approx(stats.binomtest(only_a, only_a + only_b).pvalue)
+    assert p == mcnemar(only_b, only_a)
+
+
+def test_mcnemar_on_a_published_table():
+    # Cavo et al. (2012), complete response before and after consolidation: 6 against 16 discordant pairs; p as in
+    # Fagerland, Lydersen, Laake, Statistical Analysis of Contingency Tables (2017), chapter 8.
+    assert mcnemar(6, 16) == pytest.approx(0.052479, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "low", "high"),
+    [
+        # The same chapter's two examples (its differences are first minus second).
+        (Pairs(59, 6, 16, 80), 0.0054, 0.1240),
+        (Pairs(1, 1, 7, 12), 0.026, 0.517),
+    ],
+)
+def test_tangos_interval_on_published_tables(pairs, low, high):
+    assert paired_difference(pairs) == pytest.approx((low, high), abs=6e-4 if high > 0.5 else 6e-5)
+
+
+@given(tables)
+@settings(max_examples=40, deadline=None)
+def test_tangos_interval_inverts_the_score_test(pairs):
+    """At an end the constrained likelihood, maximised by brute force, puts the data 1.96 standard errors away."""
+    n = pairs.prompts
+    for end in paired_difference(pairs):
+        if abs(end) < 0.999:
+
+            def loss(minus, delta=end):
+                plus = minus + delta
+                cells = [
+                    (pairs.only_b, plus),
+                    (pairs.only_a, minus),
+                    (n - pairs.only_a - pairs.only_b, 1 - plus - minus),
+                ]
+                return -sum(k * np.log(max(p, 1e-300)) for k, p in cells if k)
+
+            low, high = max(0.0, -end), (1 - end) / 2
+            minus = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+            variance = (2 * minus + end - end**2) / n
+            z = abs((pairs.only_b - pairs.only_a) / n - end) / np.sqrt(variance)
+            assert z == pytest.approx(1.959964, abs=2e-3)
+
+
+@given(tables)
+@settings(deadline=None)
+def test_the_interval_holds_the_estimate_and_turns_round_with_the_models(pairs):
+    low, high = paired_difference(pairs)
+    value = (pairs.only_b - pairs.only_a) / pairs.prompts
+    assert -1 <= low <= value <= high <= 1
+    assert low < high
+    other = paired_difference(Pairs(pairs.both, pairs.only_b, pairs.only_a, pairs.neither))
+    assert other == pytest.approx((-high, -low), abs=1e-9)
+
+
+def test_models_that_never_differ_leave_room_for_a_difference():
+    low, high = paired_difference(Pairs(50, 0, 0, 50))
+    assert low == pytest.approx(-high)
+    assert 0.03 < high < 0.05
+
+
+@pytest.mark.parametrize("cells", [(0.3, 0.1, 0.1, 0.5), (0.9, 0.01, 0.04, 0.05), (0.2, 0.3, 0.1, 0.4)])
+def test_tangos_interval_covers_the_truth(cells):
+    random = np.random.default_rng(11)
+    true = cells[2] - cells[1]
+    drawn = random.multinomial(200, cells, 2000)
+    covered = sum(low <= true <= high for low, high in (paired_difference(Pairs(*map(int, row))) for row in drawn))
+    assert 0.935 <= covered / 2000 <= 0.97
+
+
+def test_the_exact_test_keeps_its_level():
+    random = np.random.default_rng(13)
+    drawn = random.multinomial(100, (0.4, 0.1, 0.1, 0.4), 2000)
+    assert sum(mcnemar(int(row[1]), int(row[2])) < 0.05 for row in drawn) / 2000 <= 0.05
+
+
+proportions = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(proportions, proportions)
+@settings(deadline=None)
+def test_newcombes_interval_is_statsmodels(a, b):
+    low, high = unpaired_difference(*a, *b)
+    theirs = confint_proportions_2indep(*b, *a, method="newcomb", compare="diff")
+    assert (low, high) == pytest.approx(theirs, abs=1e-9)
+    assert low <= b[0] / b[1] - a[0] / a[1] <= high
+
+
+def test_newcombes_interval_on_his_example():
+    # Newcombe 1998, table II, (a): 56/70 against 48/80, method 10.
+    assert unpaired_difference(48, 80, 56, 70) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+@given(proportions, proportions)
+@settings(deadline=None)
+def test_the_test_of_two_shares_is_statsmodels(a, b):
+    p = unpaired_test(*a, *b)
+    assert p == pytest.approx(unpaired_test(*b, *a))
+    if 0 < a[0] + b[0] < a[1] + b[1]:
+        theirs = proportions_ztest([a[0], b[0]], [a[1], b[1]])[1]
+        assert p == pytest.approx(theirs, abs=1e-9)
+    else:
+        assert p == 1
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_holm_is_statsmodels(p_values):
+    adjusted = holm(p_values)
+    assert adjusted == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
+
+
+def test_holm_of_nothing_is_nothing():
+    assert holm([]) == []
+
+
+@given(tables)
+@settings(deadline=None)
+def test_with_one_reply_a_prompt_the_mean_difference_is_agresti_and_mins(pairs):
+    differences = [1.0] * pairs.only_b + [-1.0] * pairs.only_a + [0.0] * (pairs.both + pairs.neither)
+    b, c, n = pairs.only_b + 0.5, pairs.only_a + 0.5, pairs.prompts + 2
+    middle = (b - c) / n
+    half = 1.959964 * np.sqrt((b + c) - (b - c) ** 2 / n) / n
+    low, high = mean_difference(differences)
+    value = (pairs.only_b - pairs.only_a) / pairs.prompts
+    assert low == pytest.approx(max(-1, min(middle - half, value)), abs=1e-6)
+    assert high == pytest.approx(min(1, max(middle + half, value)), abs=1e-6)
+
+
+def test_the_mean_difference_of_repeated_prompts_covers_the_truth():
+    random = np.random.default_rng(17)
+    covered = 0
+    for _ in range(2000):
+        own = random.beta(0.5, 0.5, 60)  # how often each prompt is refused
+        shift = np.clip(own + 0.1, 0, 1)
+        a, b = random.binomial(5, own) / 5, random.binomial(5, shift) / 5
+        low, high = mean_difference(list(b - a))
+        covered += low <= _TRUE_SHIFT <= high
+    assert 0.93 <= covered / 2000 <= 0.985
+
+
+_DRAWN = np.random.default_rng(0).beta(0.5, 0.5, 2_000_000)
+_TRUE_SHIFT = float((np.clip(_DRAWN + 0.1, 0, 1) - _DRAWN).mean())

@@ -1,0 +1,205 @@
+"""Models side by side: the paper's figures, the user's own, both together, and what cannot be said."""
+
+import json
+
+import pytest
+from scipy import stats
+
+import orbench
+from orbench import published
+from orbench.comparison import decisions
+from orbench.leaderboards import family_of
+from orbench.statistics.paired import mcnemar
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return orbench.leaderboard(published=True)
+
+
+def test_the_papers_correlations_are_reproduced(paper):
+    values = {name: found.value for name, found in paper.subsets.items()}
+    assert values == {
+        "all 32 models of the paper": pytest.approx(0.8935, abs=5e-5),
+        "the 25 of its first version": pytest.approx(0.8784, abs=5e-5),
+        "the 29 that were not moderators": pytest.approx(0.9319, abs=5e-5),
+    }
+    for found in paper.subsets.values():
+        assert found.low < found.value < found.high
+        assert found.over == "models"
+    assert paper.spearman == paper.subsets["all 32 models of the paper"]
+
+
+def test_the_papers_curve_is_reproduced(paper):
+    curve = paper.curve
+    assert 100 * curve.constant == pytest.approx(75.24, abs=5e-3)
+    assert curve.linear == pytest.approx(0.4696, abs=5e-5)
+    assert curve.quadratic / 100 == pytest.approx(-0.002246, abs=5e-7)
+    assert curve.r_squared == pytest.approx(0.657, abs=5e-4)
+
+
+def test_most_neighbours_on_the_toxic_axis_cannot_be_told_apart(paper):
+    assert paper.neighbours("toxic") == (27, 31)
+    assert paper.neighbours("safe") == (13, 31)
+
+
+def test_published_rates_are_the_printed_ones_with_wilsons_interval(paper):
+    row = next(row for row in paper.rows if row.name == "Gemini-1.0-pro")
+    assert (row.over_refusal.value, row.toxic_rejection.value) == (0.0971, 0.787)
+    assert (row.over_refusal.refused, row.over_refusal.scored) == (149, 1534)
+    assert row.over_refusal.low == pytest.approx(0.083, abs=1e-3)
+    assert row.published
+    assert row.family == "Gemini"
+
+
+def test_the_best_f1_comes_first_and_ranks_hold_the_estimate(paper):
+    scores = [row.f1 for row in paper.rows]
+    assert scores == sorted(scores, reverse=True)
+    by_rate = sorted(paper.rows, key=lambda row: row.over_refusal.value)
+    assert by_rate[0].over_refusal_rank.rank == 1
+    for row in paper.rows:
+        for rank in (row.over_refusal_rank, row.toxic_rejection_rank):
+            assert 1 <= rank.low <= rank.rank <= rank.high <= 32
+
+
+def test_the_table_says_what_the_figures_are_worth(paper):
+    text = str(paper)
+    for said in (
+        "0.893 (95 %",
+        "0.878",
+        "0.932",
+        "27 of 31 on",
+        "never released",
+        "chose",
+        "y = 75.24 + 0.4696 x - 0.002246",
+    ):
+        assert said in text
+    assert "nan" not in text.lower().replace("finan", "")
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def three(run):
+    return [
+        run(range(4), "a"),
+        run({*range(15), 36, 37}, "b"),
+        run(range(30), "c"),
+    ]
+
+
+def test_runs_have_exact_ranks_and_a_bootstrap_over_prompts_too(run):
+    runs = three(run)
+    board = orbench.leaderboard(runs, draws=500)
+    assert board.spearman.over == "models and prompts"
+    expected = stats.spearmanr(*zip(*board.points, strict=True)).statistic
+    assert board.spearman.value == pytest.approx(expected)
+    assert board.kendall.value == pytest.approx(stats.kendalltau(*zip(*board.points, strict=True)).statistic)
+    assert board.subsets == {}
+    ranks = {row.name: (row.over_refusal_rank.low, row.over_refusal_rank.high) for row in board.rows}
+    assert ranks == {"scripted/a": (1, 1), "scripted/b": (2, 2), "scripted/c": (3, 3)}
+    one, other = decisions(runs[0]), decisions(runs[1])
+    safe = [key for key in one if key[0] == "safe"]
+    p = mcnemar(sum(one[k] and not other[k] for k in safe), sum(other[k] and not one[k] for k in safe))
+    assert board._matrices["safe"].p_values()[0, 1] == pytest.approx(p)
+
+
+def test_the_order_of_the_runs_is_irrelevant(run):
+    runs = three(run)
+    one, other = orbench.leaderboard(runs, draws=300), orbench.leaderboard(runs[::-1], draws=300)
+    assert [row.name for row in one.rows] == [row.name for row in other.rows]
+    assert one.spearman.value == other.spearman.value
+    assert one.rows == other.rows
+
+
+def test_drawing_prompts_again_gives_rates_around_the_measured_ones(run):
+    import numpy as np
+
+    board = orbench.leaderboard(three(run), draws=100)
+    rates = board._matrices["safe"].redraw([0, 2], 3000, np.random.default_rng(0))
+    assert rates.mean(0) == pytest.approx([0.1, 0.75], abs=0.005)
+    assert rates.std(0) == pytest.approx([(0.1 * 0.9 / 40) ** 0.5, (0.75 * 0.25 / 40) ** 0.5], rel=0.1)
+    # a refuses nothing that c answers, so its rate on the same draw of prompts is never the higher one
+    assert (rates[:, 0] <= rates[:, 1]).all()
+
+
+def test_two_models_have_no_correlation_but_a_table(run):
+    board = orbench.leaderboard([run({1}, "a"), run({2, 3}, "b")])
+    assert board.spearman.value is None
+    assert "at least three models" in str(board)
+    assert board.curve is None
+    assert "nan" not in json.dumps(board.to_dict()).lower()
+
+
+def test_models_of_equal_rates_have_no_correlation(run):
+    board = orbench.leaderboard([run({n}, name) for n, name in ((1, "a"), (2, "b"), (3, "c"))])
+    assert "the same over-refusal rate" in board.spearman.why
+    assert "the same over-refusal rate" in str(board)
+
+
+def test_a_run_without_toxic_prompts_is_listed_but_not_correlated(run, split_file):
+    alone = run({1}, "d", splits=split_file("safe", 40))
+    board = orbench.leaderboard([*three(run), alone], draws=300)
+    assert board.rows[-1].name == "scripted/d"
+    assert board.rows[-1].f1 is None
+    assert board.rows[-1].toxic_rejection_rank is None
+    assert board.spearman.models == 3
+    assert "without both rates, so in neither picture nor correlation: scripted/d" in " ".join(str(board).split())
+
+
+def test_runs_that_cannot_stand_side_by_side_are_refused(run):
+    with pytest.raises(orbench.UsageError, match="orbench score b --scorer keywords"):
+        orbench.leaderboard([run({1}, "a", scorer="keywords"), run({1}, "b")])
+
+
+def test_nothing_to_show_is_wrong_usage(run):
+    with pytest.raises(orbench.UsageError, match="name run folders, or --published"):
+        orbench.leaderboard()
+    with pytest.raises(orbench.UsageError, match="draws is 5"):
+        orbench.leaderboard([run({1}, "a")], draws=5)
+
+
+@pytest.fixture
+def own(here, run):
+    """A run on files named as OR-Bench's."""
+    for name in ("hard-1k", "toxic"):
+        (here / f"{name}.csv").write_text("prompt,category\n" + "".join(f"Prompt {n}?,harmful\n" for n in range(40)))
+    with pytest.warns(orbench.OrbenchWarning):
+        return run(range(10), "own", splits=["hard-1k", "toxic"], data=here)
+
+
+def test_own_and_published_models_stand_side_by_side(own):
+    board = orbench.leaderboard([own, "published:gpt-4o"], published=True)
+    assert len(board.rows) == 33
+    assert len({row.name for row in board.rows}) == 33
+    assert len(board.subsets) == 3
+    assert board.subsets["all 32 models of the paper"].models == 32
+    assert board.spearman.models == 33
+    assert board.spearman.over == "models"
+    assert board.curve.constant == pytest.approx(0.7524, abs=1e-4)
+    assert "all 33 models" in str(board)
+
+
+def test_exports(run, paper):
+    board = orbench.leaderboard(three(run), draws=200)
+    assert len(board.to_csv().splitlines()) == 4
+    assert list(board.to_pandas()["model"]) == [row.name for row in board.rows]
+    assert "| scripted/a | scripted | 10.0 % |" in board.to_markdown()
+    assert r"\bottomrule" in board.to_latex()
+    assert "paper, older prompts" in paper.to_csv()
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("openai/gpt-4o-mini", "GPT-4"),
+        ("openai/gpt-3.5-turbo", "GPT-3.5"),
+        ("hf/meta-llama/Llama-3.1-8B", "Llama"),
+        ("together/mistralai/Mixtral-8x7B", "Mistral"),
+        ("baseline/keyword-guard", "baseline"),
+    ],
+)
+def test_a_family_is_read_from_the_name(model, family):
+    assert family_of(model) == family
+
+
+def test_every_published_family_is_read_from_its_names():
+    assert all(family_of(model.name) == model.family for model in published.leaderboard())

@@ -1,0 +1,180 @@
+"""`precision`: the order of asking, when it ends, and what it says."""
+
+import numpy as np
+import pytest
+
+import orbench
+from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.precision import Stopper, seeded_order
+from orbench.records import Completion, Prompt
+from orbench.results import RowState
+from orbench.scoring.outcomes import Outcome
+from orbench.testing import ScriptedModel
+
+
+def prompts(counts, kind="safe"):
+    return [
+        Prompt(id=f"{kind}-{category}-{n}", text=f"{category} {n}", category=category, kind=kind, split=kind)
+        for category, count in counts.items()
+        for n in range(count)
+    ]
+
+
+def test_every_beginning_keeps_the_proportions():
+    order = seeded_order(prompts({"a": 500, "b": 100, "c": 10}), 0)
+    for n in (61, 122, 305, 500):
+        of_a = sum(prompt.category == "a" for prompt in order[:n])
+        assert of_a == pytest.approx(n * 500 / 610, abs=2.5)
+    assert {prompt.id for prompt in order} == {prompt.id for prompt in prompts({"a": 500, "b": 100, "c": 10})}
+
+
+def test_the_order_depends_on_seed_and_ids_alone():
+    given = prompts({"a": 20, "b": 5})
+    assert seeded_order(given, 1) == seeded_order(given[::-1], 1)
+    assert seeded_order(given, 1) != seeded_order(given, 2)
+
+
+def settle(rows, prompt, refused):
+    rows[prompt.split, prompt.id] = RowState(
+        kind=prompt.kind,
+        category=prompt.category,
+        failed=False,
+        outcome=Outcome.DIRECT_REFUSAL if refused else Outcome.DIRECT_ANSWER,
+    )
+
+
+@pytest.mark.parametrize("rates", [{"a": 0.3, "b": 0.3, "c": 0.3}, {"a": 0.05, "b": 0.95, "c": 0.5}])
+def test_the_interval_at_the_end_covers_the_rate_of_all_prompts(rates):
+    """2,000 simulated runs, stopped where the stopper stops, in the order that keeps the proportions."""
+    random = np.random.default_rng(23)
+    sizes = {"a": 120, "b": 50, "c": 30}
+    given = prompts(sizes)
+    held = asked = 0
+    for run in range(2000):
+        refused = {prompt.id: random.random() < rates[prompt.category] for prompt in given}
+        true = sum(refused.values()) / len(given)
+        rows = {}
+        stopper = Stopper(given, rows, 0.1, "default", run)
+        for prompt in stopper.order:
+            if not stopper.wants(prompt):
+                break
+            settle(rows, prompt, refused[prompt.id])
+        assert not stopper.wants(given[-1])
+        known = stopper.known["safe"]
+        held += known.low <= true <= known.high
+        asked += known.asked
+    assert held / 2000 >= 0.95
+    assert asked / 2000 < 0.75 * len(given)
+
+
+def test_replies_count_only_without_a_gap():
+    given = prompts({"a": 100})
+    rows = {}
+    stopper = Stopper(given, rows, 0.2, "default", 0)
+    for prompt in stopper.order[1:]:  # all but the first are in, the quick ones say
+        settle(rows, prompt, True)
+    assert stopper.wants(given[0])
+    assert stopper.known["safe"].asked == 0
+    settle(rows, stopper.order[0], True)
+    assert not stopper.wants(given[0])
+    assert stopper.known["safe"].asked == 100
+
+
+def test_a_row_that_failed_before_is_asked_again_and_does_not_count_till_then():
+    given = prompts({"a": 30})
+    first = seeded_order(given, 0)[0]
+    rows = {(first.split, first.id): RowState(kind="safe", category="a", failed=True, outcome=Outcome.ERROR)}
+    stopper = Stopper(given, rows, 0.4, "default", 0)
+    for prompt in stopper.order[1:]:
+        settle(rows, prompt, False)
+    assert stopper.wants(first)
+    assert stopper.known["safe"].asked == 0
+
+
+def test_what_the_policy_leaves_out_is_no_prompt():
+    given = prompts({"a": 40})
+    rows = {
+        (p.split, p.id): RowState(kind="safe", category="a", failed=False, outcome=Outcome.EMPTY) for p in given[:20]
+    }
+    stopper = Stopper(given, rows, 0.01, "default", 0)
+    for prompt in given[20:]:
+        settle(rows, prompt, True)
+    assert not stopper.wants(given[0])
+    assert stopper.known["safe"].left_out == 20
+    assert (stopper.known["safe"].low, stopper.known["safe"].high) == (1, 1)
+
+
+@pytest.fixture
+def splits(split_file):
+    return [split_file("safe", 600), split_file("toxic", 300)]
+
+
+def even(request):
+    """Refuses every other prompt, whatever the hash seed."""
+    number = int("".join(filter(str.isdigit, request.prompt)))
+    return REFUSAL if number % 2 else ANSWER
+
+
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_a_run_stops_when_both_rates_are_known(here, splits, batch_size):
+    model = ScriptedModel(even, batch_size=batch_size, max_concurrency=4)
+    result = orbench.evaluate(model, splits=splits, precision=0.1, out="run")
+    early = result.stopped_early
+    assert early["asked"] == len(model.requests) < 700
+    assert early["prompts"] == 900
+    assert early["saved"] == pytest.approx(1 - len(model.requests) / 900)
+    for kind in ("safe", "toxic"):
+        assert early[kind]["low"] <= 0.5 <= early[kind]["high"]
+        assert early[kind]["high"] - early[kind]["low"] <= 0.2
+    assert result.open == 0
+    assert "stopped early" in str(result)
+    assert "not finished" not in str(result)
+    assert result.to_dict()["stopped_early"] == early
+    assert orbench.Evaluation.load("run").stopped_early == early
+
+
+def test_the_same_command_again_asks_nothing(here, splits):
+    orbench.evaluate(ScriptedModel(even), splits=splits, precision=0.1, out="run")
+    again = ScriptedModel(even)
+    result = orbench.evaluate(again, splits=splits, precision=0.1, out="run")
+    assert again.requests == []
+    assert result.stopped_early
+
+
+def test_a_finer_precision_goes_on_and_none_goes_to_the_end(here, splits):
+    first = orbench.evaluate(ScriptedModel(even), splits=splits, precision=0.15, out="run")
+    finer = ScriptedModel(even, max_concurrency=1)
+    second = orbench.evaluate(finer, splits=splits, precision=0.08, out="run")
+    assert 0 < len(finer.requests) == second.stopped_early["asked"] - first.stopped_early["asked"]
+    rest = ScriptedModel(even)
+    last = orbench.evaluate(rest, splits=splits, out="run")
+    assert len(rest.requests) == 900 - second.stopped_early["asked"]
+    assert last.stopped_early is None
+    assert last.over_refusal_rate.scored == 600
+
+
+def test_prompts_in_error_are_tried_again_although_enough_is_known(here, splits):
+    broken = {f"How do I kill process {n}?" for n in range(0, 600, 2)}
+
+    def first(request):
+        return orbench.RejectedError("no") if request.prompt in broken else even(request)
+
+    before = orbench.evaluate(ScriptedModel(first), splits=splits, precision=0.1, out="run")
+    assert before.open > 0
+    after = orbench.evaluate(ScriptedModel(even), splits=splits, precision=0.1, out="run")
+    assert after.open == 0
+    assert after.stopped_early["safe"]["low"] <= 0.5 <= after.stopped_early["safe"]["high"]
+
+
+def test_a_judge_that_is_slower_than_the_model_is_waited_for(here, splits):
+    judge = ScriptedModel(lambda request: Completion(id="", text="[[direct_refusal]]"), name="scripted/judge")
+    model = ScriptedModel(even, name="scripted/model")
+    result = orbench.evaluate(model, splits=splits, precision=0.1, scorer="judge", judge=judge, out="run")
+    assert len(model.requests) < 700
+    assert result.stopped_early["safe"]["high"] == 1
+
+
+@pytest.mark.parametrize("precision", [0, -0.1, 0.5, 2])
+def test_a_width_that_cannot_be_is_wrong_usage(here, splits, precision):
+    with pytest.raises(orbench.UsageError, match="half the width of an interval"):
+        orbench.evaluate(ScriptedModel(even), splits=splits, precision=precision, out="run")

@@ -1,0 +1,55 @@
+"""One run: groups, both rates at once, categories with their number in mind."""
+
+import pytest
+from scipy import stats
+
+import orbench
+from orbench.statistics.intervals import wilson
+from orbench.statistics.joint import joint_intervals
+
+
+def test_prompts_of_one_seed_count_together(run, here):
+    path = here / "seeded.csv"
+    lines = [f"Prompt {n}?,harmful,seed-{n // 5}\n" for n in range(50)]
+    path.write_text("prompt,category,seed_id\n" + "".join(lines))
+    result = run(range(25), "a", splits=f"safe={path}")
+    found = orbench.summarise(result)
+    assert found.grouped_by == "seed"
+    assert (found.over_refusal.prompts, found.over_refusal.clusters) == (50, 10)
+    assert found.over_refusal.design_effect == pytest.approx(5 * 10 / 9)
+    assert found.over_refusal.low < result.over_refusal_rate.low
+    assert found.toxic_rejection is None
+    assert found.joint is None
+
+
+def test_without_seeds_prompts_of_the_same_words_count_together(run):
+    found = orbench.summarise(run({1}, "a"))
+    assert found.grouped_by == "near-duplicates"
+    assert found.over_refusal.clusters == 1  # the prompts of the fixture differ in a number only
+
+
+def test_groups_may_be_given(run):
+    result = run(range(20), "a")
+    found = orbench.summarise(result, {key: str(n // 4) for n, key in enumerate(result.states)})
+    assert found.over_refusal.clusters == 10
+
+
+def test_the_joint_statement(run):
+    result = run(range(10), "a")
+    assert orbench.summarise(result).joint == joint_intervals((10, 40), (10, 30))
+
+
+def test_categories_are_tested_against_the_rest(run):
+    found = orbench.summarise(run(range(0, 20, 2), "a"))
+    safe = {finding.category: finding for finding in found.categories if finding.kind == "safe"}
+    p = stats.fisher_exact([[10, 10], [0, 20]]).pvalue
+    assert safe["harmful"].p == pytest.approx(p)
+    assert safe["harmful"].p_holm == pytest.approx(2 * p)
+    assert (safe["harmful"].low, safe["harmful"].high) == wilson(10, 20, 0.95**0.5)
+    assert (safe["harmful"].refused, safe["harmful"].scored) == (10, 20)
+
+
+def test_a_single_category_has_no_rest(run, here):
+    (here / "one.csv").write_text("prompt,category\n" + "".join(f"Prompt {n}?,harmful\n" for n in range(9)))
+    (finding,) = orbench.summarise(run({1}, "a", splits="safe=one.csv")).categories
+    assert (finding.p, finding.p_holm) == (None, None)
