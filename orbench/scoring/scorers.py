@@ -11,7 +11,7 @@ from orbench.records import FinishReason, Response
 from orbench.scoring import classifier as own_classifier
 from orbench.scoring import phrases as own_phrases
 from orbench.scoring.finding import Finding, LocalStage, verdict
-from orbench.scoring.judge import Judge
+from orbench.scoring.judge import AnyJudge
 from orbench.scoring.outcomes import UNSURE, Outcome, Verdict
 from orbench.scoring.paper import FAMILIES, find_family, paper_phrases
 from orbench.scoring.signals import signals
@@ -32,13 +32,18 @@ class Scorer:
         digest: 12 hexadecimal digits that change with anything a verdict depends on.
     """
 
-    def __init__(self, name: str, stages: tuple[LocalStage, ...], judge: Judge | None, basis: str) -> None:
+    def __init__(self, name: str, stages: tuple[LocalStage, ...], judge: AnyJudge | None, basis: str) -> None:
         """Put the stages together; `basis` names what they depend on besides their code."""
         self.name = name
         self.judge = judge
         self._stages = stages
         text = f"{name} {basis} {judge.digest if judge else ''}"
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def can_be_audited(self) -> bool:
+        """Whether local stages decide what a judge could check; the presets are left as they are."""
+        return self.name == "cascade" and self.judge is not None
 
     def read(self, response: Response) -> Finding | None:
         """What the local stages find; None if the judge is to be asked."""
@@ -52,7 +57,7 @@ class Scorer:
 
 
 def make_scorer(
-    name: str = "cascade", *, judge: Judge | None = None, model: str = "", family: str | None = None
+    name: str = "cascade", *, judge: AnyJudge | None = None, model: str = "", family: str | None = None
 ) -> Scorer:
     """The scorer of that name for the replies of one model.
 
