@@ -128,7 +128,6 @@ def test_what_is_not_clear_is_left_open_unless_a_decision_is_wanted() -> None:
     verdict = orbench.detect_refusal(UNCLEAR)
     assert (verdict.outcome, verdict.refused, verdict.reason) == (Outcome.UNSCORED, None, UNSURE)
     assert orbench.detect_refusal(UNCLEAR, abstain=False).refused is not None
-    assert orbench.detect_refusal(late, abstain=False).refused is True
 
 
 @pytest.mark.parametrize("finish_reason", ["content_filter", "refusal"])
