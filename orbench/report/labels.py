@@ -21,7 +21,7 @@ _ANGLES = 24
 _DISTANCES = (0.0, 8.0, 18.0, 32.0, 50.0, 75.0, 105.0)
 _ON_NAME, _ON_MARK, _ON_LINE, _CROSSING, _FAR = 40.0, 25.0, 2.0, 6.0, 0.045
 _AMBIGUOUS, _OVER_MARK = 5.0, 5.0
-_SWEEPS, _STARTS = 60, 4
+_SWEEPS, _STARTS = 60, 3
 
 
 def place(
@@ -57,9 +57,7 @@ def place(
     half = np.asarray(sizes, float)[:, None, :] / 2 + 1.5
     boxes = np.concatenate([middles - half, middles + half], axis=2)  # names x places x 4
     near = np.clip(points[:, None], boxes[..., :2], boxes[..., 2:])  # where the line from the mark ends
-    alone = _alone(
-        points, near, boxes, np.asarray(frame, float), reach, np.asarray(line, float).reshape(-1, 2), taken
-    )
+    alone = _alone(points, near, boxes, np.asarray(frame, float), reach, np.asarray(line, float).reshape(-1, 2), taken)
     random = np.random.default_rng(seed)
     best, least = np.zeros(len(marks), int), math.inf
     for _ in range(_STARTS):
@@ -158,12 +156,9 @@ def _costs(name: int, chosen: NDArray[np.int64], points: Floats, near: Floats, b
 
 
 def _meet(a: Floats, b: Floats) -> NDArray[np.bool_]:
-    import numpy as np
-
-    return np.asarray((a[..., :2] < b[..., 2:]).all(-1) & (b[..., :2] < a[..., 2:]).all(-1))
+    return (a[..., 0] < b[..., 2]) & (b[..., 0] < a[..., 2]) & (a[..., 1] < b[..., 3]) & (b[..., 1] < a[..., 3])
 
 
 def _inside(points: Floats, boxes: Floats) -> NDArray[np.bool_]:
-    import numpy as np
-
-    return np.asarray(((points > boxes[..., :2]) & (points < boxes[..., 2:])).all(-1))
+    x, y = points[..., 0], points[..., 1]
+    return (x > boxes[..., 0]) & (x < boxes[..., 2]) & (y > boxes[..., 1]) & (y < boxes[..., 3])
