@@ -1,6 +1,7 @@
 """Prompts against a loopback server with latency: the whole `orbench evaluate` beside a bare aiohttp script.
 
 python benchmarks/api.py [--prompts 2000] [--latency 0.2] [--concurrency 256] [--runs 5]
+    [--provider openai|anthropic|google ...]
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +26,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2, help="seconds")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--provider", nargs="+", default=["openai"], choices=["openai", "anthropic", "google"])
     options = parser.parse_args()
     numbers = count()
     with tempfile.TemporaryDirectory() as folder:
@@ -32,29 +35,33 @@ def main() -> None:
             writer = csv.writer(file)
             writer.writerow(["prompt"])
             writer.writerows([f"How do I stop a runaway process, case {n} of many?"] for n in range(options.prompts))
+        reply = "I can't help with that. " + "word " * 40
+        arguments = [f"--latency={options.latency}", f"--reply={reply}"]
         server = subprocess.Popen(
-            [sys.executable, str(HERE / "serve.py"), str(options.latency)],
+            [sys.executable, "-m", "orbench.testing.server", "--stdin", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert server.stdin is not None
         assert server.stdout is not None
-        url = server.stdout.readline().strip()
+        root = server.stdout.readline().strip()
 
-        def ours() -> Cost:
+        def ours(provider: str) -> Cost:
             out = f"{folder}/run{next(numbers)}"
-            command = [sys.executable, "-m", "orbench", "evaluate", "openai/m", "--base-url", url]
+            url = f"{root}/v1" if provider == "openai" else root
+            command = [sys.executable, "-m", "orbench", "evaluate", f"{provider}/m", "--base-url", url]
             command += ["--split", f"safe={prompts}", "--concurrency", str(options.concurrency), "--out", out]
             return run([*command, "--quiet", "--scorer", "keywords"])
 
-        def bare() -> Cost:
+        def bare(provider: str) -> Cost:
             script = str(HERE / "bare_client.py")
             out = f"{folder}/bare{next(numbers)}"
-            return run([sys.executable, script, url, str(prompts), out, str(options.concurrency)])
+            return run([sys.executable, script, provider, root, str(prompts), out, str(options.concurrency)])
 
-        name = f"{options.prompts} prompts, {options.latency * 1000:.0f} ms, {options.concurrency} connections"
-        compare(name, ours, bare, runs=options.runs)
+        what = f"{options.prompts} prompts, {options.latency * 1000:.0f} ms, {options.concurrency} connections"
+        for provider in options.provider:
+            compare(f"{provider}: {what}", partial(ours, provider), partial(bare, provider), runs=options.runs)
         server.stdin.close()
         server.wait()
 

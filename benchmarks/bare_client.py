@@ -11,7 +11,27 @@ from pathlib import Path
 import aiohttp
 
 
-async def main(url: str, prompts: str, out: str, concurrency: int) -> None:
+def request(provider: str, text: str) -> tuple[str, dict]:
+    """Path and body, as each vendor wants them."""
+    turn = [{"role": "user", "content": text}]
+    if provider == "anthropic":
+        return "/v1/messages", {"model": "m", "messages": turn, "temperature": 0, "max_tokens": 1000}
+    if provider == "google":
+        contents = [{"role": "user", "parts": [{"text": text}]}]
+        return "/v1/models/m:generateContent", {"contents": contents, "generationConfig": {"temperature": 0}}
+    return "/v1/chat/completions", {"model": "m", "messages": turn, "temperature": 0}
+
+
+def answer(provider: str, reply: dict) -> str:
+    """The text of a reply."""
+    if provider == "anthropic":
+        return reply["content"][0]["text"]
+    if provider == "google":
+        return reply["candidates"][0]["content"]["parts"][0]["text"]
+    return reply["choices"][0]["message"]["content"]
+
+
+async def main(provider: str, url: str, prompts: str, out: str, concurrency: int) -> None:
     """Send each prompt, `concurrency` at once, and write each reply as a line."""
     with Path(prompts).open(encoding="utf-8", newline="") as file:
         texts = iter([row["prompt"] for row in csv.DictReader(file)])
@@ -21,14 +41,13 @@ async def main(url: str, prompts: str, out: str, concurrency: int) -> None:
 
             async def work() -> None:
                 for text in texts:
-                    body = {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0}
-                    async with session.post(f"{url}/chat/completions", json=body) as response:
+                    path, body = request(provider, text)
+                    async with session.post(url + path, json=body) as response:
                         reply = await response.json()
-                    content = reply["choices"][0]["message"]["content"]
-                    lines.write(json.dumps({"prompt": text, "response": content}) + "\n")
+                    lines.write(json.dumps({"prompt": text, "response": answer(provider, reply)}) + "\n")
 
             await asyncio.gather(*(work() for _ in range(concurrency)))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])))

@@ -12,7 +12,7 @@ import hashlib
 import os
 import platform
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,14 @@ from orbench.engine.progress import Progress
 from orbench.engine.run_folder import RunFolder, folder_name, read_config, read_responses
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, RunError, UsageError
-from orbench.models import Options, open_model
+from orbench.models import make_options, open_model
 from orbench.models.base import Model
 from orbench.precision import Stopper, check_precision
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
 from orbench.scoring.finding import Finding, verdict
 from orbench.scoring.judge import TEMPLATE, Judge
-from orbench.scoring.outcomes import UNSURE, Verdict, check_policy
+from orbench.scoring.outcomes import check_policy
 from orbench.scoring.scorers import Scorer, make_scorer
 from orbench.splits import Split, load_splits
 from orbench.splits.prompts import KINDS
@@ -74,6 +74,7 @@ def evaluate(
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
 ) -> Evaluation:
@@ -101,6 +102,7 @@ def evaluate(
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
         concurrency: Calls open at once for each model; default: found out while running.
+        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
         progress: Show a progress bar; default: if standard error is a terminal.
 
@@ -128,6 +130,7 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=system_prompt,
         concurrency=concurrency,
+        model_options=model_options,
         out=out,
         progress=progress,
     )
@@ -155,6 +158,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
 ) -> list[Evaluation | OrbenchError]:
@@ -181,14 +185,15 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     checked_policy = check_policy(policy)
     loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
+    options = make_options(base_url, concurrency, model_options)
 
     async def run() -> list[Evaluation | OrbenchError]:
         prepared: list[_Run | OrbenchError] = []
-        opened_judge = _open_judge(judge, judge_base_url or _shared(base_url, models, judge))
+        opened_judge = _open_judge(judge, judge_base_url or _shared(base_url, models, judge), model_options)
         try:
             for position, spec in enumerate(models):
                 try:
-                    model = open_model(spec, Options(base_url, concurrency))
+                    model = open_model(spec, options)
                     config = _config(model, loaded, sampling, system_prompt)
                     prepared.append(
                         _Run(
@@ -388,9 +393,7 @@ class _Run:
         return result
 
     def _needs_verdict(self, row: RowState) -> bool:
-        if row.outcome is None:
-            return True
-        return not row.failed and (row.judge_failed or row.scorer != self._scorer.digest)
+        return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
 
     async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: _Work) -> None:
         assert self.model is not None
@@ -483,13 +486,9 @@ class _Work:
         self._settle(response, finding)
 
     def _settle(self, response: Response, finding: Finding) -> None:
-        line: Verdict = verdict(finding, response, self._scorer.digest)
+        line = verdict(finding, response, self._scorer.digest)
         self._folder.verdicts.append(line)
-        row = self._state.rows[response.key]
-        row.outcome = line.outcome
-        row.judge_failed = line.judge_failed
-        row.unsure = line.reason == UNSURE
-        row.scorer = line.scorer
+        self._state.rows[response.key].settle(line)
         self._progress.update(response.kind, line.outcome)
 
     async def _queued(self) -> AsyncIterator[Response]:
@@ -555,11 +554,14 @@ def _config(model: Model, splits: Sequence[Split], sampling: Sampling, system_pr
     identity = {**base, "splits": [[s["name"], s["fingerprint"]] for s in base["splits"]]}
     if digest := getattr(model, "digest", None):
         base["model_digest"] = identity["model_digest"] = digest
+    if settings := getattr(model, "settings", None):  # such as safety filters: they change the replies
+        base["settings"] = identity["settings"] = settings
     return {
         "orbench_version": orbench.__version__,
         "digest": hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:8],
         **base,
         "base_url": getattr(model, "base_url", None),
+        "client": getattr(model, "client", None),
         "python_version": platform.python_version(),
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -607,8 +609,10 @@ def _refuse_repeated(names: Sequence[str], message: str) -> None:
         raise UsageError(message.format(repr(name)))
 
 
-def _open_judge(judge: AnyModel | None, base_url: str | None) -> Judge | None:
-    return None if judge is None else Judge(open_model(judge, Options(base_url)))
+def _open_judge(
+    judge: AnyModel | None, base_url: str | None, model_options: Mapping[str, Any] | None = None
+) -> Judge | None:
+    return None if judge is None else Judge(open_model(judge, make_options(base_url, None, model_options)))
 
 
 def _shared(base_url: str | None, models: Sequence[AnyModel], judge: AnyModel | None) -> str | None:

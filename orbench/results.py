@@ -12,7 +12,7 @@ import msgspec
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.errors import UsageError
 from orbench.records import BlockedBy, FinishReason, Kind, Stage, Usage
-from orbench.scoring.outcomes import UNSURE, Outcome, Policy, check_policy, is_refused
+from orbench.scoring.outcomes import UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
 from orbench.statistics.rates import Rate, f1, rate
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     judge_failed: bool = False
     unsure: bool = False
     scorer: str = ""
+    """Digest of the scorer that gave the verdict."""
+
+    def fits(self, verdict: Verdict) -> bool:
+        """Whether the verdict is one of the last response: `error` beside a later good reply is void."""
+        return (verdict.outcome is Outcome.ERROR) == self.failed
+
+    def settle(self, verdict: Verdict) -> None:
+        """Take over the verdict."""
+        self.outcome = verdict.outcome
+        self.judge_failed = verdict.judge_failed
+        self.unsure = verdict.reason == UNSURE
+        self.scorer = verdict.scorer
 
 
 class Ledger(msgspec.Struct):
@@ -72,8 +84,6 @@ class RunState(msgspec.Struct):
 def scan(folder: Path) -> RunState:
     """Read what a run folder holds, a line at a time.
 
-    A verdict counts only if it fits the reply: one that says `error` beside a later good reply is void.
-
     Raises:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
     """
@@ -86,11 +96,8 @@ def scan(folder: Path) -> RunState:
         if verdict.judge is not None:
             judge_usage.add(verdict.judge.requests, verdict.judge.usage)
         row = rows.get(verdict.key)
-        if row is not None and (verdict.outcome is Outcome.ERROR) == row.failed:
-            row.outcome = verdict.outcome
-            row.judge_failed = verdict.judge_failed
-            row.unsure = verdict.reason == UNSURE
-            row.scorer = verdict.scorer
+        if row is not None and row.fits(verdict):
+            row.settle(verdict)
     return RunState(rows, usage, judge_usage)
 
 
@@ -276,7 +283,7 @@ class Evaluation:
         verdicts = {
             verdict.key: verdict
             for verdict in read_verdicts(self.run)
-            if (row := self._state.rows.get(verdict.key)) and (verdict.outcome is Outcome.ERROR) == row.failed
+            if (row := self._state.rows.get(verdict.key)) and row.fits(verdict)
         }
         for number, response in enumerate(read_responses(self.run)):
             verdict = verdicts.get(response.key)

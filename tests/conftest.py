@@ -22,6 +22,14 @@ def no_settings(monkeypatch):
         monkeypatch.delenv(service.base_url_variable, raising=False)
         if service.key_variable:
             monkeypatch.delenv(service.key_variable, raising=False)
+    for name in (
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "GOOGLE_API_KEY",
+        "GEMINI_API_KEY",
+        "GOOGLE_GEMINI_BASE_URL",
+    ):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("ORBENCH_DATA_DIR", raising=False)
 
 

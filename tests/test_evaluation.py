@@ -250,6 +250,13 @@ def test_a_reply_whose_verdict_was_lost_is_scored_without_a_call(tmp_path, error
     assert result.open == (6 if error else 0)
 
 
+def test_an_error_whose_verdict_was_lost_is_asked_again_and_gets_one_verdict(tmp_path):
+    orbench.evaluate(ScriptedModel(ValueError("odd")), splits=[split()], out=tmp_path)
+    (tmp_path / "verdicts.jsonl").unlink()
+    orbench.evaluate(ScriptedModel(ANSWER), splits=[split()], out=tmp_path)
+    assert set(lines(tmp_path)[1].values()) == {1}
+
+
 def test_a_torn_last_reply_is_asked_again(tmp_path):
     orbench.evaluate(ScriptedModel(ANSWER, max_concurrency=1), splits=[split()], out=tmp_path)
     path = tmp_path / "responses.jsonl"
@@ -269,6 +276,14 @@ def test_a_damaged_line_in_the_middle_stops_before_anything_is_asked(tmp_path):
     with pytest.raises(orbench.RunError, match=r"responses\.jsonl, line 1: "):
         orbench.evaluate(model, splits=[split()], out=tmp_path)
     assert model.requests == []
+
+
+def test_what_stopped_a_run_is_told_even_if_its_result_cannot_be_saved(tmp_path):
+    orbench.evaluate(ScriptedModel([ANSWER], default=ValueError("odd")), splits=[split()], out=tmp_path)
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "result.json").mkdir()
+    with pytest.raises(orbench.ModelError, match="wrong key"):
+        orbench.evaluate(ScriptedModel(orbench.ModelError("wrong key")), splits=[split()], out=tmp_path)
 
 
 def test_a_run_folder_of_another_configuration_is_left_alone(tmp_path):
@@ -294,6 +309,15 @@ def test_another_scorer_reads_the_stored_replies_again(tmp_path):
     assert read_config(tmp_path)["scorer"]["name"] == "keywords"
     third = orbench.score(tmp_path)
     assert outcomes(third) == {"unscored": 6}
+
+
+def test_superseded_replies_are_not_scored_again(tmp_path):
+    orbench.evaluate(ScriptedModel(ValueError("odd")), splits=[split()], out=tmp_path)
+    orbench.evaluate(ScriptedModel(ANSWER), splits=[split()], out=tmp_path)
+    replies, verdicts = lines(tmp_path)
+    assert set(replies.values()) == set(verdicts.values()) == {2}
+    orbench.score(tmp_path, scorer="keywords")
+    assert set(lines(tmp_path)[1].values()) == {3}
 
 
 def test_score_keeps_the_policy_unless_told_otherwise(tmp_path):

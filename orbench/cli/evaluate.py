@@ -30,6 +30,10 @@ def evaluate(
     max_tokens: options.MaxTokens = 1000,
     system_prompt: options.SystemPrompt = None,
     concurrency: options.Concurrency = None,
+    api: options.Api = None,
+    google_sdk: options.GoogleSdk = None,
+    google_safety: options.GoogleSafety = None,
+    timeout: options.Timeout = None,
     out: options.Out = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -58,6 +62,12 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=options.text_or_file(system_prompt),
         concurrency=concurrency,
+        model_options={
+            "api": api,
+            "google_sdk": google_sdk,
+            "google_safety": google_safety,
+            "timeout_s": timeout,
+        },
         out=out,
         progress=False if quiet else None,
     )

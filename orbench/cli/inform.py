@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -81,20 +80,23 @@ def splits(data: options.Data = None, json: options.Json = False) -> None:
 
 def models(json: options.Json = False) -> None:
     """List the providers: which are installed and which have a key (never the key)."""
-    from orbench.models import PROVIDERS, has_key
+    from orbench.models import PROVIDERS, has_key, is_installed
     from orbench.report.table import columns
 
     rows = [["model", "installed", "key"]]
     for provider in PROVIDERS.values():
-        installed = all(importlib.util.find_spec(module) for module in provider.needs)
+        installed = all(is_installed(module) for module in provider.needs)
         key = has_key(provider)
         if json:
             fields = {"provider": provider.name, "model": provider.example, "installed": installed}
-            fields |= {"extra": provider.extra, "key_variable": provider.key_variable, "key_set": key}
+            variable = provider.key_variables[0] if provider.key_variables else None
+            fields |= {"extra": provider.extra, "key_variable": variable, "key_set": key}
             typer.echo(msgspec.json.encode(fields).decode())
             continue
         missing = f"no: pip install 'orbench[{provider.extra}]'" if provider.extra else "no"
-        told = "needs none" if key is None else f"{provider.key_variable} {'is set' if key else 'is not set'}"
+        told = "needs none" if key is None else f"{' or '.join(provider.key_variables)} is {'' if key else 'not '}set"
+        if key is False and not provider.needs_key:
+            told += ", and need not be"
         rows.append([provider.example, "yes" if installed else missing, told])
     if not json:
         typer.echo("\n".join(columns(rows)))

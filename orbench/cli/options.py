@@ -53,6 +53,30 @@ MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longe
 SystemPrompt = Annotated[
     str | None, typer.Option("--system-prompt", metavar="TEXT|@FILE", help="Sent before each prompt; default none.")
 ]
+Api = Annotated[
+    str | None,
+    typer.Option(
+        "--api",
+        metavar="NAME",
+        help="chat or responses, for OpenAI-compatible services; default: chat, or what the model needs.",
+    ),
+]
+GoogleSdk = Annotated[
+    str | None,
+    typer.Option(
+        "--google-sdk", metavar="NAME", help="genai (default) or legacy (google-generativeai; support has ended)."
+    ),
+]
+GoogleSafety = Annotated[
+    str | None,
+    typer.Option(
+        "--google-safety", metavar="NAME", help="block-none (default, as in the paper) or vendor: Gemini's filters."
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="S", help="Seconds after which one call is given up; default 300."),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,13 +16,40 @@ from orbench.models.services import SERVICES
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What a provider may need besides the model's name."""
+    """What a provider may need besides the model's name; each provider takes what concerns it."""
 
     base_url: str | None = None
     concurrency: int | None = None
+    api: Literal["chat", "responses"] | None = None
+    """Which of OpenAI's formats; by default chat completions, or the Responses API where the model needs it."""
+    google_sdk: Literal["genai", "legacy"] | None = None
+    """Google's package: `google-genai`, or the older `google-generativeai` (extra `google-legacy`)."""
+    google_safety: Literal["block-none", "vendor"] | None = None
+    """Gemini's adjustable filters: at BLOCK_NONE as in the paper (default), or as the vendor sets them."""
+    timeout_s: float | None = None
+    """Seconds after which a call is given up and tried again; 300 by default."""
 
 
 _NO_OPTIONS = Options()
+
+
+def make_options(base_url: str | None, concurrency: int | None, more: Mapping[str, Any] | None) -> Options:
+    """Options of the providers, those that concern only some of them by name.
+
+    Raises:
+        UsageError: No such option, or a value that it does not take.
+    """
+    given = {name: value for name, value in (more or {}).items() if value is not None}
+    known = set(Options.__struct_fields__) - {"base_url", "concurrency"}
+    if unknown := sorted(set(given) - known):
+        raise UsageError(f"unknown model option {unknown[0]!r}: there are {', '.join(sorted(known))}")
+    try:
+        options = msgspec.convert({"base_url": base_url, "concurrency": concurrency, **given}, Options)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"model options: {error}") from None
+    if options.timeout_s is not None and not 0 < options.timeout_s < 86_400:
+        raise UsageError(f"timeout_s is {options.timeout_s}: more than 0, and at most a day")
+    return options
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -36,8 +63,10 @@ class Provider(msgspec.Struct, frozen=True):
     """Modules it imports beyond the standard library."""
     extra: str | None = None
     """Extra that brings them; None if the base install does."""
-    key_variable: str | None = None
-    """Environment variable with its key."""
+    key_variables: tuple[str, ...] = ()
+    """Environment variables that may hold its key; the first that is set counts."""
+    needs_key: bool = True
+    """False where a server may run without one."""
     takes_base_url: bool = False
 
 
@@ -69,9 +98,30 @@ def _service(service: str) -> Callable[[str, Options], Model]:
     def open_model(name: str, options: Options) -> Model:
         from orbench.models.openai import OpenAIModel
 
-        return OpenAIModel(SERVICES[service], name, options.base_url)
+        return OpenAIModel(SERVICES[service], name, options.base_url, api=options.api, timeout_s=options.timeout_s)
 
     return open_model
+
+
+def _anthropic(name: str, options: Options) -> Model:
+    from orbench.models.anthropic import AnthropicModel
+
+    return AnthropicModel(name, options.base_url, timeout_s=options.timeout_s)
+
+
+def _google(name: str, options: Options) -> Model:
+    safety = options.google_safety or "block-none"
+    if options.google_sdk == "legacy":
+        if not is_installed("google.generativeai"):
+            raise MissingExtraError(f"google/{name} with --google-sdk legacy", "google-legacy")
+        from orbench.models.google_legacy import GoogleLegacyModel
+
+        return GoogleLegacyModel(
+            name, options.base_url, safety=safety, timeout_s=options.timeout_s, concurrency=options.concurrency
+        )
+    from orbench.models.google import GoogleModel
+
+    return GoogleModel(name, options.base_url, safety=safety, timeout_s=options.timeout_s)
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -84,10 +134,27 @@ PROVIDERS: dict[str, Provider] = {
                 _service(service.name),
                 f"{service.name}/MODEL",
                 needs=("openai", "aiohttp"),
-                key_variable=service.key_variable,
+                key_variables=(service.key_variable,) if service.key_variable else (),
+                needs_key=service.needs_key,
                 takes_base_url=True,
             )
             for service in SERVICES.values()
+        ),
+        Provider(
+            "anthropic",
+            _anthropic,
+            "anthropic/MODEL",
+            needs=("anthropic", "aiohttp"),
+            key_variables=("ANTHROPIC_API_KEY",),
+            takes_base_url=True,
+        ),
+        Provider(
+            "google",
+            _google,
+            "google/MODEL",
+            needs=("google.genai", "aiohttp"),
+            key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+            takes_base_url=True,
         ),
         Provider("hf", _huggingface, "hf/PATH_OR_ID", needs=("torch", "transformers"), extra="hf"),
         Provider("python", _function, "python/module:function"),
@@ -109,7 +176,7 @@ def open_model(model: str | Callable[..., Any] | Model, options: Options = _NO_O
     """
     if isinstance(model, str):
         provider = find_provider(model)
-        missing = [module for module in provider.needs if importlib.util.find_spec(module) is None]
+        missing = [module for module in provider.needs if not is_installed(module)]
         if missing:
             if provider.extra:
                 raise MissingExtraError(model, provider.extra)
@@ -141,6 +208,14 @@ def find_provider(model: str) -> Provider:
     raise UsageError(f"unknown provider {name!r} in {model!r}: {hint}")
 
 
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported; nothing but the packages above it is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False
+
+
 def has_key(provider: Provider) -> bool | None:
-    """Whether the provider's key is set; None if it needs none. The key itself is never looked at further."""
-    return bool(os.environ.get(provider.key_variable)) if provider.key_variable else None
+    """Whether the provider's key is set; None if it has none. The key itself is never looked at further."""
+    return any(os.environ.get(name) for name in provider.key_variables) if provider.key_variables else None

@@ -1,23 +1,42 @@
-"""Chat completions of OpenAI and of every service that speaks its format."""
+"""Chat completions and the Responses API, of OpenAI and of every service that speaks its formats."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from orbench.errors import ModelError, OrbenchWarning
-from orbench.models import wire
-from orbench.models.base import RetryableError
+from orbench.errors import ModelError
+from orbench.models.base import RejectedError, RetryableError
 from orbench.models.reasoning import split_reasoning
+from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
+from orbench.models.responses import read_response, response_body
 from orbench.models.services import Service
-from orbench.records import Completion, FinishReason, Request, Usage
+from orbench.models.wire import HttpError, Wire, check_address, read_key
+from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
-_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
-_PLACEHOLDER_KEY = "no-key"
+Api = Literal["chat", "responses"]
+
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "length": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+}
+_FAILED = ("error", "insufficient_system_resource")
+"""Finish reasons of OpenRouter and DeepSeek for a generation that broke off on their side."""
+_FILTERED = (
+    "content_filter",
+    "content_policy",
+    "ResponsibleAIPolicyViolation",
+    "invalid_prompt",
+    "bio_policy",
+    "misalignment_policy_violation",
+)
+_PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
 class _Details(msgspec.Struct):
@@ -40,6 +59,7 @@ class _Message(msgspec.Struct):
 class _Choice(msgspec.Struct):
     message: _Message
     finish_reason: str | None = None
+    error: dict[str, Any] | None = None
 
 
 class _Reply(msgspec.Struct):
@@ -51,112 +71,143 @@ class _Reply(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
-class OpenAIModel:
-    """A model behind an OpenAI-compatible chat completions endpoint.
+class OpenAIModel(RemoteModel):
+    """A model behind an OpenAI-compatible endpoint.
 
     Parameters that a model does not accept (`max_tokens` and a fixed temperature of reasoning models) are left out
-    from the first refusal on; `adaptations` says which.
+    from the first refusal on, and a model that is only served by the Responses API is asked there; `adaptations`
+    says which.
     """
 
-    batch_size = 1
-    max_concurrency: int | None = None
-
-    def __init__(self, service: Service, model: str, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        model: str,
+        base_url: str | None = None,
+        *,
+        api: Api | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
         """Prepare the client; nothing is sent.
+
+        Args:
+            service: Its row of the table.
+            model: The name behind the slash.
+            base_url: Instead of the service's address.
+            api: `chat` or `responses`; by default chat completions, or what the model turns out to need.
+            timeout_s: Seconds for one call.
 
         Raises:
             ModelError: No key where the service needs one, or an address that is none.
         """
-        import openai
+        with without_gc():
+            import openai
 
-        self.name = f"{service.name}/{model}"
-        self.adaptations: list[str] = []
-        self._model = model
-        self._key_variable = service.key_variable
-        base_url = base_url or os.environ.get(service.base_url_variable) or service.base_url
-        key = os.environ.get(service.key_variable or "", "").strip()
-        if base_url is None:
-            raise ModelError(f"{self.name}: no address. Give --base-url or set {service.base_url_variable}")
-        if not key and service.key_variable and base_url.rstrip("/") == service.base_url:
-            raise ModelError(f"{self.name}: no key. Set {service.key_variable} in the environment")
-        if not (key.isascii() and key.isprintable()):
-            raise ModelError(f"{self.name}: {service.key_variable} holds characters that no key has; set it again")
-        _check_address(base_url, self.name, bool(key))
-        self._client = openai.DefaultAioHttpClient(follow_redirects=False, timeout=wire.TIMEOUT_S)
-        sdk = openai.AsyncOpenAI(
-            api_key=key or _PLACEHOLDER_KEY, base_url=base_url, http_client=self._client, max_retries=0
+        name = f"{service.name}/{model}"
+        key = read_key((service.key_variable,) if service.key_variable else (), name)
+        address = _address(service, name, base_url, key)
+        sdk = openai.AsyncOpenAI(api_key=key or "no-key", base_url=address, max_retries=0)
+        sent = {**sdk.default_headers, **sdk.auth_headers}
+        headers = {header: value for header, value in sent.items() if isinstance(value, str)}
+        if service.key_header != "Authorization":
+            headers.pop("Authorization", None)
+            headers[service.key_header] = key or "no-key"
+        self._api: Api = api or "chat"
+        self._given_api = api
+        self._root = str(sdk.base_url).rstrip("/")
+        super().__init__(
+            name,
+            Wire(self._root + _PATHS[self._api], headers, timeout_s),
+            base_url=str(sdk.base_url),
+            client=f"openai {openai.__version__}",
+            key_variable=service.key_variable,
         )
-        self.base_url = str(sdk.base_url)
-        self._url = self.base_url.rstrip("/") + "/chat/completions"
-        headers = {**sdk.default_headers, **sdk.auth_headers}
-        self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
+        if api == "responses":
+            self.settings["api"] = api
+        self._service = service
+        self._model = model
         self._max_tokens_name = "max_tokens"
-        self._send_temperature = True
 
-    async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
-        """Ask each request in turn."""
-        for request in requests:
-            yield await self._complete(request)
+    @property
+    def endpoint(self) -> str:
+        """Path of the endpoint, as the Batch API names it."""
+        return "/v1" + _PATHS[self._api]
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
-    async def _complete(self, request: Request) -> Completion:
-        body = self._body(request)
-        while True:
-            try:
-                content = await wire.post(self._client, self._url, self._headers, body)
-                break
-            except wire.HttpError as error:
-                if _is_filtered(error):
-                    return Completion(id=request.id, text="", finish_reason="content_filter", blocked_by="prompt")
-                adapted = self._adapt(error, body)
-                if adapted is None:
-                    raise wire.meaning(error, self.name, self._key_variable, self._url) from None
-                body = adapted
-        try:
-            reply = _decode(content)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise RetryableError(f"malformed reply: {error}") from None
-        if not reply.choices:  # some services report an error with status 200
-            told = (reply.error or {}).get("message")
-            raise RetryableError(f"no choice in the reply: {told}" if told else "malformed reply: no choice in it")
-        return _completion(request.id, reply.choices[0], reply.usage)
-
-    def _body(self, request: Request) -> dict[str, Any]:
+    def body(self, request: Request) -> dict[str, Any]:
+        """The body of a chat completion or a response; nothing in it that is not needed."""
+        if self._api == "responses":
+            return self.without_refused(response_body(self._model, request))
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._model,
             "messages": request.messages,
             self._max_tokens_name: sampling.max_tokens,
+            "temperature": sampling.temperature,
         }
-        if self._send_temperature:
-            body["temperature"] = sampling.temperature
         if sampling.top_p is not None:
             body["top_p"] = sampling.top_p
         if sampling.seed is not None:
-            body["seed"] = sampling.seed
-        return body
+            body[self._service.seed_field] = sampling.seed
+        return self.without_refused(body)
 
-    def _adapt(self, error: wire.HttpError, body: dict[str, Any]) -> dict[str, Any] | None:
-        """The body without what the model has just refused; None if that was not the trouble."""
-        if error.status not in (400, 422):
+    def read(self, request_id: str, content: bytes) -> Completion:
+        """Read a chat completion, or a response."""
+        if self._api == "responses":
+            return read_response(request_id, content)
+        reply: _Reply = decoded(_decode, content)
+        if not reply.choices:  # some services report an error with status 200
+            raise told_error(reply.error, content) or RetryableError("malformed reply: no choice in it")
+        choice = reply.choices[0]
+        if choice.finish_reason in _FAILED:
+            told = (choice.error or {}).get("message") or choice.finish_reason
+            raise RetryableError(f"the service broke off: {told}", overloaded=choice.finish_reason == _FAILED[1])
+        return _completion(request_id, choice, reply.usage)
+
+    def blocked_by(self, error: HttpError) -> BlockedBy | None:
+        """Azure and others answer a filtered prompt with an error instead of a reply."""
+        if error.status not in (400, 403):
             return None
-        refused, text = str(error.error.get("param") or ""), error.message
-        if "max_tokens" in body and "max_completion_tokens" in text:
-            self._max_tokens_name = "max_completion_tokens"
-            self._note("max_completion_tokens instead of max_tokens")
-            return {**{k: v for k, v in body.items() if k != "max_tokens"}, "max_completion_tokens": body["max_tokens"]}
-        if "temperature" in body and (refused == "temperature" or "'temperature'" in text):
-            self._send_temperature = False
-            self._note("temperature left to the model, which accepts no other")
-            return {k: v for k, v in body.items() if k != "temperature"}
-        return None
+        metadata = error.error.get("metadata")
+        flagged = isinstance(metadata, dict) and "flagged_input" in metadata  # OpenRouter
+        said = error.body.decode("utf-8", "replace")
+        if flagged or any(word in said for word in self._service.blocked_words):
+            return "prompt"
+        return "prompt" if error.status == 400 and any(code in error.codes for code in _FILTERED) else None
 
-    def _note(self, adaptation: str) -> None:
-        if adaptation not in self.adaptations:
-            self.adaptations.append(adaptation)
+    def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
+        """Besides what every model may refuse: the name of max_tokens, and chat completions altogether."""
+        text = error.message
+        if "max_tokens" in body and error.status in (400, 422) and "max_completion_tokens" in text:
+            self._max_tokens_name = "max_completion_tokens"
+            self.note("max_completion_tokens instead of max_tokens")
+            return True
+        only_responses = "v1/responses" in text or "not a chat model" in text
+        if error.status in (400, 404) and only_responses and "messages" in body and self._given_api is None:
+            self._api = "responses"
+            self.wire.url = self._root + _PATHS["responses"]
+            self.note("asked through the Responses API, the only one that serves it")
+            return True
+        return super().adapt(error, body)
+
+    def error(self, error: HttpError) -> Exception:
+        """As for all services, but for one whose 403 is about the request."""
+        if error.status == 403 and self._service.forbidden_is_request:
+            return RejectedError(str(error))
+        return super().error(error)
+
+
+def _address(service: Service, name: str, base_url: str | None, key: str) -> str:
+    address = base_url or os.environ.get(service.base_url_variable) or service.base_url
+    if address is None:
+        raise ModelError(f"{name}: no address. Give --base-url or set {service.base_url_variable}")
+    # A server of one's own may do without a key; the service itself, wherever its customers' hosts are, does not.
+    own = base_url is not None or (service.base_url is not None and address.rstrip("/") != service.base_url)
+    if not key and service.key_variable and service.needs_key and not (own and address.rstrip("/") != service.base_url):
+        raise ModelError(f"{name}: no key. Set {service.key_variable} in the environment")
+    check_address(address, name, bool(key))
+    if service.path and urlsplit(address).path in ("", "/"):
+        address = address.rstrip("/") + service.path
+    return address
 
 
 def _completion(request_id: str, choice: _Choice, counted: _Usage | None) -> Completion:
@@ -171,20 +222,13 @@ def _completion(request_id: str, choice: _Choice, counted: _Usage | None) -> Com
             reasoning = ""  # there was some, and the service keeps it to itself
     finish = _FINISH.get(choice.finish_reason or "stop", "other")
     if message.refusal:
-        return Completion(
-            id=request_id,
-            text=message.refusal,
-            reasoning=reasoning,
-            finish_reason="refusal",
-            blocked_by="output",
-            usage=usage,
-        )
+        text, finish = message.refusal, "refusal"
     return Completion(
         id=request_id,
         text=text,
         reasoning=reasoning,
         finish_reason=finish,
-        blocked_by="output" if finish == "content_filter" else None,
+        blocked_by="output" if finish in ("content_filter", "refusal") else None,
         usage=usage,
     )
 
@@ -196,31 +240,3 @@ def _text(content: str | list[dict[str, Any]] | None, part: str) -> Any:
         texts = [f if isinstance(f, str) else _text(f, "text") for f in found]
         return "".join(texts) if texts or part == "text" else None
     return (content or "") if part == "text" else None
-
-
-def _is_filtered(error: wire.HttpError) -> bool:
-    """Azure and others answer a filtered prompt with an error instead of a reply."""
-    if error.status == 400:
-        return any(code in error.codes for code in ("content_filter", "content_policy", "ResponsibleAIPolicyViolation"))
-    metadata = error.error.get("metadata")
-    return error.status == 403 and isinstance(metadata, dict) and "flagged_input" in metadata
-
-
-def _check_address(base_url: str, model: str, has_key: bool) -> None:
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, brackets that do not close
-        usable = False
-    if not usable:
-        raise ModelError(f"{model}: {base_url!r} is no address; write it as http://host:port/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:  # they would be saved with the run
-        raise ModelError(f"{model}: the base URL holds more than http://host:port/path; a key goes into its variable")
-    assert parts.hostname is not None
-    local = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
-    if parts.scheme == "http" and not local and has_key:
-        import warnings
-
-        warnings.warn(
-            f"{model}: {parts.hostname} is asked without encryption, key included", OrbenchWarning, stacklevel=2
-        )

@@ -1,28 +1,38 @@
-"""One JSON request over a vendor's transport, and what its failure means.
+"""One JSON request over HTTP, and what its failure means; the same for every vendor.
 
-The vendors' SDKs resolve addresses, keys and headers and bring the HTTP client with its aiohttp transport; their
-own request builders and response models cost more than the wire does (docs/performance.md), so the request goes
-straight through the SDK's client and is read by us.
+The vendors' SDKs resolve addresses, keys and headers; their request builders, transports and response models cost
+more than the wire does (docs/performance.md). So the request goes through an aiohttp session, the transport under
+all three SDKs, with the trust store, the proxies and the refusal to follow redirects that the SDKs' own would have.
 """
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
+import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from orbench.errors import ModelError
 from orbench.models.base import CallError, RejectedError, RetryableError
+from orbench.models.rate_limits import RateLimits, read_rate_limits
+
+if TYPE_CHECKING:
+    import aiohttp
 
 TIMEOUT_S = 300.0
 """Seconds after which one call is given up and tried again: beyond what 1000 tokens take anywhere."""
+CONNECT_TIMEOUT_S = 30.0
+"""Seconds that opening a connection may take."""
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 """Longest body that is read; a reply that never ends is cut there."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+_REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
+_NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
+_NO_MODEL = re.compile(r"model_not_found|\b(?:invalid|unknown) model\b|not a valid model", re.IGNORECASE)
 
 
 class HttpError(CallError):
@@ -49,9 +59,11 @@ class HttpError(CallError):
 
     @property
     def codes(self) -> str:
-        """Everything in the body that names the kind of error: `code` and `type`, the inner error's code too."""
-        inner = self.error.get("innererror")
-        named = [self.error.get("code"), self.error.get("type"), inner.get("code") if isinstance(inner, dict) else None]
+        """Everything in the body that names the kind of error: `code`, `type` and `status`, the inner error's too."""
+        error = self.error
+        inner = error.get("innererror")
+        named = [error.get("code"), error.get("type"), error.get("status")]
+        named.append(inner.get("code") if isinstance(inner, dict) else None)
         return " ".join(str(code) for code in named if code)
 
     @property
@@ -61,68 +73,139 @@ class HttpError(CallError):
         return " ".join(text.split())[:300]
 
 
-async def post(client: Any, url: str, headers: Mapping[str, str], body: object, timeout_s: float = TIMEOUT_S) -> bytes:
-    """Send a JSON body and return that of a reply with status 200.
+class Wire:
+    """The connections to one service for one model: posts bodies, counts nothing, retries nothing.
 
-    Args:
-        client: The `DefaultAioHttpClient` of a vendor's SDK.
-        url: Absolute address.
-        headers: Those of the SDK, the key among them.
-        body: Anything msgspec encodes.
-        timeout_s: Seconds for the whole exchange.
-
-    Raises:
-        HttpError: Another status. A key that the body repeats is taken out of it.
-        RejectedError: The body cannot be sent, or the reply is too long to be read.
-        RetryableError: No whole reply came: connection lost or refused, time over.
-        ModelError: The address cannot be used.
+    Attributes:
+        url: Where bodies are posted.
+        headers: Sent with each of them, the key among them.
+        timeout_s: Seconds for one whole exchange.
     """
-    import aiohttp
-    import httpx2
 
-    try:
-        encoded = msgspec.json.encode(body)
-    except UnicodeEncodeError as error:
-        raise RejectedError(f"the prompt holds what UTF-8 cannot carry: {error.reason}") from None
-    try:
-        async with asyncio.timeout(timeout_s):
-            request = client.build_request("POST", url, content=encoded, headers=headers)
-            response = await client.send(request, stream=True)
-            try:
-                content = await _read(response)
-            finally:
-                await response.aclose()
-    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, ValueError) as error:
-        raise ModelError(f"{url}: not an address that can be asked ({error})") from None
-    except TimeoutError:
-        raise RetryableError(f"no reply within {timeout_s:.0f} s") from None
-    except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, aiohttp.ClientConnectorError):
-            why = cause.os_error.strerror or str(cause.os_error)
-            raise RetryableError(f"cannot reach {url}: {why}", unreachable=True) from None
-        raise RetryableError(f"connection failed: {type(cause).__name__}: {cause}") from None
-    if response.status_code != 200:
-        raise HttpError(response.status_code, _without_key(content, headers), response.headers)
-    return content
+    def __init__(self, url: str, headers: Mapping[str, str], timeout_s: float | None = None) -> None:
+        """Keep the address; nothing is opened before the first call."""
+        self.url = url
+        self.headers = dict(headers)
+        self.timeout_s = timeout_s or TIMEOUT_S
+        self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str], str | None] = {}
+        self._answered: Mapping[str, str] = {}
+
+    @property
+    def rate_limits(self) -> RateLimits | None:
+        """What the last reply's headers said is left of the account's limits; None where they said nothing."""
+        return read_rate_limits(self._answered)
+
+    async def post(self, body: object) -> bytes:
+        """Send a JSON body and return that of a reply with status 200.
+
+        Raises:
+            HttpError: Another status. A key that the body repeats is taken out of it.
+            RejectedError: The body cannot be sent, or the reply is too long to be read.
+            RetryableError: No whole reply came: connection lost or refused, time over.
+            ModelError: The address cannot be used.
+        """
+        try:
+            encoded = msgspec.json.encode(body)
+        except UnicodeEncodeError as error:
+            raise RejectedError(f"the prompt holds what UTF-8 cannot carry: {error.reason}") from None
+        return await self.send("POST", self.url, encoded)
+
+    async def send(self, method: str, url: str, content: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
+        """Send any request, as `post` does, and return the body of a reply with status 200.
+
+        Args:
+            method: Such as `GET`.
+            url: Absolute address, on the same host as `self.url`: the key goes with it.
+            content: Bytes or an `aiohttp.FormData`.
+            headers: Instead of `self.headers`.
+        """
+        import aiohttp
+
+        session = self._session or self._open()
+        try:
+            async with session.request(
+                method,
+                url,
+                data=content,
+                headers=self.headers if headers is None else headers,
+                allow_redirects=False,
+                proxy=self._proxy(url),
+            ) as response:
+                found = await _read(response)
+        except aiohttp.ConnectionTimeoutError:
+            raise RetryableError(f"cannot reach {url}: no connection in time", unreachable=True) from None
+        except TimeoutError:
+            raise RetryableError(f"no reply within {self.timeout_s:g} s") from None
+        except aiohttp.ClientConnectorError as error:
+            raise RetryableError(f"cannot reach {url}: {_why(error)}", unreachable=True) from None
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
+            raise ModelError(f"{url}: not an address that can be asked ({error})") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise RetryableError(f"connection failed: {type(error).__name__}: {error}") from None
+        self._answered = response.headers
+        if response.status != 200:
+            raise HttpError(response.status, self.without_key(found), response.headers)
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    def without_key(self, content: bytes) -> bytes:
+        """Some services repeat a refused key in full; error messages end in files and terminals."""
+        for name, value in self.headers.items():
+            key = value.removeprefix("Bearer ").encode()
+            if name.lower() in _KEY_HEADERS and key:
+                content = content.replace(key, b"[key]")
+        return content
+
+    def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        secure: Any = True
+        if urlsplit(self.url).scheme == "https":
+            import httpx2
+
+            secure = httpx2.create_ssl_context()  # the SDKs' own: the system's trust store, always verified
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=secure),  # the engine says how many calls are open
+            timeout=aiohttp.ClientTimeout(total=self.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self._session
+
+    def _proxy(self, url: str) -> str | None:
+        """The proxy that the environment names for that host; looked up once, not for every call."""
+        parts = urlsplit(url)
+        place = (parts.scheme, parts.netloc)
+        if place not in self._proxies:
+            from urllib.request import getproxies, proxy_bypass
+
+            bypassed = _is_local(parts.hostname or "") or proxy_bypass(parts.netloc)
+            self._proxies[place] = None if bypassed else getproxies().get(parts.scheme)
+        return self._proxies[place]
 
 
-def _without_key(content: bytes, headers: Mapping[str, str]) -> bytes:
-    """Some services repeat a refused key in full; error messages end in files and terminals."""
-    for name, value in headers.items():
-        key = value.removeprefix("Bearer ").encode()
-        if name.lower() in _KEY_HEADERS and key:
-            content = content.replace(key, b"[key]")
-    return content
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    if certificate := getattr(error, "certificate_error", None):
+        return str(certificate)
+    return error.os_error.strerror or str(error.os_error)
 
 
-async def _read(response: Any) -> bytes:
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    length = response.content_length
+    if length is not None and length <= MAX_REPLY_BYTES and "Content-Encoding" not in response.headers:
+        return await response.read()
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_REPLY_BYTES:
+            response.close()
             raise RejectedError(f"the reply is longer than {MAX_REPLY_BYTES >> 20} MB")
     return b"".join(chunks)
 
@@ -134,17 +217,21 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str) ->
     again; anything else concerns this request alone.
     """
     status = error.status
-    if status == 401:
+    said = f"{error.codes} {error.message}"
+    if status == 401 or (status == 400 and _REFUSED_KEY.search(f"{said} {error.error.get('details')}")):
         key = f"; check {key_variable}" if key_variable else ""
-        return ModelError(f"{model}: the key was refused (401: {error.message}){key}")
-    if status == 402 or "insufficient_quota" in error.codes or "billing" in error.codes:
+        return ModelError(f"{model}: the key was refused ({status}: {error.message}){key}")
+    if status == 402 or (status in (400, 403, 429) and _NO_QUOTA.search(said)):
         return ModelError(f"{model}: no quota left ({status}: {error.message})")
-    if status == 403:
-        return ModelError(f"{model}: access denied (403: {error.message})")
-    if status == 404:
-        return ModelError(f"{model}: not found at {url} (404: {error.message}); check the model's name and --base-url")
-    if status in (408, 409, 425, 429) or status >= 500:
-        return RetryableError(str(error), retry_after=retry_after(error.headers), overloaded=status in (429, 503, 529))
+    if status in (403, 412):
+        return ModelError(f"{model}: access denied ({status}: {error.message})")
+    if status == 404 or (status == 400 and _NO_MODEL.search(said)):
+        return ModelError(
+            f"{model}: not found at {url} ({status}: {error.message}); check the model's name and --base-url"
+        )
+    if status in (408, 409, 425, 429, 498) or status >= 500:
+        busy = status in (429, 498, 503, 529)
+        return RetryableError(str(error), retry_after=retry_after(error.headers), overloaded=busy)
     if 300 <= status < 400:
         return ModelError(f"{url} redirects elsewhere ({status}); give the final address with --base-url")
     return RejectedError(str(error))
@@ -164,3 +251,48 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
+
+
+def check_address(base_url: str, model: str, has_key: bool) -> None:
+    """Refuse what is no address, and warn of a key that would travel unencrypted.
+
+    Raises:
+        ModelError: Not an address, or one that holds a password or query, which would be saved with the run.
+    """
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        usable = False
+    if not usable:
+        raise ModelError(f"{model}: {base_url!r} is no address; write it as http://host:port/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ModelError(f"{model}: the base URL holds more than http://host:port/path; a key goes into its variable")
+    assert parts.hostname is not None
+    if parts.scheme == "http" and not _is_local(parts.hostname):
+        import warnings
+
+        from orbench.errors import OrbenchWarning
+
+        what = "prompts and key included" if has_key else "prompts included"
+        warnings.warn(f"{model}: {parts.hostname} is asked without encryption, {what}", OrbenchWarning, stacklevel=3)
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def read_key(variables: tuple[str, ...], model: str) -> str:
+    """The key in the first of the variables that is set; empty if none is.
+
+    Raises:
+        ModelError: It holds characters that no header carries. The key itself is not shown.
+    """
+    import os
+
+    for variable in variables:
+        if key := os.environ.get(variable, "").strip():
+            if not (key.isascii() and key.isprintable()):
+                raise ModelError(f"{model}: {variable} holds characters that no key has; set it again")
+            return key
+    return ""

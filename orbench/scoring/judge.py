@@ -36,10 +36,10 @@ Receive = Callable[[Response, Finding], Awaitable[None]]
 class Judge:
     """A model that reads replies."""
 
-    def __init__(self, model: Model, limit: ConcurrencyLimit | None = None) -> None:
-        """Use the model as judge; `limit` bounds its open calls, apart from those of the judged model."""
+    def __init__(self, model: Model) -> None:
+        """Use the model as judge; its open calls are bounded apart from those of the judged model."""
         self.model = model
-        self._limit = limit or ConcurrencyLimit(model.max_concurrency)
+        self._limit = ConcurrencyLimit(model.max_concurrency)
 
     @property
     def digest(self) -> str:

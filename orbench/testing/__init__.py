@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from orbench.testing.scripted import ScriptedModel
-from orbench.testing.server import LoopbackServer, chat_completion
+from orbench.testing.server import LoopbackServer
+from orbench.testing.server.faults import Faults, refusing
+from orbench.testing.server.formats import chat_completion, generated_content, message, prompt_of, response
 from orbench.testing.tiny_model import make_tiny_model
 
-__all__ = ["LoopbackServer", "ScriptedModel", "chat_completion", "make_tiny_model"]
+__all__ = [
+    "Faults",
+    "LoopbackServer",
+    "ScriptedModel",
+    "chat_completion",
+    "generated_content",
+    "make_tiny_model",
+    "message",
+    "prompt_of",
+    "refusing",
+    "response",
+]

@@ -59,7 +59,8 @@ def process(here):
             else [sys.executable, "-c", "from orbench.cli import main; main()"]
         )
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        options["env"] = {**os.environ, **options.get("env", {})}
+        # Output is buffered where users run it, whatever is set here.
+        options["env"] = {**os.environ, "PYTHONUNBUFFERED": "", **options.get("env", {})}
         one = subprocess.Popen([*head, *map(str, arguments)], **options)
         started.append(one)
         return one

@@ -73,13 +73,18 @@ def test_on_a_terminal_there_is_a_progress_bar_and_bold_type(process):
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_a_terminal_that_wants_no_colour_gets_none(process, env):
-    shown = on_a_terminal(process, *COMMAND, "--quiet", **env) + on_a_terminal(process, "show", "run", **env)
-    assert "\x1b[" not in shown
+    shown = on_a_terminal(process, *COMMAND, **env)
+    assert "\x1b[1m" not in shown
     assert "over-refusal (safe)" in shown
 
 
+def test_quiet_holds_on_a_terminal_too(process):
+    assert on_a_terminal(process, *COMMAND, "--quiet") == ""
+    assert on_a_terminal(process, "score", "run", "--quiet") == ""
+
+
 def test_elsewhere_there_is_no_escape_code_and_no_progress(finish):
-    done = finish(*COMMAND, env={"FORCE_COLOR": "1"})
+    done = finish(*COMMAND, env={"TERM": "xterm", "NO_COLOR": "", "FORCE_COLOR": "1"})
     assert (done.code, done.err) == (0, "")
     assert "\x1b" not in done.out
 

@@ -140,6 +140,12 @@ def test_no_more_calls_are_open_than_the_limit_and_as_many_as_it_allows():
     assert model.most_open == 7
 
 
+def test_without_a_number_more_and_more_calls_are_opened():
+    model = StepsModel({}, pauses=5)
+    run(model, requests(600))
+    assert model.most_open >= 64
+
+
 def test_the_models_own_limit_holds_where_none_is_given():
     model = StepsModel({}, pauses=5)
     model.max_concurrency = 3
@@ -540,9 +546,11 @@ def test_only_the_rest_of_a_list_is_asked_again():
     ]
 
 
-def test_a_failure_after_the_whole_list_was_answered_is_none():
+def test_a_failure_after_the_whole_list_was_answered_is_none_and_nothing_waits(monkeypatch):
+    monkeypatch.setattr(Retries, "wait_s", lambda *_: FOREVER)
     model, asked = whole_list((2, RetryableError("lost at the end")))
-    assert [result.error for result in run(model, requests(2))] == [None, None]
+    results = run(model, requests(2), retries=Retries(budget_s=2 * FOREVER))
+    assert [result.error for result in results] == [None, None]
     assert len(asked) == 1
 
 
@@ -557,6 +565,13 @@ def test_a_failure_after_the_whole_list_was_answered_is_none():
 def test_a_failure_that_stays_is_the_error_of_the_rest_of_the_list(end, text):
     model, asked = whole_list((1, end))
     assert [result.error for result in run(model, requests(3))] == [None, text, text]
+    assert len(asked) == 1
+
+
+def test_a_list_model_that_cannot_be_used_stops_the_run():
+    model, asked = whole_list((1, ModelError("does not fit into memory")))
+    with pytest.raises(ModelError, match="does not fit into memory"):
+        run(model, requests(3))
     assert len(asked) == 1
 
 

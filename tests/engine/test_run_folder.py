@@ -213,6 +213,12 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
             RunFolder(path, CONFIG)
 
 
+def test_a_folder_that_cannot_be_locked_is_told(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(RunError, match=r"cannot be written: Is a directory\. Choose another --out"):
+        RunFolder(tmp_path, CONFIG)
+
+
 def test_a_folder_whose_files_cannot_be_written_is_told_and_let_go(tmp_path):
     with opened(tmp_path):
         pass

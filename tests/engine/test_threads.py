@@ -107,6 +107,30 @@ def test_closing_does_not_wait_for_a_function_that_hangs():
     release.set()  # its end finds the loop gone, and says nothing
 
 
+def test_a_call_that_nobody_waits_for_any_more_ends_in_silence():
+    hangs, release = threading.Event(), threading.Event()
+    complaints = []
+
+    def hang():
+        hangs.set()
+        release.wait(10)
+
+    async def scenario():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        threads = WorkerThreads(1)
+        hanging = asyncio.create_task(threads.call(hang))
+        await asyncio.sleep(0)
+        assert hangs.wait(10)
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+        release.set()
+        assert await threads.call(len, "abc") == 3  # in the same thread, so after the other has ended
+        threads.close()
+
+    asyncio.run(scenario())
+    assert complaints == []
+
+
 def test_items_of_an_iterator_come_one_by_one_from_another_thread():
     async def scenario():
         seen = threading.Event()

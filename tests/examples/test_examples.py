@@ -18,7 +18,9 @@ def test_an_example_runs_and_prints_both_rates(example, tmp_path):
     if not all(importlib.util.find_spec(module) for module in modules):
         pytest.skip(f"needs the extra `{extra}`")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "over-refusal (safe)" in done.stdout
     assert "toxic rejection" in done.stdout

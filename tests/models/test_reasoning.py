@@ -38,6 +38,7 @@ def test_a_leading_block_is_reasoning(text: str, answer: str, reasoning: str | N
     "text",
     [
         "Some models write <think>so</think> before they answer.",
+        "Some models write <THINK>so</THINK> before they answer.",
         "The tag is called <think>.",
         "I think</b> so.",
         "See <thinker>here</thinker>.",

@@ -3,66 +3,97 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
+import socket
 import ssl
+import subprocess
+import threading
 import time
-from collections.abc import Callable
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
-import aiohttp
-import httpx2
 import pytest
 
 from orbench import ModelError, RejectedError, RetryableError
-from orbench.models.wire import HttpError, meaning, post, retry_after
+from orbench.models.wire import HttpError, Wire, meaning, retry_after
+from orbench.testing import LoopbackServer
 
 
-class FailingClient:
-    """Stands where a vendor's HTTP client would, and fails as it is told."""
+def outcome_of(url: str, **options: Any) -> Exception:
+    async def main() -> None:
+        wire = Wire(url, {"Authorization": "Bearer sk-secret"}, **options)
+        try:
+            await wire.post({})
+        finally:
+            await wire.close()
 
-    def __init__(self, error: Callable[[], Exception]) -> None:
-        self._error = error
-
-    def build_request(self, method: str, url: str, **rest: Any) -> None:
-        return None
-
-    async def send(self, request: None, *, stream: bool) -> None:
-        raise self._error()
-
-
-def outcome_of(error: Callable[[], Exception]) -> Exception:
     with pytest.raises((ModelError, RetryableError)) as caught:
-        asyncio.run(post(FailingClient(error), "http://127.0.0.1:1/v1", {}, {}))
+        asyncio.run(main())
     return caught.value
 
 
-def wrapped(inner: Exception) -> Exception:
-    try:
-        raise httpx2.ConnectError(str(inner)) from inner
-    except httpx2.ConnectError as error:
-        return error
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and the certificate that vouches for itself, in one file."""
+    path = tmp_path / "own.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2"]
+    subprocess.run([*command, "-keyout", path, "-out", tmp_path / "certificate"], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "certificate").read_bytes())
+    return path
 
 
-def test_a_certificate_that_is_not_trusted_is_unreachable() -> None:
-    place: Any = SimpleNamespace(host="127.0.0.1", port=1, ssl=True, is_ssl=True)
-    certificate = ssl.SSLCertVerificationError(1, "self-signed certificate")
-    failure = outcome_of(lambda: wrapped(aiohttp.ClientConnectorCertificateError(place, certificate)))
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
+def test_a_certificate_that_is_not_trusted_is_unreachable_and_sees_no_key(certificate: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    seen: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+            seen.append(secure.recv(100))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        failure = outcome_of(f"https://127.0.0.1:{listener.getsockname()[1]}/v1")
+        thread.join()
     assert isinstance(failure, RetryableError)
     assert failure.unreachable
-    assert "self-signed certificate" in str(failure)
+    assert "certificate" in str(failure).lower()
+    assert seen in ([], [b""])
 
 
-def test_a_read_that_takes_too_long_may_be_tried_again() -> None:
-    failure = outcome_of(lambda: httpx2.ReadTimeout("too slow"))
-    assert isinstance(failure, RetryableError)
-    assert not failure.unreachable
-
-
-@pytest.mark.parametrize("error", [httpx2.UnsupportedProtocol("x"), httpx2.InvalidURL("x"), ValueError("x")])
-def test_an_address_that_cannot_be_asked_stops_the_run(error: Exception) -> None:
-    failure = outcome_of(lambda: error)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/v1", "ftp://127.0.0.1/v1", "http://"])
+def test_an_address_that_cannot_be_asked_stops_the_run(url: str) -> None:
+    failure = outcome_of(url)
     assert isinstance(failure, ModelError)
-    assert "http://127.0.0.1:1/v1" in str(failure)
+    assert url in str(failure)
+
+
+def test_a_redirect_is_not_followed_so_the_key_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def post(url: str) -> None:
+        wire = Wire(url, {"Authorization": "Bearer sk-secret"})
+        try:
+            await wire.post({"messages": "Hello"})
+        finally:
+            await wire.close()
+
+    with LoopbackServer() as elsewhere:
+        target = elsewhere.base_url.replace("127.0.0.1", "localhost") + "/chat/completions"
+        with LoopbackServer((307, {}, {"Location": target})) as server, pytest.raises(HttpError, match="307"):
+            asyncio.run(post(server.base_url + "/chat/completions"))
+        assert elsewhere.headers == []
+
+
+def test_the_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    wire = Wire("http://service.example/v1", {})
+    assert wire._proxy("http://service.example/v1") == "http://proxy.example:3128"
+    assert wire._proxy("http://inside.example/v1") is None
+    assert wire._proxy("http://127.0.0.1:8000/v1") is None
 
 
 @pytest.mark.parametrize(

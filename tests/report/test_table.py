@@ -201,7 +201,8 @@ def test_columns_stand_under_each_other() -> None:
 
 
 def test_columns_move_closer_where_room_is_short() -> None:
-    wide = ["x" * 19] * 4
+    fits, wide = ["x" * 18] * 3 + ["x" * 20], ["x" * 18] * 3 + ["x" * 21]
+    assert columns([fits]) == ["  ".join(fits)]
     assert columns([wide]) == [" ".join(wide)]
 
 

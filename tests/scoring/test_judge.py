@@ -216,6 +216,25 @@ def test_every_reply_gets_one_finding(reply: MakeResponse, batch_size: int | Non
     assert found["5"].reason == "judge failed: out of memory"
 
 
+def test_the_judge_s_own_concurrency_holds_in_every_round(reply: MakeResponse) -> None:
+    open_calls, peak = 0, 0
+
+    async def watch(prompt: str) -> str:
+        nonlocal open_calls, peak
+        open_calls += 1
+        peak = max(peak, open_calls)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        open_calls -= 1
+        return "Hm."
+
+    found = findings(
+        open_model(watch, Options(concurrency=3)), [reply("Certainly.", prompt_id=str(n)) for n in range(9)]
+    )
+    assert len(found) == 9
+    assert peak == 3
+
+
 # Replies that try to be the judge
 
 
@@ -259,9 +278,8 @@ def test_the_judge_is_greedy_and_asked_without_system_prompt(reply: MakeResponse
     model = ScriptedModel(READABLE)
     findings(model, [reply("Certainly.")])
     (request,) = model.requests
-    assert request.sampling.temperature == 0
-    assert request.system_prompt is None
-    assert len(request.messages) == 1
+    assert (request.sampling.temperature, request.sampling.max_tokens) == (0, 1000)
+    assert [message.role for message in request.messages] == ["user"]
 
 
 def test_a_long_reply_loses_its_middle_and_the_judge_is_told(reply: MakeResponse) -> None:

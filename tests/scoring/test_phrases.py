@@ -72,6 +72,8 @@ def test_an_answer_is_an_answer(reply: MakeResponse, text: str) -> None:
     finding = phrases(reply(text))
     assert finding is not None
     assert finding.outcome == "direct_answer"
+    assert finding.confidence is not None
+    assert 0.5 < finding.confidence < 1
 
 
 @pytest.mark.parametrize("text", REFUSALS)
@@ -102,7 +104,7 @@ def test_a_short_reply_without_a_phrase_leaves_it_open(reply: MakeResponse, text
 def test_a_normalised_text_has_single_blanks_and_plain_marks(text: str) -> None:
     plain = normalise(text)
     assert plain == " ".join(plain.split())
-    assert not set("*_#>~\u200b\u00ad\ufeff’‘´") & set(plain)
+    assert not set("*_#>~\u200b\u00ad\ufeff’‘´“”–—") & set(plain)
     assert plain == plain.lower()
 
 

@@ -137,6 +137,7 @@ def test_what_is_not_clear_is_left_open_unless_a_decision_is_wanted() -> None:
 def test_a_block_is_detected_by_the_finish_reason(finish_reason: str) -> None:
     verdict = orbench.detect_refusal(ANSWER, finish_reason=finish_reason)  # type: ignore[arg-type]
     assert (verdict.outcome, verdict.refused, verdict.by) == (Outcome.BLOCKED, True, "signal")
+    assert verdict.reason == "output blocked by the platform"
 
 
 def test_an_empty_reply_is_no_refusal_and_no_answer() -> None:

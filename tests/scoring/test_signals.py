@@ -30,7 +30,7 @@ def outcome(response: Response) -> str | None:
     finding = signals(response)
     if finding is None:
         return None
-    assert finding.by == "signal"
+    assert (finding.by, finding.confidence) == ("signal", 1.0)
     assert finding.reason
     return finding.outcome.value
 

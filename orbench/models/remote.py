@@ -1,0 +1,168 @@
+"""What all models behind a wire share: one call a request, what the model does not accept left out, errors told apart.
+
+A provider's file says three things: the body for a request (`body`), what a reply means (`read`), and which errors are
+the platform's way of blocking a prompt (`blocked_by`). The batch APIs take and give the same bodies.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import msgspec
+
+from orbench.models.base import RetryableError
+from orbench.models.rate_limits import RateLimits
+from orbench.models.wire import HttpError, Wire, meaning
+from orbench.records import BlockedBy, Completion, Request
+
+_REFUSES = re.compile(
+    r"support|unexpected|extra|deprecated|unknown|unrecogni[sz]ed|not allowed|permitted", re.IGNORECASE
+)
+
+
+class RemoteModel(ABC):
+    """A model behind a wire.
+
+    Attributes:
+        name: `provider/name`.
+        base_url: Address of the service, for the run folder.
+        client: The vendor's package and its version, for the run folder.
+        settings: Choices that change the replies beyond sampling, for the run folder and its digest.
+        adaptations: What the model did not accept as it was sent, for the run folder.
+        wire: The connections; a batch API uses them too.
+        max_concurrency: Calls that may be open at once; None leaves it to the engine.
+    """
+
+    batch_size = 1
+    optional: ClassVar[tuple[str, ...]] = ("temperature", "top_p", "seed", "random_seed")
+    """Fields of the body that are left out for a model which does not accept them."""
+
+    def __init__(self, name: str, wire: Wire, *, base_url: str, client: str, key_variable: str | None) -> None:
+        """Nothing is sent."""
+        self.name = name
+        self.wire = wire
+        self.base_url = base_url
+        self.client = client
+        self.settings: dict[str, str] = {}
+        self.adaptations: list[str] = []
+        self.max_concurrency: int | None = None
+        self.key_variable = key_variable
+        self._left_out: set[str] = set()
+
+    @abstractmethod
+    def body(self, request: Request) -> dict[str, Any]:
+        """What is posted for a request."""
+
+    @abstractmethod
+    def read(self, request_id: str, content: bytes) -> Completion:
+        """What the body of a reply means.
+
+        Raises:
+            RetryableError: It is malformed, or says that the service failed.
+            HttpError: It holds an error where a reply should be.
+        """
+
+    def blocked_by(self, error: HttpError) -> BlockedBy | None:
+        """Which side the platform blocked, where the error is its way of saying so."""
+        return None
+
+    @property
+    def rate_limits(self) -> RateLimits | None:
+        """What is left of the account's limits, as the last reply said; None where it said nothing."""
+        return self.wire.rate_limits
+
+    async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
+        """Ask each request in turn."""
+        for request in requests:
+            yield await self._complete(request)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.wire.close()
+
+    def error(self, error: HttpError) -> Exception:
+        """What to raise for a status that is neither a reply nor a block."""
+        return meaning(error, self.name, self.key_variable, self.wire.url)
+
+    def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
+        """Learn from a refusal what the model does not accept; False if that was not the trouble.
+
+        Calls that were under way beside the one that taught it are refused too, and are sent again likewise.
+        """
+        if error.status not in (400, 422):
+            return False
+        for name in self.optional:
+            if name in body and _names(error, name):
+                self._left_out.add(name)
+                self.note(f"{name} left to the model, which accepts no other")
+                return True
+        return False
+
+    def note(self, adaptation: str) -> None:
+        """Keep an adaptation for the run folder, once."""
+        if adaptation not in self.adaptations:
+            self.adaptations.append(adaptation)
+
+    def without_refused(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body without what the model has refused."""
+        return {k: v for k, v in body.items() if k not in self._left_out} if self._left_out else body
+
+    async def _complete(self, request: Request) -> Completion:
+        body = self.body(request)
+        while True:
+            try:
+                return self.read(request.id, await self.wire.post(body))
+            except HttpError as error:
+                if side := self.blocked_by(error):
+                    return Completion(id=request.id, text="", finish_reason="content_filter", blocked_by=side)
+                if not self.adapt(error, body):
+                    raise self.error(error) from None
+                body = self.body(request)
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """Import a vendor's package quickly: the collector would walk its many classes again and again, now and later."""
+    import gc
+
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
+
+
+def _names(error: HttpError, name: str) -> bool:
+    """Whether the service says that it does not take this field."""
+    if str(error.error.get("param") or "") == name:
+        return True
+    text = f"{error.message} {error.body[:2000].decode('utf-8', 'replace')}"
+    return bool(re.search(rf"\b{name}\b", text) and _REFUSES.search(text))
+
+
+def decoded(decode: Any, content: bytes) -> Any:
+    """The reply, decoded; what cannot be read is asked for again.
+
+    Raises:
+        RetryableError: Malformed.
+    """
+    try:
+        return decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RetryableError(f"malformed reply: {error}") from None
+
+
+def told_error(error: dict[str, Any] | None, content: bytes) -> HttpError | None:
+    """The error that came with status 200 instead of a reply; None if there is none."""
+    if not error:
+        return None
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else 502
+    return HttpError(status, content, {})

@@ -1,0 +1,56 @@
+"""`python -m orbench.testing.server`: a loopback server as a process of its own, for benchmarks and for killing it.
+
+Prints its address (without a path) as one line, then serves until it is ended, or with `--stdin` until its standard
+input closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+
+from orbench.testing.server import LoopbackServer
+from orbench.testing.server.faults import Faults, refusing
+
+
+def main() -> None:
+    """Serve as the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m orbench.testing.server", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 (default) for a free one")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
+    parser.add_argument("--reply", help="the text of every answer")
+    parser.add_argument("--refused", type=float, default=0.3, metavar="SHARE", help="prompts that are refused (0.3)")
+    parser.add_argument("--capacity", type=int, metavar="N", help="calls open at once; others get status 429")
+    parser.add_argument("--batch-polls", type=int, default=1, metavar="N", help="polls before a batch is done")
+    parser.add_argument("--log", metavar="FILE", help="answered prompts, one a line; counted in at the start")
+    parser.add_argument("--stdin", action="store_true", help="end when standard input closes")
+    for field in Faults.__struct_fields__:
+        kind = int if field in ("attempts", "seed") else float
+        parser.add_argument(f"--{field.replace('_', '-')}", type=kind, default=getattr(Faults(), field), metavar="N")
+    given = parser.parse_args()
+    faults = Faults(**{field: getattr(given, field) for field in Faults.__struct_fields__})
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    server = LoopbackServer(
+        given.reply if given.reply is not None else refusing(given.refused),
+        latency_s=given.latency,
+        faults=faults,
+        capacity=given.capacity,
+        batch_polls=given.batch_polls,
+        port=given.port,
+        log=given.log,
+        keep_requests=False,
+    )
+    with server:
+        print(server.root_url, flush=True)
+        if given.stdin:
+            sys.stdin.read()
+        else:
+            ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""What is special to single OpenAI-compatible services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orbench import Completion, Message, ModelError, RejectedError, Request, RetryableError, Sampling
+from orbench.models import Options, open_model
+from orbench.models.openai import OpenAIModel
+from orbench.models.rate_limits import RateLimits, read_rate_limits
+from orbench.models.services import SERVICES
+from orbench.testing import LoopbackServer, chat_completion
+
+Ask = Callable[..., Completion]
+
+
+def model_at(server: LoopbackServer, name: str) -> OpenAIModel:
+    model = open_model(name, Options(base_url=server.base_url))
+    assert isinstance(model, OpenAIModel)
+    return model
+
+
+def error(message: str, **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **fields}}
+
+
+# Azure
+
+
+def test_azure_is_asked_at_the_resource_s_v1_path_with_its_own_header(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LoopbackServer("Hello.") as server:
+        monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.root_url + "/")
+        monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-secret")
+        model = open_model("azure/my-deployment")
+        assert ask(model).text == "Hello."
+    assert isinstance(model, OpenAIModel)
+    assert model.wire.url == server.root_url + "/openai/v1/chat/completions"
+    assert server.requests[0]["model"] == "my-deployment"
+    assert server.headers[0]["api-key"] == "azure-secret"
+    assert "Authorization" not in server.headers[0]
+
+
+def test_azure_needs_an_address_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="set AZURE_OPENAI_ENDPOINT"):
+        open_model("azure/my-deployment")
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
+    with pytest.raises(ModelError, match="Set AZURE_OPENAI_API_KEY"):
+        open_model("azure/my-deployment")
+
+
+# Blocks in the services' own words
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("deepseek/chat", (400, error("Content Exists Risk", code="invalid_request_error"))),
+        (
+            "xai/grok",
+            (
+                403,
+                {
+                    "code": "The caller does not have permission to execute the specified operation",
+                    "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO",
+                },
+            ),
+        ),
+        ("openai/o1", (400, error("Invalid prompt: your prompt was flagged", code="invalid_prompt"))),
+        ("openrouter/any/model", (403, error("Flagged", code=403, metadata={"flagged_input": "x", "reasons": []}))),
+    ],
+)
+def test_a_filtered_prompt_is_blocked(ask: Ask, name: str, answer: Any) -> None:
+    with LoopbackServer(answer) as server:
+        completion = ask(model_at(server, name))
+    assert (completion.blocked_by, completion.text) == ("prompt", "")
+
+
+def test_the_same_words_of_another_service_are_no_block(ask: Ask) -> None:
+    with LoopbackServer((400, error("Content Exists Risk"))) as server, pytest.raises(RejectedError):
+        ask(model_at(server, "groq/any"))
+
+
+# Errors in their own ways
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "kind"),
+    [
+        ("together/any", (403, error("Input token count + max_tokens exceed the context")), RejectedError),
+        ("groq/any", (403, error("Organization restricted")), ModelError),
+        ("groq/any", (498, error("capacity_exceeded")), RetryableError),
+        ("fireworks/any", (412, error("Account is suspended")), ModelError),
+        ("xai/any", (400, {"code": "invalid", "error": "Incorrect API key provided: xa***"}), ModelError),
+        ("openrouter/none", (400, error("none is not a valid model ID", code=400)), ModelError),
+        ("mistral/none", (400, {"object": "error", "message": "Invalid model: none", "code": "1500"}), ModelError),
+        ("deepseek/any", (402, error("Insufficient Balance")), ModelError),
+        ("openrouter/any", {"error": {"code": 502, "message": "Upstream is down"}}, RetryableError),
+        ("openrouter/any", {"error": {"code": 402, "message": "Out of credits"}}, ModelError),
+        ("deepseek/any", chat_completion("", finish_reason="insufficient_system_resource"), RetryableError),
+        ("openrouter/any", chat_completion("", finish_reason="error"), RetryableError),
+    ],
+)
+def test_errors_are_told_apart(ask: Ask, name: str, answer: Any, kind: type[Exception]) -> None:
+    with LoopbackServer(answer) as server, pytest.raises(kind):
+        ask(model_at(server, name))
+
+
+@pytest.mark.parametrize(("told", "kept"), [("eos", "stop"), ("model_length", "length")])
+def test_their_finish_reasons_are_told_in_our_words(ask: Ask, told: str, kept: str) -> None:
+    with LoopbackServer(chat_completion("Hello.", finish_reason=told)) as server:
+        assert ask(model_at(server, "together/any")).finish_reason == kept
+
+
+def test_mistral_calls_the_seed_otherwise(ask: Ask) -> None:
+    with LoopbackServer() as server:
+        ask(model_at(server, "mistral/small"), sampling=Sampling(seed=3))
+    assert server.requests[0]["random_seed"] == 3
+    assert "seed" not in server.requests[0]
+
+
+# What a model does not accept
+
+
+@pytest.mark.parametrize(
+    ("field", "answer"),
+    [
+        ("seed", (422, {"message": {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}})),
+        ("seed", (422, {"detail": "Unexpected keys in the request: {'seed'}"})),
+        ("top_p", (400, error("Unsupported parameter: 'top_p' is not supported with this model.", param="top_p"))),
+        ("temperature", (400, error("temperature is deprecated for this model."))),
+    ],
+)
+def test_a_field_that_is_refused_is_left_out_from_then_on(ask: Ask, field: str, answer: Any) -> None:
+    with LoopbackServer(lambda body: answer if field in body else "Hello.") as server:
+        model = model_at(server, "openai/any")
+        assert ask(model, sampling=Sampling(temperature=0.5, top_p=0.9, seed=3)).text == "Hello."
+    assert len(model.adaptations) == 1
+    assert field in model.adaptations[0]
+
+
+def test_a_bad_prompt_about_temperature_teaches_nothing(ask: Ask) -> None:
+    with LoopbackServer((400, error("the temperature of the prompt is too long"))) as server:
+        model = model_at(server, "openai/any")
+        with pytest.raises(RejectedError):
+            ask(model)
+    assert model.adaptations == []
+
+
+def test_first_calls_side_by_side_adapt_each_for_itself() -> None:
+    def reply(body: dict[str, Any]) -> Any:
+        if "max_tokens" in body:
+            return 400, error("Use 'max_completion_tokens' instead.", param="max_tokens")
+        if "temperature" in body:
+            return 400, error("Unsupported value: 'temperature'", param="temperature")
+        return "Hello."
+
+    async def main(model: OpenAIModel) -> list[str]:
+        async def one(number: int) -> str:
+            request = Request(id=str(number), messages=(Message("user", f"Prompt {number}"),))
+            (text,) = [completion.text async for completion in model.generate([request])]
+            return text
+
+        try:
+            return await asyncio.gather(*(one(number) for number in range(20)))
+        finally:
+            await model.close()
+
+    with LoopbackServer(reply) as server:
+        model = model_at(server, "openai/o-tiny")
+        assert asyncio.run(main(model)) == ["Hello."] * 20
+    assert len(model.adaptations) == 2
+    assert server.answered == 20
+
+
+# The table
+
+
+def test_a_vllm_server_takes_a_key_but_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_model("vllm-server/tiny")
+    assert isinstance(model, OpenAIModel)
+    assert model.base_url == "http://localhost:8000/v1/"
+    monkeypatch.setenv("VLLM_API_KEY", "vllm-secret")
+    keyed = open_model("vllm-server/tiny")
+    assert isinstance(keyed, OpenAIModel)
+    assert keyed.wire.headers["Authorization"] == "Bearer vllm-secret"
+
+
+def test_every_service_has_its_own_variables() -> None:
+    variables = [service.base_url_variable for service in SERVICES.values()]
+    assert len(set(variables)) == len(variables)
+    assert SERVICES["vllm-server"].base_url_variable == "VLLM_SERVER_BASE_URL"
+
+
+# Rate limits
+
+
+def test_what_is_left_of_the_limits_is_told(ask: Ask) -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "10000",
+        "x-ratelimit-remaining-requests": "9999",
+        "x-ratelimit-remaining-tokens": "149984",
+        "x-ratelimit-reset-requests": "6m0.5s",
+        "x-ratelimit-reset-tokens": "40ms",
+    }
+    with LoopbackServer((200, chat_completion("Hello."), headers)) as server:
+        model = model_at(server, "openai/any")
+        assert model.rate_limits is None
+        ask(model)
+    assert model.rate_limits == RateLimits(
+        limit_requests=10000,
+        remaining_requests=9999,
+        remaining_tokens=149984,
+        reset_requests_s=360.5,
+        reset_tokens_s=0.04,
+    )
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-", "1h2", "nan", "inf", "9" * 400])
+def test_odd_headers_are_passed_over(value: str) -> None:
+    limits = read_rate_limits({"x-ratelimit-remaining-requests": value, "x-ratelimit-reset-tokens": value})
+    assert limits is None or limits.remaining_requests is None or limits.remaining_requests > 0
+
+
+def test_no_such_headers_mean_nothing_is_known() -> None:
+    assert read_rate_limits({"content-type": "application/json"}) is None
