@@ -21,7 +21,7 @@ _ANGLES = 24
 _DISTANCES = (0.0, 8.0, 18.0, 32.0, 50.0, 75.0, 105.0)
 _ON_NAME, _ON_MARK, _ON_LINE, _CROSSING, _FAR = 40.0, 25.0, 2.0, 6.0, 0.045
 _AMBIGUOUS, _OVER_MARK = 5.0, 5.0
-_SWEEPS, _STARTS = 60, 4
+_SWEEPS, _STARTS = 60, 3
 
 
 def place(
@@ -156,12 +156,9 @@ def _costs(name: int, chosen: NDArray[np.int64], points: Floats, near: Floats, b
 
 
 def _meet(a: Floats, b: Floats) -> NDArray[np.bool_]:
-    import numpy as np
-
-    return np.asarray((a[..., :2] < b[..., 2:]).all(-1) & (b[..., :2] < a[..., 2:]).all(-1))
+    return (a[..., 0] < b[..., 2]) & (b[..., 0] < a[..., 2]) & (a[..., 1] < b[..., 3]) & (b[..., 1] < a[..., 3])
 
 
 def _inside(points: Floats, boxes: Floats) -> NDArray[np.bool_]:
-    import numpy as np
-
-    return np.asarray(((points > boxes[..., :2]) & (points < boxes[..., 2:])).all(-1))
+    x, y = points[..., 0], points[..., 1]
+    return (x > boxes[..., 0]) & (x < boxes[..., 2]) & (y > boxes[..., 1]) & (y < boxes[..., 3])
