@@ -1,12 +1,17 @@
 """What every test gets: no waits between attempts, no keys, no data of the machine it runs on."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import orbench
 from orbench.engine.calls import Retries
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.models.services import SERVICES
 from orbench.testing import ScriptedModel
+
+# No test goes by the clock: a slow machine is no defect.
+settings.register_profile("orbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("orbench")
 
 
 @pytest.fixture(autouse=True)
