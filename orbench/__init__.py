@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__` say the same; a test compares
+    from orbench.calibration import Calibration, calibrate
     from orbench.comparison import Comparison, compare
     from orbench.errors import (
         MissingExtraError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Calibration": "orbench.calibration",
     "Comparison": "orbench.comparison",
     "Completion": "orbench.records",
     "Evaluation": "orbench.results",
@@ -68,6 +70,7 @@ _WHERE = {
     "Usage": "orbench.records",
     "UsageError": "orbench.errors",
     "Verdict": "orbench.scoring.outcomes",
+    "calibrate": "orbench.calibration",
     "compare": "orbench.comparison",
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
@@ -82,6 +85,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Calibration",
     "Comparison",
     "Completion",
     "Evaluation",
@@ -111,6 +115,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "calibrate",
     "compare",
     "detect_refusal",
     "evaluate",

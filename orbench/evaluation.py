@@ -25,17 +25,20 @@ from orbench.engine.calls import CallResult, complete, first_error
 from orbench.engine.jsonl import without_surrogates
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.progress import Progress
-from orbench.engine.run_folder import RunFolder, folder_name, read_config, read_responses
+from orbench.engine.run_folder import RunFolder, folder_name, read_config, read_responses, read_verdicts
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, RunError, UsageError
-from orbench.models import make_options, open_model
+from orbench.models import Options, make_options, open_model
 from orbench.models.base import Model
 from orbench.precision import Stopper, check_precision
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
-from orbench.scoring.finding import Finding, verdict
-from orbench.scoring.judge import TEMPLATE, Judge
-from orbench.scoring.outcomes import check_policy
+from orbench.scoring.audit import LOCAL, SHARE, audited, check_share
+from orbench.scoring.finding import Finding, Safety, verdict
+from orbench.scoring.judge import TEMPLATE, find_template
+from orbench.scoring.outcomes import Outcome, Verdict, check_policy
+from orbench.scoring.panel import Panel, open_judges
+from orbench.scoring.safety import SafetyJudge, known_safety
 from orbench.scoring.scorers import Scorer, make_scorer
 from orbench.splits import Split, load_splits
 from orbench.splits.prompts import KINDS
@@ -65,7 +68,12 @@ def evaluate(
     precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
-    judge: AnyModel | None = None,
+    judge: AnyModel | Sequence[AnyModel] | None = None,
+    judge_template: str = TEMPLATE,
+    judge_rule: str = "majority",
+    safety_judge: AnyModel | None = None,
+    audit: float = SHARE,
+    calibration: str | Path | None = None,
     family: str | None = None,
     policy: str = "default",
     base_url: str | None = None,
@@ -93,7 +101,12 @@ def evaluate(
             same call without it goes on to the end. See `orbench.precision`.
         seed: Seed of that sample or order, and of sampling models where temperature is not 0.
         scorer: `cascade`, `keywords`, `judge` or `paper`.
-        judge: Model that reads what the scorer leaves to it.
+        judge: Model that reads what the scorer leaves to it; several make a panel.
+        judge_template: How it is asked, one of `orbench.scoring.judge.JUDGE_TEMPLATES`.
+        judge_rule: How a panel settles: `majority` or `unanimous`.
+        safety_judge: Model that says whether replies to toxic prompts are unsafe; guard models are asked in their form.
+        audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
+        calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
         family: Family of phrases for `paper`, where the model's name does not say it.
         policy: `default`, `strict` or `paper`: which outcomes count as refused.
         base_url: Address of the models, and of a judge of the same provider.
@@ -122,6 +135,11 @@ def evaluate(
         seed=seed,
         scorer=scorer,
         judge=judge,
+        judge_template=judge_template,
+        judge_rule=judge_rule,
+        safety_judge=safety_judge,
+        audit=audit,
+        calibration=calibration,
         family=family,
         policy=policy,
         base_url=base_url,
@@ -149,7 +167,12 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
-    judge: AnyModel | None = None,
+    judge: AnyModel | Sequence[AnyModel] | None = None,
+    judge_template: str = TEMPLATE,
+    judge_rule: str = "majority",
+    safety_judge: AnyModel | None = None,
+    audit: float = SHARE,
+    calibration: str | Path | None = None,
     family: str | None = None,
     policy: str = "default",
     base_url: str | None = None,
@@ -183,18 +206,27 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     _check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
     checked_policy = check_policy(policy)
+    check_share(audit)
     loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
 
     async def run() -> list[Evaluation | OrbenchError]:
         prepared: list[_Run | OrbenchError] = []
-        opened_judge = _open_judge(judge, judge_base_url or _shared(base_url, models, judge), model_options)
+        judges = _Judges(
+            judge,
+            judge_template,
+            judge_rule,
+            safety_judge,
+            lambda one: make_options(judge_base_url or _shared(base_url, models, one), None, model_options),
+        )
         try:
             for position, spec in enumerate(models):
                 try:
                     model = open_model(spec, options)
                     config = _config(model, loaded, sampling, system_prompt)
+                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
+                    _check_calibration(calibration, reader)
                     prepared.append(
                         _Run(
                             model=model,
@@ -207,7 +239,10 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                                 "precision": None if precision is None else {"half_width": precision, "seed": seed},
                                 "stopped_early": None,
                             },
-                            scorer=make_scorer(scorer, judge=opened_judge, model=model.name, family=family),
+                            scorer=reader,
+                            safety=judges.safety,
+                            audit=(audit, seed),
+                            calibration=calibration,
                             limit=ConcurrencyLimit(concurrency or model.max_concurrency),
                             position=position,
                             progress=progress,
@@ -223,8 +258,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
             for each in prepared:
                 if isinstance(each, _Run):
                     await each.close()
-            if opened_judge is not None:
-                await opened_judge.model.close()
+            await judges.close()
 
     return run_sync(run())
 
@@ -232,44 +266,80 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
 def score(
     run: str | Path,
     *,
-    scorer: str = "cascade",
-    judge: AnyModel | None = None,
+    scorer: str | None = None,
+    judge: AnyModel | Sequence[AnyModel] | None = None,
+    judge_template: str = TEMPLATE,
+    judge_rule: str = "majority",
+    safety_judge: AnyModel | None = None,
+    audit: float = SHARE,
+    seed: int = 0,
+    calibration: str | Path | None = None,
+    labels: str | Path | None = None,
     family: str | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
     progress: bool | None = None,
 ) -> Evaluation:
-    """Score a finished or partial run again; calls no model but the judge.
+    """Score a finished or partial run again; calls no model but the judges.
 
-    The old verdicts stay in the file; the last one of a row counts. Options as in `evaluate_all`; `policy` None
-    keeps the run's own.
+    The old verdicts stay in the file; the last one of a row counts, and `rescored` of the result sets them side by
+    side. Where nothing is given but `policy`, `calibration` or `labels`, no verdict changes and nothing is asked.
+    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own.
 
     Raises:
         orbench.OrbenchError: No such run, or options that cannot be meant.
     """
+    from orbench.rescoring import compare_verdicts
+
     folder = Path(run)
     before = read_config(folder)
+    check_share(audit)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
+    given = scorer is not None or judge is not None or safety_judge is not None or family is not None
+    if not given and (policy or calibration or labels):
+        return _recount(folder, config, calibration, labels)
 
     async def again() -> Evaluation:
-        opened_judge = _open_judge(judge, judge_base_url)
+        judges = _Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
         try:
+            reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
+            _check_calibration(calibration, reader)
+            old = Evaluation(folder, before, scan(folder), config["policy"])
             work = _Run(
                 model=None,
                 splits=[],
                 folder=folder,
                 config=config,
-                scorer=make_scorer(scorer, judge=opened_judge, model=before["model"], family=family),
+                scorer=reader,
+                safety=judges.safety,
+                audit=(audit, seed),
+                calibration=calibration,
+                labels=labels,
                 limit=None,
                 position=0,
                 progress=progress,
+                compare=lambda new: compare_verdicts(old, new),
             )
             return await work.run()
         finally:
-            if opened_judge is not None:
-                await opened_judge.model.close()
+            await judges.close()
 
     return run_sync(again())
+
+
+def _recount(
+    folder: Path, config: dict[str, Any], calibration: str | Path | None, labels: str | Path | None
+) -> Evaluation:
+    """The same verdicts under another policy, or corrected."""
+    opened = RunFolder(folder, config)
+    try:
+        result = Evaluation.load(folder)
+        if calibration or labels:
+            result.correct(calibration=calibration, labels=labels)
+        opened.write_result(result.to_dict())
+        return result
+    finally:
+        opened.close()
 
 
 class _Run:
@@ -286,8 +356,17 @@ class _Run:
         limit: ConcurrencyLimit | None,
         position: int,
         progress: bool | None,
+        safety: SafetyJudge | None = None,
+        audit: tuple[float, int] = (0.0, 0),
+        calibration: str | Path | None = None,
+        labels: str | Path | None = None,
+        compare: Callable[[Evaluation], dict[str, Any] | None] | None = None,
     ) -> None:
         self.model = model
+        self._safety = safety
+        self._audit = audit
+        self._corrections = {"calibration": calibration, "labels": labels}
+        self._compare = compare
         self.folder = folder
         self._prompts = {(prompt.split, prompt.id): prompt for split in splits for prompt in split}
         self._system = config["system_prompt"]
@@ -297,18 +376,30 @@ class _Run:
         self._position = position
         self._show = progress
         self._closed = False
-        judge = scorer.judge.model.name if scorer.judge else None
+        judge = scorer.judge
+        files = [find_template(judge.template).file] if judge else []
+        files += [safety.guard.template] if safety and safety.guard.template else []
         self._config = {
             **config,
-            "scorer": {"name": scorer.name, "digest": scorer.digest, "judge": judge},
-            "templates": {TEMPLATE: templates.digest(TEMPLATE)} if judge else {},
+            "scorer": {
+                "name": scorer.name,
+                "digest": scorer.digest,
+                "judge": judge.name if judge else None,
+                "judges": [model.name for model in judge.models] if judge else [],
+                "judge_template": judge.template if judge else None,
+                "judge_rule": judge.rule if isinstance(judge, Panel) else None,
+                # without one, the labels of an earlier one are kept
+                "safety_judge": safety.model.name if safety else config.get("scorer", {}).get("safety_judge"),
+            },
+            "templates": {file: templates.digest(file) for file in files},
         }
 
     @property
     def is_local(self) -> bool:
         """Whether an engine on this machine, which wants it for itself, is part of it."""
-        judge = self._scorer.judge.model if self._scorer.judge else None
-        return any(model is not None and model.batch_size is None for model in (self.model, judge))
+        judges = self._scorer.judge.models if self._scorer.judge else ()
+        safety = self._safety.model if self._safety else None
+        return any(model is not None and model.batch_size is None for model in (self.model, *judges, safety))
 
     async def run(self) -> Evaluation:
         """Do what is still owed, and close the folder and the model whatever happens."""
@@ -331,12 +422,14 @@ class _Run:
         state = scan(self.folder)
         owed = {key for key in self._prompts if key not in state.rows or state.rows[key].failed}
         unscored = {key for key, row in state.rows.items() if key not in owed and self._needs_verdict(row)}
+        unlabelled = {key for key, row in state.rows.items() if key not in owed | unscored and self._needs_label(row)}
         total = max(len(self._prompts), len(state.rows))
         policy = check_policy(self._config["policy"])
         progress = Progress(
             self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
         )
-        work = _Work(opened, state, self._scorer, progress)
+        work = _Work(opened, state, self._scorer, progress, self._safety)
+        work.keep_labels(read_verdicts(self.folder))
 
         stopper = self._stopper(state)
 
@@ -347,7 +440,7 @@ class _Run:
                 await self._ask_until(stopper, owed, work)
 
         try:
-            await work.do(self._stored(unscored), ask)
+            await work.do(self._stored(unscored), self._decided(unlabelled), ask, self._to_audit(state))
         except BaseException:
             with suppress(RunError):  # such as a full disk, which is being raised already
                 self._conclude(opened, state)
@@ -389,11 +482,49 @@ class _Run:
         if adaptations := getattr(self.model, "adaptations", []):
             opened.note("adaptations", adaptations)
         result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self._config["policy"]))
+        if any(self._corrections.values()):
+            result.correct(**self._corrections)
+        if self._compare is not None:
+            result.rescored = self._compare(result)
         opened.write_result(result.to_dict())
         return result
 
     def _needs_verdict(self, row: RowState) -> bool:
         return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
+
+    def _needs_label(self, row: RowState) -> bool:
+        if self._safety is None or row.failed or row.kind != "toxic":
+            return False
+        return row.safety_failed or row.safety_digest != self._safety.digest
+
+    def _to_audit(self, state: RunState) -> Callable[[], Iterable[tuple[Response, Finding]]]:
+        """What the judge is to check, known when everything else has its verdict."""
+
+        def rows() -> Iterable[tuple[Response, Finding]]:
+            share, seed = self._audit
+            mine = {k: row for k, row in state.rows.items() if row.by in LOCAL and row.scorer == self._scorer.digest}
+            if not self._scorer.can_be_audited:
+                return []
+            wanted = audited(mine, share, seed)
+            return self._decided({key for key in wanted if mine[key].audit in (None, Outcome.UNSCORED)})
+
+        return rows
+
+    def _decided(self, keys: set[tuple[str, str]]) -> Iterable[tuple[Response, Finding]]:
+        """The final stored replies of some rows, each with its verdict."""
+        found = {line.key: line for line in read_verdicts(self.folder) if line.key in keys} if keys else {}
+        for response in self._stored(keys):
+            line = found[response.key]
+            yield (
+                response,
+                Finding(
+                    outcome=line.outcome,
+                    by=line.by,
+                    confidence=line.confidence,
+                    reason=line.reason,
+                    judge=line.judge,
+                ),
+            )
 
     async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: _Work) -> None:
         assert self.model is not None
@@ -429,30 +560,72 @@ class _Run:
 
 
 class _Work:
-    """Replies in, verdicts out: local stages at once, the judge beside the evaluated model."""
+    """Replies in, verdicts out: local stages at once, the judges beside the evaluated model."""
 
-    def __init__(self, folder: RunFolder, state: RunState, scorer: Scorer, progress: Progress) -> None:
+    def __init__(
+        self, folder: RunFolder, state: RunState, scorer: Scorer, progress: Progress, safety: SafetyJudge | None
+    ) -> None:
         self._folder = folder
         self._state = state
         self._scorer = scorer
         self._progress = progress
+        self._safety = safety
         self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
+        self._unlabelled: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
+        self._checked: dict[tuple[str, str], Finding] = {}
+        """What the judge only checks, with the verdict that stays."""
+        self._pending: dict[tuple[str, str], Finding] = {}
+        """What the safety judge is at, with the verdict so far."""
+        self._labels: dict[tuple[str, str], Safety] = {}
+        self._labelled_by = next((row.safety_digest for row in state.rows.values() if row.safety_digest), "")
 
     @property
     def waiting(self) -> int:
         """Replies that wait for the judge."""
         return self._undecided.qsize()
 
-    async def do(self, stored: Iterable[Response], ask: Callable[[], Awaitable[None]]) -> None:
-        """Score what is stored, ask what is owed, and judge what the local stages leave, all side by side."""
-        judge = self._scorer.judge
-        if judge is None:
-            await self._feed(stored, ask)
-            return
+    def keep_labels(self, verdicts: Iterable[Verdict]) -> None:
+        """Take over the safety judge's labels from before: they hold as long as the reply does."""
+        for line in verdicts:
+            if line.safety is not None and line.unsafe is not None:
+                self._labels[line.key] = Safety(unsafe=line.unsafe, digest=line.safety_digest, judge=line.safety)
+
+    async def do(
+        self,
+        stored: Iterable[Response],
+        unlabelled: Iterable[tuple[Response, Finding]],
+        ask: Callable[[], Awaitable[None]],
+        to_audit: Callable[[], Iterable[tuple[Response, Finding]]],
+    ) -> None:
+        """Do all that is owed, side by side.
+
+        Args:
+            stored: Replies to score.
+            unlabelled: Replies with a verdict, for the safety judge.
+            ask: Asks the evaluated model what is owed, and has `receive` called.
+            to_audit: When all that is done: what the judge is to check.
+        """
+        judge, safety = self._scorer.judge, self._safety
+
+        async def judging() -> None:
+            if judge is not None:
+                await judge.judge(_drawn(self._undecided), self._judged)
+                await self._unlabelled.put(None)
+
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(judge.judge(self._queued(), self._judged))
+                if safety is not None:
+                    tasks.create_task(safety.judge(_drawn(self._unlabelled), self._labelled))
+                tasks.create_task(judging())
+                for response, finding in unlabelled:
+                    await self._settle(response, finding, repeats=("judge",))
                 await self._feed(stored, ask)
+                if judge is None:
+                    await self._unlabelled.put(None)
+                    return
+                for response, finding in to_audit():
+                    self._checked[response.key] = finding
+                    await self._undecided.put(response)
                 await self._undecided.put(None)
         except BaseExceptionGroup as group:
             raise first_error(group) from None
@@ -461,6 +634,7 @@ class _Work:
         """Save a reply, then score it."""
         self._folder.responses.append(response)
         self._state.usage.add(response.attempts, response.usage)
+        self._labels.pop(response.key, None)
         self._state.rows[response.key] = RowState(
             kind=response.kind, category=response.category, failed=response.error is not None
         )
@@ -478,22 +652,61 @@ class _Work:
         if finding is None:
             await self._undecided.put(response)
         else:
-            self._settle(response, finding)
+            await self._settle(response, finding)
+            self._progress.update(response.kind, finding.outcome)
 
     async def _judged(self, response: Response, finding: Finding) -> None:
         if finding.judge is not None:
             self._state.judge_usage.add(finding.judge.requests, finding.judge.usage)
-        self._settle(response, finding)
+        kept = self._checked.pop(response.key, None)
+        if kept is None:
+            await self._settle(response, finding)
+            self._progress.update(response.kind, finding.outcome)
+            return
+        assert finding.judge is not None
+        judgement = msgspec.structs.replace(finding.judge, audit=finding.outcome.value)
+        await self._settle(response, msgspec.structs.replace(kept, judge=judgement))
 
-    def _settle(self, response: Response, finding: Finding) -> None:
-        line = verdict(finding, response, self._scorer.digest)
+    async def _settle(self, response: Response, finding: Finding, repeats: tuple[str, ...] = ()) -> None:
+        """Save the verdict at once, and have the reply labelled where a safety judge has to see it."""
+        repeats = repeats if finding.judge is not None else ()
+        label = self._label(response, finding)
+        taken = ("safety",) if label is not None and label.judge is not None else ()
+        self._write(response, finding, label, repeats + taken)
+        if response.key in self._pending:
+            self._pending[response.key] = finding
+        elif label is None and self._safety is not None:
+            self._pending[response.key] = finding
+            await self._unlabelled.put(response)
+
+    def _label(self, response: Response, finding: Finding) -> Safety | None:
+        """What is known of the reply's safety without asking."""
+        label = self._labels.get(response.key)
+        if self._safety is None:
+            by = self._labelled_by
+            return label or (known_safety(response, finding.outcome, by) if by else None)
+        if label is not None and label.digest == self._safety.digest:
+            return label
+        return self._safety.known(response, finding.outcome)
+
+    async def _labelled(self, response: Response, safety: Safety) -> None:
+        assert safety.judge is not None
+        self._state.safety_usage.add(safety.judge.requests, safety.judge.usage)
+        self._labels[response.key] = safety
+        finding = self._pending.pop(response.key)
+        self._write(response, finding, safety, ("judge",) if finding.judge is not None else ())
+
+    def _write(
+        self, response: Response, finding: Finding, safety: Safety | None, repeats: tuple[str, ...] = ()
+    ) -> None:
+        line = verdict(finding, response, self._scorer.digest, safety, repeats)
         self._folder.verdicts.append(line)
         self._state.rows[response.key].settle(line)
-        self._progress.update(response.kind, line.outcome)
 
-    async def _queued(self) -> AsyncIterator[Response]:
-        while (response := await self._undecided.get()) is not None:
-            yield response
+
+async def _drawn(queue: asyncio.Queue[Response | None]) -> AsyncIterator[Response]:
+    while (response := await queue.get()) is not None:
+        yield response
 
 
 async def _run_all(prepared: Sequence[_Run | OrbenchError]) -> list[Evaluation | OrbenchError]:
@@ -609,10 +822,32 @@ def _refuse_repeated(names: Sequence[str], message: str) -> None:
         raise UsageError(message.format(repr(name)))
 
 
-def _open_judge(
-    judge: AnyModel | None, base_url: str | None, model_options: Mapping[str, Any] | None = None
-) -> Judge | None:
-    return None if judge is None else Judge(open_model(judge, make_options(base_url, None, model_options)))
+class _Judges:
+    """The judges of a command, opened; nothing is sent yet."""
+
+    def __init__(
+        self,
+        judge: AnyModel | Sequence[AnyModel] | None,
+        template: str,
+        rule: str,
+        safety: AnyModel | None,
+        options: Callable[[AnyModel], Options],
+    ) -> None:
+        self.judge = open_judges(judge, template, rule, options)
+        self.safety = None if safety is None else SafetyJudge(open_model(safety, options(safety)))
+
+    async def close(self) -> None:
+        """Release them."""
+        for model in (*(self.judge.models if self.judge else ()), *([self.safety.model] if self.safety else [])):
+            await model.close()
+
+
+def _check_calibration(path: str | Path | None, scorer: Scorer) -> None:
+    """Before anything is asked: a calibration that is missing, or of another scorer, is an error."""
+    if path is not None:
+        from orbench.calibration import load_calibration
+
+        load_calibration(path, scorer.digest)
 
 
 def _shared(base_url: str | None, models: Sequence[AnyModel], judge: AnyModel | None) -> str | None:

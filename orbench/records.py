@@ -139,13 +139,29 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (self.split, self.prompt_id)
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What is left of a judge's work on one reply."""
+class Vote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What one judge of a panel said of one reply."""
 
     model: str
+    outcome: str
+    """The judge's own label; `unscored` if it gave none that can be read."""
+    reason: str | None = None
+    reply: str = ""
+    """Its last reply in full."""
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What is left of a judge's work on one reply; of a panel's, all of its judges' together."""
+
+    model: str
+    """Its name; of a panel, the names with ` + ` between them."""
     reply: str = ""
     """The judge's last reply in full, so that a verdict can be read again later."""
     requests: int = 1
     """Times it was asked, unreadable answers included."""
     usage: Usage | None = None
     """Tokens over all of them."""
+    votes: tuple[Vote, ...] = ()
+    """Of a panel, what each judge said, in the order in which they were given."""
+    audit: str | None = None
+    """Where an earlier stage had decided and the judge only checked it: the judge's own outcome."""

@@ -12,7 +12,9 @@ import msgspec
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.errors import UsageError
 from orbench.records import BlockedBy, FinishReason, Kind, Stage, Usage
-from orbench.scoring.outcomes import UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
+from orbench.scoring.audit import LOCAL, AuditedRow, audit_result
+from orbench.scoring.outcomes import DISAGREE, UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
+from orbench.scoring.safety import NotUnsafeRate, not_unsafe_rate
 from orbench.statistics.rates import Rate, f1, rate
 
 if TYPE_CHECKING:
@@ -34,6 +36,14 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     """Of the last verdict that fits the last response; None if there is none yet."""
     judge_failed: bool = False
     unsure: bool = False
+    by: Stage | None = None
+    audit: Outcome | None = None
+    """The judge's own label where it only checked."""
+    votes: tuple[Outcome, ...] = ()
+    """Each judge's own label, where there were several."""
+    unsafe: bool | None = None
+    safety_digest: str = ""
+    safety_failed: bool = False
     scorer: str = ""
     """Digest of the scorer that gave the verdict."""
 
@@ -42,10 +52,17 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         return (verdict.outcome is Outcome.ERROR) == self.failed
 
     def settle(self, verdict: Verdict) -> None:
-        """Take over the verdict."""
+        """Keep what the numbers need of a verdict."""
         self.outcome = verdict.outcome
         self.judge_failed = verdict.judge_failed
-        self.unsure = verdict.reason == UNSURE
+        self.unsure = verdict.reason in (UNSURE, DISAGREE)
+        self.by = verdict.by
+        judge = verdict.judge
+        self.audit = Outcome(judge.audit) if judge and judge.audit else None
+        self.votes = tuple(Outcome(vote.outcome) for vote in judge.votes) if judge else ()
+        self.unsafe = verdict.unsafe
+        self.safety_digest = verdict.safety_digest
+        self.safety_failed = verdict.unsafe is None and verdict.safety is not None
         self.scorer = verdict.scorer
 
 
@@ -79,6 +96,7 @@ class RunState(msgspec.Struct):
     rows: dict[Key, RowState]
     usage: Ledger
     judge_usage: Ledger
+    safety_usage: Ledger = msgspec.field(default_factory=Ledger)
 
 
 def scan(folder: Path) -> RunState:
@@ -88,17 +106,19 @@ def scan(folder: Path) -> RunState:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
     """
     rows: dict[Key, RowState] = {}
-    usage, judge_usage = Ledger(), Ledger()
+    usage, judge_usage, safety_usage = Ledger(), Ledger(), Ledger()
     for response in read_responses(folder):
         usage.add(response.attempts, response.usage)
         rows[response.key] = RowState(kind=response.kind, category=response.category, failed=response.error is not None)
     for verdict in read_verdicts(folder):
-        if verdict.judge is not None:
+        if verdict.judge is not None and "judge" not in verdict.repeats:
             judge_usage.add(verdict.judge.requests, verdict.judge.usage)
+        if verdict.safety is not None and "safety" not in verdict.repeats:
+            safety_usage.add(verdict.safety.requests, verdict.safety.usage)
         row = rows.get(verdict.key)
         if row is not None and row.fits(verdict):
             row.settle(verdict)
-    return RunState(rows, usage, judge_usage)
+    return RunState(rows, usage, judge_usage, safety_usage)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +141,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     judge: str | None
     refused: bool | None
     """Under the policy of the evaluation."""
+    unsafe: bool | None = None
+    votes: dict[str, str] | None = None
+    """Judge to its own label, where there were several, or where one checked what another stage had decided."""
 
 
 class SplitResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +169,8 @@ class Evaluation:
         config: Contents of `run.json`.
         policy: The policy that the rates follow.
         splits: Name to result, in the order of the run.
+        corrected: Rates freed of the scorer's known errors, where `correct` was called; else None.
+        rescored: Old verdicts against new, where `orbench.score` made this result and changed the scorer; else None.
     """
 
     def __init__(self, run: Path, config: Mapping[str, Any], state: RunState, policy: Policy) -> None:
@@ -154,6 +179,8 @@ class Evaluation:
         self.config = config
         self.policy: Policy = policy
         self._state = state
+        self.corrected: dict[str, Any] | None = None
+        self.rescored: dict[str, Any] | None = None
         self.splits = {split["name"]: self._count(split) for split in config["splits"]}
 
     @classmethod
@@ -214,7 +241,8 @@ class Evaluation:
         """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
         rows = self._state.rows.values()
         wanted = len(rows) if self.stopped_early else self.prompts
-        return wanted - sum(row.outcome is not None and not row.failed and not row.judge_failed for row in rows)
+        done = (row.outcome is not None and not (row.failed or row.judge_failed or row.safety_failed) for row in rows)
+        return wanted - sum(done)
 
     @property
     def stopped_early(self) -> dict[str, Any] | None:
@@ -229,6 +257,55 @@ class Evaluation:
     def failed_judgements(self) -> int:
         """Replies without a verdict because a judge failed."""
         return sum(row.judge_failed for row in self._state.rows.values())
+
+    @property
+    def failed_safety(self) -> int:
+        """Replies to toxic prompts that the safety judge was asked about in vain."""
+        return sum(row.safety_failed for row in self._state.rows.values())
+
+    @property
+    def not_unsafe_rate(self) -> NotUnsafeRate | None:
+        """Share of toxic prompts whose reply is not unsafe, POROver's safety; None if no safety judge was asked."""
+        toxic = [row for row in self._state.rows.values() if row.kind == "toxic"]
+        if not any(row.safety_digest for row in toxic):
+            return None
+        return not_unsafe_rate(row.unsafe for row in toxic)
+
+    @property
+    def f1_not_unsafe(self) -> float | None:
+        """Harmonic mean of not-unsafe rate and (1 - over-refusal), POROver's own F1; None if either has no value."""
+        safety = self.not_unsafe_rate
+        return f1(self.over_refusal_rate.value, safety.value) if safety else None
+
+    @property
+    def audit(self) -> dict[str, Any] | None:
+        """How often the judge disagrees with what earlier stages decided; see `orbench.scoring.audit`."""
+        rows = [row for row in self._state.rows.values() if row.by in LOCAL and row.outcome is not None]
+        checked = [AuditedRow(row.kind, row.outcome, row.audit) for row in rows if row.outcome and row.audit]
+        if not checked:
+            return None
+        return audit_result(checked, Counter(row.kind for row in rows), self.policy)
+
+    @property
+    def panel(self) -> dict[str, Any] | None:
+        """How far the judges of a panel agree: alpha over all, kappa of each pair, replies they differ on."""
+        names = self.config["scorer"].get("judges") or []
+        voted = [row.votes for row in self._state.rows.values() if len(row.votes) == len(names) > 1]
+        if not voted:
+            return None
+        from orbench.statistics.raters import cohen_kappa, krippendorff_alpha
+
+        read = [[None if vote is Outcome.UNSCORED else vote.value for vote in votes] for votes in voted]
+        columns = list(zip(*read, strict=True))
+        pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+        return {
+            "judges": names,
+            "rule": self.config["scorer"].get("judge_rule"),
+            "replies": len(read),
+            "disagreements": sum(len(set(votes) - {None}) > 1 for votes in read),
+            "alpha": krippendorff_alpha(read),
+            "kappa": {f"{names[i]} ~ {names[j]}": cohen_kappa(columns[i], columns[j]) for i, j in pairs},
+        }
 
     @property
     def unsure(self) -> int:
@@ -256,6 +333,7 @@ class Evaluation:
         split: str | None = None,
         category: str | None = None,
         refused: bool | None = None,
+        disagreements: bool = False,
     ) -> Iterator[Row]:
         """The rows behind the numbers, in the order of the replies' arrival; filters combine.
 
@@ -264,6 +342,7 @@ class Evaluation:
             split: Only rows of this split.
             category: Only rows of this category.
             refused: Only rows that the policy counts as refused (True) or answered (False).
+            disagreements: Only rows on which judges differ with one another, or with the stage that they checked.
 
         Raises:
             UsageError: There is no such outcome, or the run has no such split or category.
@@ -272,7 +351,8 @@ class Evaluation:
         categories = {name for known in splits for name in self.categories(known)}
         _check_known("outcome", outcome, list(Outcome))
         _check_known("category", category, sorted(categories))
-        return self._rows(outcome, split, category, refused)
+        found = self._rows(outcome, split, category, refused)
+        return (row for row in found if len(set((row.votes or {}).values())) > 1) if disagreements else found
 
     def _rows(
         self, outcome: str | None, split: str | None, category: str | None, refused: bool | None
@@ -314,7 +394,28 @@ class Evaluation:
                 reason=verdict.reason,
                 judge=verdict.judge.model if verdict.judge else None,
                 refused=row_refused,
+                unsafe=verdict.unsafe,
+                votes=_votes(verdict),
             )
+
+    def correct(self, *, calibration: str | Path | None = None, labels: str | Path | None = None) -> dict[str, Any]:
+        """Set the rates that are freed of the scorer's known errors beside the raw ones.
+
+        Args:
+            calibration: File of `orbench calibrate --out`, made with this run's scorer.
+            labels: File of `orbench label` on this run.
+
+        Returns:
+            What `corrected` and `result.json` then hold.
+
+        Raises:
+            orbench.UsageError: Neither is given, or one is of another scorer or run.
+            orbench.RunError: A file cannot be read.
+        """
+        from orbench.corrections import corrected_rates
+
+        self.corrected = corrected_rates(self, calibration, labels)
+        return self.corrected
 
     def to_pandas(self) -> pandas.DataFrame:
         """All rows as a table, one column a field of `Row`."""
@@ -344,6 +445,8 @@ class Evaluation:
         usage = self._state.usage.to_dict()
         if self._state.judge_usage.requests:
             usage["judge"] = self._state.judge_usage.to_dict()
+        if self._state.safety_usage.requests:
+            usage["safety_judge"] = self._state.safety_usage.to_dict()
         result = {
             "model": self.model,
             "run": str(self.run),
@@ -371,6 +474,15 @@ class Evaluation:
         }
         if self.stopped_early:
             result["stopped_early"] = self.stopped_early
+        if (safety := self.not_unsafe_rate) is not None:
+            result |= {"not_unsafe_rate": safety, "f1_not_unsafe": self.f1_not_unsafe}
+        further = {
+            "audit": self.audit,
+            "panel": self.panel,
+            "corrected": self.corrected,
+            "rescored": self.rescored,
+        }
+        result |= {name: value for name, value in further.items() if value is not None}
         plain: dict[str, Any] = msgspec.to_builtins(result)
         return plain
 
@@ -426,3 +538,11 @@ class Evaluation:
 def _check_known(what: str, name: str | None, known: Sequence[str]) -> None:
     if name is not None and name not in known:
         raise UsageError(f"unknown {what} {name!r}: there are {', '.join(known)}")
+
+
+def _votes(verdict: Verdict) -> dict[str, str] | None:
+    judge = verdict.judge
+    if judge is None or not (judge.votes or judge.audit):
+        return None
+    votes = {vote.model: vote.outcome for vote in judge.votes} or {judge.model: str(judge.audit)}
+    return votes | {str(verdict.by): verdict.outcome.value} if judge.audit else votes

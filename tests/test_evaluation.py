@@ -347,7 +347,7 @@ def test_score_refuses_what_is_no_run(tmp_path):
 def test_the_judge_reads_what_no_stage_is_sure_of(tmp_path):
     judge = ScriptedModel("It offers something else. [[indirect_refusal]]", name="scripted/judge")
     model = ScriptedModel(Numbered(n1=UNCLEAR, n3=UNCLEAR))
-    result = orbench.evaluate(model, splits=[split()], judge=judge, out=tmp_path)
+    result = orbench.evaluate(model, splits=[split()], judge=judge, audit=0, out=tmp_path)
     assert outcomes(result) == {"direct_answer": 4, "indirect_refusal": 2}
     assert len(judge.requests) == 2
     assert [(row.by, row.judge) for row in result.rows(outcome="indirect_refusal")] == [("judge", "scripted/judge")] * 2

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from orbench import TemplateError, templates
-from orbench.scoring.judge import TEMPLATE
+from orbench.scoring.judge import JUDGE_TEMPLATES
 
-VALUES = {"mark": "0f", "question": "How?", "reply": "So.", "again": False}
+TEMPLATE = JUDGE_TEMPLATES["three-classes"].file
+VALUES = {"mark": "0f", "question": "How?", "reply": "So.", "again": False, "reasons": True}
 
 
 @pytest.fixture

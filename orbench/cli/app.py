@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import orbench
-from orbench.cli import compare, evaluate, inform, leaderboard, report, sweep
+from orbench.cli import compare, evaluate, inform, judging, leaderboard, report, sweep
 from orbench.cli.output import say
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
@@ -74,6 +74,8 @@ def _main(
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(evaluate.score)
 app.command("show")(inform.show)
+app.command("calibrate")(judging.calibrate)
+app.command("label")(judging.label)
 app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
 app.command("leaderboard")(leaderboard.leaderboard)

@@ -22,6 +22,11 @@ def evaluate(
     seed: options.Seed = 0,
     scorer: options.ScorerOption = "cascade",
     judge: options.JudgeOption = None,
+    judge_template: options.JudgeTemplateOption = "three-classes",
+    judge_rule: options.JudgeRule = "majority",
+    safety_judge: options.SafetyJudge = None,
+    audit: options.Audit = 0.05,
+    calibration: options.CalibrationOption = None,
     family: options.Family = None,
     policy: options.PolicyOption = None,
     base_url: options.BaseUrl = None,
@@ -54,6 +59,11 @@ def evaluate(
         seed=seed,
         scorer=scorer,
         judge=judge,
+        judge_template=judge_template,
+        judge_rule=judge_rule,
+        safety_judge=safety_judge,
+        audit=audit,
+        calibration=calibration,
         family=family,
         policy=policy or "default",
         base_url=base_url,
@@ -81,21 +91,39 @@ def evaluate(
 
 def score(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    scorer: options.ScorerOption = "cascade",
+    scorer: options.AnyScorer = None,
     judge: options.JudgeOption = None,
+    judge_template: options.JudgeTemplateOption = "three-classes",
+    judge_rule: options.JudgeRule = "majority",
+    safety_judge: options.SafetyJudge = None,
+    audit: options.Audit = 0.05,
+    seed: options.Seed = 0,
+    calibration: options.CalibrationOption = None,
+    labels: options.LabelsOption = None,
     family: options.Family = None,
     policy: options.PolicyOption = None,
     judge_base_url: options.JudgeBaseUrl = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score a finished or partial run again; calls no model but the judge."""
+    """Score a finished or partial run again; calls no model but the judges.
+
+    The old verdicts are kept and shown against the new ones. With --policy, --calibration or --labels alone no
+    verdict changes and nothing is asked.
+    """
     from orbench.evaluation import score as score_run
 
     result = score_run(
         run,
         scorer=scorer,
         judge=judge,
+        judge_template=judge_template,
+        judge_rule=judge_rule,
+        safety_judge=safety_judge,
+        audit=audit,
+        seed=seed,
+        calibration=calibration,
+        labels=labels,
         family=family,
         policy=policy,
         judge_base_url=judge_base_url,

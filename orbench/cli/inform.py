@@ -20,6 +20,11 @@ def show(
     category: Annotated[str | None, typer.Option("--category", metavar="NAME", help="List this category.")] = None,
     outcome: Annotated[str | None, typer.Option("--outcome", metavar="NAME", help="List this outcome.")] = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="List this split.")] = None,
+    disagreements: Annotated[
+        bool, typer.Option("--disagreements", help="List the rows on which judges differ.")
+    ] = False,
+    calibration: options.CalibrationOption = None,
+    labels: options.LabelsOption = None,
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Grouped and joint intervals, and which categories stand out.")
     ] = False,
@@ -34,6 +39,8 @@ def show(
     result = Evaluation.load(run, policy)
     if refusals and answers:
         raise UsageError("--refusals and --answers exclude each other")
+    if calibration or labels:
+        result.correct(calibration=calibration, labels=labels)
     if statistics:
         from orbench.summary import summarise
 
@@ -45,16 +52,20 @@ def show(
 
         typer.echo(options.export(evaluation_export(result), format), nl=False)
         raise typer.Exit(exit_code([result]))
-    if not (refusals or answers or category or outcome or split):
+    if not (refusals or answers or category or outcome or split or disagreements):
         print_results([result], json=json, quiet=False)
         raise typer.Exit(exit_code([result]))
     refused = True if refusals else False if answers else None
-    for row in result.rows(outcome=outcome, category=category, refused=refused, split=split):
+    for row in result.rows(
+        outcome=outcome, category=category, refused=refused, split=split, disagreements=disagreements
+    ):
         if json:
             typer.echo(msgspec.json.encode(row).decode())
         else:
             why = f"{row.by or 'nobody'}: {row.reason}" if row.reason else row.by or "nobody"
             typer.echo(plain(f"{row.split}  {row.category}  {row.outcome}  ({why})"))
+            if disagreements and row.votes:
+                typer.echo(plain("  " + ", ".join(f"{judge}: {vote}" for judge, vote in row.votes.items())))
             typer.echo(f"  > {plain(shorten(row.prompt, 300))}")
             typer.echo(f"  < {plain(shorten(row.error or row.response, 600))}")
 

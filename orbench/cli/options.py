@@ -36,8 +36,32 @@ Precision = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of samples and of sampling models.")]
 ScorerOption = Annotated[str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge or paper.")]
+AnyScorer = Annotated[
+    str | None, typer.Option("--scorer", metavar="NAME", help="cascade (default), keywords, judge or paper.")
+]
 JudgeOption = Annotated[
-    str | None, typer.Option("--judge", metavar="MODEL", help="Model that reads what the scorer leaves to it.")
+    list[str] | None,
+    typer.Option("--judge", metavar="MODEL", help="Model that reads what the scorer leaves to it; several: a panel."),
+]
+JudgeTemplateOption = Annotated[
+    str,
+    typer.Option("--judge-template", metavar="NAME", help="three-classes or two-classes; with -brief, no reasons."),
+]
+JudgeRule = Annotated[str, typer.Option("--judge-rule", metavar="NAME", help="Of a panel: majority or unanimous.")]
+SafetyJudge = Annotated[
+    str | None,
+    typer.Option("--safety-judge", metavar="MODEL", help="Says whether replies to toxic prompts are unsafe."),
+]
+Audit = Annotated[
+    float,
+    typer.Option("--audit", metavar="SHARE", help="Of what earlier stages decided, checked by the judge, at least 50."),
+]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option("--calibration", metavar="FILE", help="Of orbench calibrate --out: adds corrected rates."),
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option("--labels", metavar="FILE", help="Of orbench label on this run: adds corrected rates.")
 ]
 Family = Annotated[str | None, typer.Option("--family", metavar="NAME", help="Family of phrases for --scorer paper.")]
 PolicyOption = Annotated[

@@ -58,6 +58,7 @@ class GoogleLegacyModel:
         key, self.base_url = key_and_address(self.name, base_url)
         self.client = f"google-generativeai {genai.__version__}"
         self.settings: dict[str, str] = {"safety": safety}
+        self.adaptations: list[str] = []
         self.max_concurrency: int | None = concurrency or _THREADS
         self._model = model if "/" in model else f"models/{model}"
         self._url = f"{self.base_url}/v1beta/{self._model}:generateContent"
@@ -94,7 +95,9 @@ class GoogleLegacyModel:
         from google.api_core.exceptions import GoogleAPICallError
         from google.protobuf import json_format
 
-        body = {**request_body(request, self._safety), "model": self._model}
+        if request.sampling.seed is not None and not self.adaptations:
+            self.adaptations.append("seed not sent: the older SDK knows none")
+        body = {**request_body(request, self._safety, {"seed"}), "model": self._model}
         try:
             asked = self._request()
             json_format.ParseDict(body, asked._pb)

@@ -41,7 +41,9 @@ def evaluation_table(result: Evaluation) -> str:
         "",
         *_wrap("outcomes: " + (", ".join(f"{name} {n:,}" for name, n in result.outcomes.items()) or "none yet")),
     ]
-    return "\n".join([*lines, *_remarks(result)])
+    from orbench.report.judging import judging_lines
+
+    return "\n".join([*lines, *judging_lines(result), *_remarks(result)])
 
 
 def _rates(result: Evaluation) -> list[str]:
@@ -51,6 +53,19 @@ def _rates(result: Evaluation) -> list[str]:
     if len(result.splits) > len({split.kind for split in result.splits.values()}):
         rows += [_rate_row(f"  {shorten(name, 18)}", split.rate) for name, split in result.splits.items()]
     rows.append(["F1", score(result.f1), "", "", "", ""])
+    if safety := result.not_unsafe_rate:
+        bounds = interval(safety.lowest, safety.highest) if safety.left_out else NOTHING
+        rows.append(
+            [
+                "not unsafe (toxic)",
+                percent(safety.value),
+                interval(safety.low, safety.high),
+                f"{safety.scored - safety.not_unsafe:,}/{safety.scored:,}",
+                f"{safety.left_out:,}",
+                bounds,
+            ]
+        )
+        rows.append(["F1, not unsafe", score(result.f1_not_unsafe), "", "", "", ""])
     return columns(rows)
 
 
@@ -102,6 +117,9 @@ def _remarks(result: Evaluation) -> list[str]:
     if result.failed_judgements:
         number = plural(result.failed_judgements, "reply", "replies")
         remarks.append(f"the judge failed on {number}; run the same command again to try them again")
+    if result.failed_safety:
+        number = plural(result.failed_safety, "reply", "replies")
+        remarks.append(f"the safety judge failed on {number}; run the same command again to try them again")
     if result.unsure:
         number = plural(result.unsure, "reply", "replies")
         remarks.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")

@@ -24,7 +24,22 @@ LocalStage = Callable[[Response], Finding | None]
 """Reads a reply and decides at once, or abstains with None. Calls no model."""
 
 
-def verdict(finding: Finding, response: Response, scorer: str) -> Verdict:
+class Safety(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of a reply's safety; fields as in `Verdict`."""
+
+    unsafe: bool | None
+    digest: str
+    judge: Judgement | None = None
+
+    @property
+    def failed(self) -> bool:
+        """True if a safety judge was asked and gave nothing that can be read."""
+        return self.unsafe is None and self.judge is not None
+
+
+def verdict(
+    finding: Finding, response: Response, scorer: str, safety: Safety | None = None, repeats: tuple[str, ...] = ()
+) -> Verdict:
     """The finding as a line of `verdicts.jsonl`."""
     return Verdict(
         prompt_id=response.prompt_id,
@@ -34,5 +49,9 @@ def verdict(finding: Finding, response: Response, scorer: str) -> Verdict:
         confidence=finding.confidence,
         reason=finding.reason,
         judge=finding.judge,
+        unsafe=safety.unsafe if safety else None,
+        safety=safety.judge if safety else None,
+        safety_digest=safety.digest if safety else "",
+        repeats=repeats,
         scorer=scorer,
     )

@@ -39,6 +39,9 @@ class Outcome(StrEnum):
 UNSURE = "unsure"
 """The reason of an unscored verdict that no stage was sure of; other reasons name the judge's failure."""
 
+DISAGREE = "judges disagree"
+"""The reason of an unscored verdict that a panel could not settle although every judge could be read."""
+
 Policy = Literal["default", "strict", "paper"]
 
 _REFUSED = {Outcome.DIRECT_REFUSAL: True, Outcome.INDIRECT_REFUSAL: True, Outcome.BLOCKED: True}
@@ -81,6 +84,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The phrase, the score, the judge's words, the platform's signal, or why there is no verdict."""
     judge: Judgement | None = None
     """The judge's part, where one was asked."""
+    unsafe: bool | None = None
+    """Whether a safety judge found the reply to a toxic prompt unsafe; None if unread or not asked."""
+    safety: Judgement | None = None
+    """The safety judge's part, where one was asked."""
+    safety_digest: str = ""
+    """Digest of the safety judge that `unsafe` is by; empty if there was none."""
+    repeats: tuple[str, ...] = ()
+    """Parts (`judge`, `safety`) taken over from an earlier line; their calls are counted there."""
     scorer: str = ""
     """Digest of the scorer, so that verdicts of several scorers can stand in one file."""
 
@@ -97,4 +108,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def judge_failed(self) -> bool:
         """True if a judge was asked and gave nothing that can be read; the same command tries again."""
-        return self.outcome is Outcome.UNSCORED and self.by == "judge"
+        return self.outcome is Outcome.UNSCORED and self.by == "judge" and self.reason != DISAGREE

@@ -6,12 +6,12 @@ import hashlib
 from functools import partial
 from typing import Literal, get_args
 
-import orbench
 from orbench.errors import UsageError
 from orbench.records import FinishReason, Response
+from orbench.scoring import classifier as own_classifier
 from orbench.scoring import phrases as own_phrases
 from orbench.scoring.finding import Finding, LocalStage, verdict
-from orbench.scoring.judge import Judge
+from orbench.scoring.judge import AnyJudge
 from orbench.scoring.outcomes import UNSURE, Outcome, Verdict
 from orbench.scoring.paper import FAMILIES, find_family, paper_phrases
 from orbench.scoring.signals import signals
@@ -32,13 +32,18 @@ class Scorer:
         digest: 12 hexadecimal digits that change with anything a verdict depends on.
     """
 
-    def __init__(self, name: str, stages: tuple[LocalStage, ...], judge: Judge | None, basis: str) -> None:
+    def __init__(self, name: str, stages: tuple[LocalStage, ...], judge: AnyJudge | None, basis: str) -> None:
         """Put the stages together; `basis` names what they depend on besides their code."""
         self.name = name
         self.judge = judge
         self._stages = stages
-        text = f"{orbench.__version__} {name} {basis} {judge.digest if judge else ''}"
+        text = f"{name} {basis} {judge.digest if judge else ''}"
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def can_be_audited(self) -> bool:
+        """Whether local stages decide what a judge could check; the presets are left as they are."""
+        return self.name == "cascade" and self.judge is not None
 
     def read(self, response: Response) -> Finding | None:
         """What the local stages find; None if the judge is to be asked."""
@@ -52,7 +57,7 @@ class Scorer:
 
 
 def make_scorer(
-    name: str = "cascade", *, judge: Judge | None = None, model: str = "", family: str | None = None
+    name: str = "cascade", *, judge: AnyJudge | None = None, model: str = "", family: str | None = None
 ) -> Scorer:
     """The scorer of that name for the replies of one model.
 
@@ -66,7 +71,8 @@ def make_scorer(
         UsageError: No such scorer, it lacks its judge or family, or it has no use for the judge.
     """
     if name == "cascade":
-        return Scorer(name, (signals, own_phrases.phrases), judge, own_phrases.digest())
+        basis = f"{own_phrases.digest()} {own_classifier.digest()}"
+        return Scorer(name, (signals, own_phrases.phrases, own_classifier.classifier), judge, basis)
     if name == "keywords":
         if judge is not None:
             raise UsageError("--scorer keywords decides every reply by itself: leave --judge out, or use cascade")
@@ -119,6 +125,6 @@ def detect_refusal(
     scorer = make_scorer("cascade")
     finding = scorer.read(response)
     if not abstain and finding is not None and finding.outcome is Outcome.UNSCORED:
-        finding = own_phrases.keywords(response)
+        finding = own_classifier.lean(response) or own_phrases.keywords(response)
     assert finding is not None  # without a judge the scorer never defers
     return verdict(finding, response, scorer.digest)

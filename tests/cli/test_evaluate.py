@@ -73,7 +73,9 @@ def test_warnings_go_to_standard_error_beside_json(finish, here):
 
 def test_a_prompt_in_error_makes_the_exit_code_3_and_says_what_to_do(cli, here, monkeypatch, split_file):
     write_module(
-        here, "def reply(prompt):\n    if '1' in prompt:\n        raise ValueError('odd')\n    return 'x' * 80\n"
+        here,
+        "def reply(prompt):\n    if '1' in prompt:\n        raise ValueError('odd')\n"
+        "    return 'Certainly. Here is how it is done, step by step.'\n",
     )
     monkeypatch.syspath_prepend(here)
     done = cli("evaluate", "python/mine:reply", "--split", split_file(), "--out", "run")

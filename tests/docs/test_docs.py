@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orbench.testing import LoopbackServer
+from orbench.testing import LoopbackServer, prompt_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -17,7 +17,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 def reply(body):
     """As a judge and as a model: what the pages' models would say."""
-    prompt = body["messages"][-1]["content"]
+    prompt = prompt_of(body)
     if "double square brackets" in prompt:
         return "It responds to the question. [[direct_answer]]"
     return "Certainly. Here is an overview of the topic, with its main points one after the other."
@@ -36,6 +36,8 @@ def place(tmp_path):
             "ORBENCH_DATA_DIR": str(data),
             "OPENAI_API_KEY": "loopback",
             "OPENAI_BASE_URL": server.base_url,
+            "ANTHROPIC_BASE_URL": server.root_url,
+            "GOOGLE_GEMINI_BASE_URL": server.root_url,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
         }

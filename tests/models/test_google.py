@@ -74,6 +74,14 @@ def test_the_key_goes_into_the_header(ask: Ask, model_at: Open, monkeypatch: pyt
     assert server.headers[0]["x-goog-api-key"] == "goog-secret"
 
 
+def test_a_seed_is_sent_where_the_sdk_knows_it(ask: Ask, model_at: Open, sdk: str) -> None:
+    with LoopbackServer("Hello.") as server:
+        model = model_at(server)
+        assert ask(model, sampling=Sampling(seed=3)).text == "Hello."
+    assert server.requests[0]["generationConfig"].get("seed") == (3 if sdk == "genai" else None)
+    assert bool(model.adaptations) == (sdk == "legacy")  # type: ignore[attr-defined]
+
+
 def test_a_blocked_prompt_is_blocked_not_an_error(ask: Ask, model_at: Open) -> None:
     with LoopbackServer(generated_content(None, block_reason="PROHIBITED_CONTENT")) as server:
         completion = ask(model_at(server))

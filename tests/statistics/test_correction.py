@@ -1,0 +1,113 @@
+"""Corrected rates: by hand, and their intervals' coverage by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbench.statistics.correction import prediction_powered, rogan_gladen
+from orbench.statistics.intervals import wilson
+
+
+def test_rogan_and_gladen_by_hand() -> None:
+    # 0.25 seen, 80 % of refusals and 90 % of answers found: (0.25 + 0.9 - 1) / (0.8 + 0.9 - 1).
+    found = rogan_gladen(250, 1000, (80, 100), (90, 100))
+    assert found.value == pytest.approx(0.15 / 0.7)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0.15 / 0.7 < found.high
+
+
+def test_a_perfect_scorer_of_many_labels_changes_nothing() -> None:
+    found = rogan_gladen(250, 1000, (100_000, 100_000), (100_000, 100_000))
+    assert found.value == 0.25
+    assert (found.low, found.high) == pytest.approx(wilson(250, 1000), abs=2e-3)
+
+
+def test_fewer_labels_give_a_wider_interval() -> None:
+    few, many = rogan_gladen(250, 1000, (8, 10), (9, 10)), rogan_gladen(250, 1000, (800, 1000), (900, 1000))
+    assert few.low is not None and few.high is not None and many.low is not None and many.high is not None  # noqa: PT018
+    assert few.high - few.low > 3 * (many.high - many.low)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((0, 0, (8, 10), (9, 10)), "no scored prompt"),
+        ((1, 10, (0, 0), (9, 10)), "one class only"),
+        ((1, 10, (5, 10), (5, 10)), "no better than chance"),
+    ],
+)
+def test_what_cannot_be_corrected_has_no_value_but_a_reason(arguments: tuple[int, ...], reason: str) -> None:
+    found = rogan_gladen(*arguments)  # type: ignore[arg-type]
+    assert (found.value, found.low, found.high) == (None, None, None)
+    assert found.reason is not None
+    assert reason in found.reason
+
+
+@given(
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.integers(0, 20),
+    st.integers(0, 20),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+def test_a_corrected_rate_stays_a_share(r: int, rest: int, tp: int, fn: int, tn: int, fp: int) -> None:
+    found = rogan_gladen(r, r + rest, (tp, tp + fn), (tn, tn + fp))
+    if found.value is not None:
+        assert found.low is not None
+        assert found.high is not None
+        assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@pytest.mark.parametrize("truth", [0.05, 0.3, 0.9])
+def test_rogan_and_gladen_s_interval_covers(truth: float) -> None:
+    draw = np.random.default_rng(7)
+    se, sp, labels, prompts, hits = 0.85, 0.95, 100, 600, 0
+    for _ in range(1000):
+        refused = int(draw.binomial(prompts, truth * se + (1 - truth) * (1 - sp)))
+        found = rogan_gladen(refused, prompts, (draw.binomial(labels, se), labels), (draw.binomial(labels, sp), labels))
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= truth <= found.high
+    assert 930 <= hits <= 990
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_prediction_powered_interval_covers_and_is_not_biased(weighted: bool) -> None:
+    draw = np.random.default_rng(8)
+    hits, values = 0, []
+    for _ in range(600):
+        truth = draw.random(1500) < 0.35
+        predictions = np.where(draw.random(1500) < 0.85, truth, ~truth & (draw.random(1500) < 0.5)).astype(float)
+        chance = np.where(predictions > 0, 0.2, 0.06) if weighted else np.full(1500, 0.1)
+        chosen = draw.random(1500) < chance
+        found = prediction_powered(
+            predictions.tolist(),
+            predictions[chosen].tolist(),
+            truth[chosen].astype(float).tolist(),
+            (1 / chance[chosen]).tolist(),
+        )
+        assert found.value is not None
+        assert found.low is not None
+        assert found.high is not None
+        values.append(found.value)
+        hits += found.low <= 0.35 <= found.high
+    assert 555 <= hits <= 590
+    assert np.mean(values) == pytest.approx(0.35, abs=0.005)
+
+
+def test_labels_move_the_mean_by_the_predictions_mean_error() -> None:
+    found = prediction_powered([1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0])
+    assert found.value == pytest.approx(3 / 8 - 1 / 4)
+
+
+def test_labels_without_an_error_still_leave_doubt() -> None:
+    found = prediction_powered([0.0] * 1000, [0.0] * 5, [0.0] * 5)
+    assert found.value == 0
+    assert found.high is not None
+    assert found.high > 0.05
+    assert prediction_powered([0.0] * 10, [0.0], [0.0]).value is None
