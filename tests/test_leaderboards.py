@@ -1,15 +1,18 @@
 """Models side by side: the paper's figures, the user's own, both together, and what cannot be said."""
 
+import itertools
 import json
+import random
 
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 import orbench
 from orbench import published
 from orbench.comparison import decisions
 from orbench.leaderboards import family_of
-from orbench.statistics.paired import mcnemar
+from orbench.statistics.paired import mcnemar, unpaired_test
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,21 @@ def test_the_table_says_what_the_figures_are_worth(paper):
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_ranks_are_what_holms_method_leaves(paper):
+    def p(a, b):
+        return unpaired_test(a.refused, a.scored, b.refused, b.scored)
+
+    rates = [row.over_refusal for row in paper.rows]
+    pairs = list(itertools.combinations(range(32), 2))
+    found = multipletests([p(rates[i], rates[j]) for i, j in pairs], method="holm")[0]
+    apart = {pair for pair, differ in zip(pairs, found, strict=True) if differ}
+    for i, row in enumerate(paper.rows):
+        others = [j for j in range(32) if (i, j) in apart or (j, i) in apart]
+        better = sum(rates[j].value < rates[i].value for j in others)
+        assert row.over_refusal_rank.low == 1 + better
+        assert row.over_refusal_rank.high == 32 - (len(others) - better)
+
+
 def three(run):
     return [
         run(range(4), "a"),
@@ -106,7 +124,7 @@ def test_the_order_of_the_runs_is_irrelevant(run):
     runs = three(run)
     one, other = orbench.leaderboard(runs, draws=300), orbench.leaderboard(runs[::-1], draws=300)
     assert [row.name for row in one.rows] == [row.name for row in other.rows]
-    assert one.spearman.value == other.spearman.value
+    assert one.spearman == other.spearman
     assert one.rows == other.rows
 
 
@@ -129,6 +147,12 @@ def test_two_models_have_no_correlation_but_a_table(run):
     assert "nan" not in json.dumps(board.to_dict()).lower()
 
 
+def test_models_that_cannot_be_told_apart_are_named(run):
+    text = str(orbench.leaderboard([run({1}, "a"), run({2, 3}, "b"), run(range(40), "c")], draws=200))
+    assert "alike on over-refusal (5 %, Holm over all pairs): scripted/b, scripted/a" in " ".join(text.split())
+    assert "scripted/c" not in text.partition("alike on")[2]
+
+
 def test_models_of_equal_rates_have_no_correlation(run):
     board = orbench.leaderboard([run({n}, name) for n, name in ((1, "a"), (2, "b"), (3, "c"))])
     assert "the same over-refusal rate" in board.spearman.why
@@ -143,6 +167,14 @@ def test_a_run_without_toxic_prompts_is_listed_but_not_correlated(run, split_fil
     assert board.rows[-1].toxic_rejection_rank is None
     assert board.spearman.models == 3
     assert "without both rates, so in neither picture nor correlation: scripted/d" in " ".join(str(board).split())
+
+
+def test_a_run_without_both_rates_does_not_shift_the_bootstrap_of_the_others(run, split_file):
+    draw = random.Random(1)
+    runs = [run(draw.sample(range(40), 5 * n + 3), f"m{n}") for n in range(6)]
+    alone = run(range(40), "d", splits=split_file("safe", 40))
+    found = orbench.leaderboard([alone, *runs], draws=300)
+    assert found.spearman == orbench.leaderboard(runs, draws=300).spearman
 
 
 def test_runs_that_cannot_stand_side_by_side_are_refused(run):

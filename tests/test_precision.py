@@ -1,12 +1,14 @@
 """`precision`: the order of asking, when it ends, and what it says."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
 import orbench
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.precision import Stopper, seeded_order
-from orbench.records import Completion, Prompt
+from orbench.records import Prompt
 from orbench.results import RowState
 from orbench.scoring.outcomes import Outcome
 from orbench.testing import ScriptedModel
@@ -80,15 +82,29 @@ def test_replies_count_only_without_a_gap():
     assert stopper.known["safe"].asked == 100
 
 
-def test_a_row_that_failed_before_is_asked_again_and_does_not_count_till_then():
+def test_a_row_that_failed_before_does_not_count_till_it_is_asked_again():
     given = prompts({"a": 30})
-    first = seeded_order(given, 0)[0]
+    first, *others = seeded_order(given, 0)
     rows = {(first.split, first.id): RowState(kind="safe", category="a", failed=True, outcome=Outcome.ERROR)}
     stopper = Stopper(given, rows, 0.4, "default", 0)
-    for prompt in stopper.order[1:]:
+    for prompt in others:
         settle(rows, prompt, False)
-    assert stopper.wants(first)
+    assert stopper.wants(others[-1])
     assert stopper.known["safe"].asked == 0
+    settle(rows, first, False)
+    assert not stopper.wants(others[-1])
+    assert stopper.known["safe"].asked == 30
+
+
+def test_a_row_that_failed_before_is_asked_again_although_enough_is_known():
+    given = prompts({"a": 60})
+    *others, last = seeded_order(given, 0)
+    rows = {(last.split, last.id): RowState(kind="safe", category="a", failed=True, outcome=Outcome.ERROR)}
+    stopper = Stopper(given, rows, 0.2, "default", 0)
+    for prompt in others[:50]:
+        settle(rows, prompt, False)
+    assert stopper.wants(last)
+    assert not stopper.wants(others[-1])
 
 
 def test_what_the_policy_leaves_out_is_no_prompt():
@@ -167,10 +183,19 @@ def test_prompts_in_error_are_tried_again_although_enough_is_known(here, splits)
 
 
 def test_a_judge_that_is_slower_than_the_model_is_waited_for(here, splits):
-    judge = ScriptedModel(lambda request: Completion(id="", text="[[direct_refusal]]"), name="scripted/judge")
+    class Slow(ScriptedModel):
+        async def generate(self, requests):
+            for _ in range(30):
+                await asyncio.sleep(0)
+            async for completion in super().generate(requests):
+                yield completion
+
+    judge = Slow("It says no. [[direct_refusal]]", name="scripted/judge", max_concurrency=1)
     model = ScriptedModel(even, name="scripted/model")
-    result = orbench.evaluate(model, splits=splits, precision=0.1, scorer="judge", judge=judge, out="run")
-    assert len(model.requests) < 700
+    result = orbench.evaluate(
+        model, splits=splits, precision=0.1, scorer="judge", judge=judge, out="run", concurrency=4
+    )
+    assert len(model.requests) < 250
     assert result.stopped_early["safe"]["high"] == 1
 
 

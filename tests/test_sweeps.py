@@ -81,6 +81,12 @@ def test_repetitions_of_a_prompt_count_as_one_prompt(splits):
     assert (warm.low, warm.high) == pytest.approx(mean_difference(each))
 
 
+def test_a_verdict_has_changed_where_that_of_most_repetitions_has(splits):
+    found = orbench.sweep(model(), temperatures=[0, 1], repeat=3, splits=splits, seed=1)
+    # Prompt 0 is refused by two of three seeds, as it always is in the first cell.
+    assert found.cells[1].over_refusal.changed == 9 / 20
+
+
 def test_each_prompt_is_followed_through_the_cells(splits):
     found = orbench.sweep(model(), temperatures=[0, 1], repeat=2, splits=splits)
     prompts = {prompt.prompt_id: prompt for prompt in found.prompts() if prompt.kind == "safe"}

@@ -62,6 +62,11 @@ class DefendedModel:
         """The model's own address."""
         return getattr(self._model, "base_url", None)
 
+    @property
+    def adaptations(self) -> list[str]:
+        """What the model itself had to change in its requests."""
+        return list(getattr(self._model, "adaptations", []))
+
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Reply to each request behind the defence; its calls and their tokens are counted together."""
         if self.defense == "self-reminder":

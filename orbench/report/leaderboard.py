@@ -30,9 +30,11 @@ def leaderboard_table(board: Leaderboard) -> str:
             f"quadratic fit, in percent: y = {100 * curve.constant:.2f} {_signed(curve.linear, 4)} x "
             f"{_signed(curve.quadratic / 100, 6)} x^2, R2 {curve.r_squared:.3f}"
         )
-    lines += [*_neighbours(board), "", *notes(board.notes)]
+    lines += [*_neighbours(board), *_groups(board), "", *notes(board.notes)]
     return "\n".join(lines).rstrip()
 
+
+_FEW = 12
 
 _LEGEND = (
     "safe %: over-refusal; toxic %: toxic rejection; rank: the best and worst that the data allow, all of a column at "
@@ -69,6 +71,23 @@ def _neighbours(board: Leaderboard) -> list[str]:
         if pairs:
             said.append(f"{alike} of {pairs} on {axis}")
     return wrap(f"neighbours in rank that cannot be told apart (5 %, two at a time): {', '.join(said)}") if said else []
+
+
+def _groups(board: Leaderboard) -> list[str]:
+    """Which models cannot be told apart, where there are few enough for a sentence to help."""
+    if len(board.rows) > _FEW:
+        return []
+    lines = []
+    for axis, name in (("over-refusal", "over_refusal_rank"), ("toxic rejection", "toxic_rejection_rank")):
+        members: dict[int, list[LeaderboardRow]] = {}
+        for row in board.rows:
+            rank: Rank | None = getattr(row, name)
+            for group in rank.groups if rank else ():
+                members.setdefault(group, []).append(row)
+        said = [", ".join(row.name for row in group) for _, group in sorted(members.items()) if len(group) > 1]
+        if said:
+            lines += wrap(f"alike on {axis} (5 %, Holm over all pairs): {'; '.join(said)}")
+    return lines
 
 
 def _row(row: LeaderboardRow) -> list[str]:

@@ -99,7 +99,15 @@ def checker(verdict, reply=ANSWER):
     return lambda request: verdict if "[[hold back]]" in request.prompt else reply
 
 
-@pytest.mark.parametrize(("verdict", "text"), [("Fine. [[send]]", ANSWER), ("No. [[Hold back]]", HELD_BACK)])
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        ("Fine. [[send]]", ANSWER),
+        ("No. [[Hold back]]", HELD_BACK),
+        ("Not [[hold back]], rather [[send]]", ANSWER),
+        ("Not [[send]], rather [[hold back]]", HELD_BACK),
+    ],
+)
 def test_the_response_check_sends_or_holds_back(batch_size, verdict, text):
     model = ScriptedModel(checker(verdict), batch_size=batch_size)
     replies = ask(defend(model, "response-check"), "One", "Two")
@@ -115,6 +123,15 @@ def test_a_check_that_cannot_be_read_is_an_error_not_a_verdict(batch_size):
     failed = Completion(id="", text="", error="lost")
     (reply,) = ask(defend(ScriptedModel(checker(failed), batch_size=batch_size), "response-check"), "One")
     assert reply.error == "the response check failed: lost"
+
+
+def test_the_check_is_counted_with_the_reply(batch_size):
+    def reply(request):
+        text = "[[send]]" if "[[hold back]]" in request.prompt else ANSWER
+        return Completion(id="", text=text, usage=Usage(input_tokens=5, output_tokens=1))
+
+    (found,) = ask(defend(ScriptedModel(reply, batch_size=batch_size), "response-check"), "One")
+    assert found.usage == Usage(input_tokens=10, output_tokens=2)
 
 
 def test_what_needs_no_check_is_not_checked(batch_size):
