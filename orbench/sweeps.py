@@ -18,7 +18,8 @@ import msgspec
 from orbench.comparison import KINDS, decisions
 from orbench.engine.run_folder import folder_name
 from orbench.errors import UsageError
-from orbench.evaluation import DEFAULT_SPLITS, RUNS, AnyModel, AnySplit, evaluate, load
+from orbench.evaluation import DEFAULT_SPLITS, evaluate
+from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
 from orbench.models import Options, open_model
 from orbench.models.defended import DEFENSES, defend
 from orbench.records import Kind

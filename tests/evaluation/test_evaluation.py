@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 import orbench
-from orbench import evaluation
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
+from orbench.evaluation import work
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.records import Completion, Prompt, Usage
 from orbench.testing import LoopbackServer, ScriptedModel
@@ -395,7 +395,7 @@ def test_the_judge_works_while_the_model_does(tmp_path):
 
 
 def test_more_undecided_replies_than_the_queue_holds_are_all_judged(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "_JUDGE_QUEUE", 2)
+    monkeypatch.setattr(work, "_JUDGE_QUEUE", 2)
     for round_ in (1, 2):  # fresh ones, then stored ones for another judge
         judge = ScriptedModel(LABEL, name=f"judge/{round_}")
         result = orbench.evaluate(ScriptedModel(UNCLEAR), splits=[split(rows=300)], judge=judge, out=tmp_path)
@@ -405,7 +405,7 @@ def test_more_undecided_replies_than_the_queue_holds_are_all_judged(tmp_path, mo
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_judge_that_cannot_be_used_stops_the_run_even_if_its_queue_is_full(tmp_path, monkeypatch, stored):
-    monkeypatch.setattr(evaluation, "_JUDGE_QUEUE", 2)
+    monkeypatch.setattr(work, "_JUDGE_QUEUE", 2)
     if stored:
         orbench.evaluate(ScriptedModel(UNCLEAR), splits=[split(rows=2000)], out=tmp_path)
     model = ScriptedModel(UNCLEAR)

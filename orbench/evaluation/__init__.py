@@ -1,0 +1,326 @@
+"""Evaluates models: prompts -> replies -> verdicts, saved as they come, and a result in the end.
+
+This module says what happens to a prompt; how calls are made, saved and tried again is the engine's business, and
+how a reply is read is the scorer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.run_folder import RunFolder, read_config
+from orbench.engine.threads import run_sync
+from orbench.errors import OrbenchError, UsageError
+from orbench.evaluation.run import Run, run_all
+from orbench.evaluation.setup import (
+    AnyModel,
+    AnySplit,
+    Judges,
+    check,
+    check_calibration,
+    folder_of,
+    load,
+    make_config,
+    refuse_repeated,
+    shared_base_url,
+)
+from orbench.models import Options, make_options, open_model
+from orbench.precision import check_precision
+from orbench.records import Sampling
+from orbench.results import Evaluation, scan
+from orbench.scoring.audit import SHARE, check_share
+from orbench.scoring.judge import TEMPLATE
+from orbench.scoring.outcomes import check_policy
+from orbench.scoring.scorers import make_scorer
+
+DEFAULT_SPLITS = ("hard-1k", "toxic")
+
+
+def evaluate(
+    model: AnyModel,
+    *,
+    splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
+    data: str | Path | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    precision: float | None = None,
+    seed: int = 0,
+    scorer: str = "cascade",
+    judge: AnyModel | Sequence[AnyModel] | None = None,
+    judge_template: str = TEMPLATE,
+    judge_rule: str = "majority",
+    safety_judge: AnyModel | None = None,
+    audit: float = SHARE,
+    calibration: str | Path | None = None,
+    family: str | None = None,
+    policy: str = "default",
+    base_url: str | None = None,
+    judge_base_url: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1000,
+    system_prompt: str | None = None,
+    concurrency: int | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+) -> Evaluation:
+    """Ask a model the prompts, score its replies, and give both rates.
+
+    The run is saved in a folder as it goes; the same call again goes on where it stopped and asks nothing twice.
+    Works also inside a running event loop, such as a notebook's.
+
+    Args:
+        model: `provider/name`, a callable `str -> str` (synchronous or not), or an `orbench.Model`.
+        splits: Names, files, `safe=FILE`, `toxic=FILE`, or splits already loaded.
+        data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
+        revision: Revision of the Hub data set; default `main`.
+        limit: Prompts of each split, sampled in proportion to its categories; default all.
+        precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
+            same call without it goes on to the end. See `orbench.precision`.
+        seed: Seed of that sample or order, and of sampling models where temperature is not 0.
+        scorer: `cascade`, `keywords`, `judge` or `paper`.
+        judge: Model that reads what the scorer leaves to it; several make a panel.
+        judge_template: How it is asked, one of `orbench.scoring.judge.JUDGE_TEMPLATES`.
+        judge_rule: How a panel settles: `majority` or `unanimous`.
+        safety_judge: Model that says whether replies to toxic prompts are unsafe; guard models are asked in their form.
+        audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
+        calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
+        family: Family of phrases for `paper`, where the model's name does not say it.
+        policy: `default`, `strict` or `paper`: which outcomes count as refused.
+        base_url: Address of the models, and of a judge of the same provider.
+        judge_base_url: Address of the judge.
+        temperature: 0 (greedy, as in the paper) to 2.
+        max_tokens: Longest reply; 1000 as in the paper's code.
+        system_prompt: Sent before each prompt; none by default, as in the paper.
+        concurrency: Calls open at once for each model; default: found out while running.
+        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md).
+        out: Run folder. Default `runs/<provider>--<name>-<digest>`.
+        progress: Show a progress bar; default: if standard error is a terminal.
+
+    Raises:
+        orbench.UsageError: Options that cannot be meant.
+        orbench.SplitError: Prompts that cannot be had.
+        orbench.ModelError: The model, or the judge, cannot be used at all.
+        orbench.RunError: The run folder cannot be used.
+    """
+    (result,) = evaluate_all(
+        [model],
+        splits=splits,
+        data=data,
+        revision=revision,
+        limit=limit,
+        precision=precision,
+        seed=seed,
+        scorer=scorer,
+        judge=judge,
+        judge_template=judge_template,
+        judge_rule=judge_rule,
+        safety_judge=safety_judge,
+        audit=audit,
+        calibration=calibration,
+        family=family,
+        policy=policy,
+        base_url=base_url,
+        judge_base_url=judge_base_url,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        system_prompt=system_prompt,
+        concurrency=concurrency,
+        model_options=model_options,
+        out=out,
+        progress=progress,
+    )
+    if isinstance(result, OrbenchError):
+        raise result
+    return result
+
+
+def evaluate_all(  # noqa: D417 - the arguments are described once
+    models: Sequence[AnyModel],
+    *,
+    splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
+    data: str | Path | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    precision: float | None = None,
+    seed: int = 0,
+    scorer: str = "cascade",
+    judge: AnyModel | Sequence[AnyModel] | None = None,
+    judge_template: str = TEMPLATE,
+    judge_rule: str = "majority",
+    safety_judge: AnyModel | None = None,
+    audit: float = SHARE,
+    calibration: str | Path | None = None,
+    family: str | None = None,
+    policy: str = "default",
+    base_url: str | None = None,
+    judge_base_url: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1000,
+    system_prompt: str | None = None,
+    concurrency: int | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+) -> list[Evaluation | OrbenchError]:
+    """Evaluate several models on the same prompts, those behind a wire side by side.
+
+    Args:
+        models: What to evaluate.
+        out: For several models the folder of their run folders; for one the run folder itself.
+
+    The other arguments are those of `evaluate`.
+
+    Returns:
+        For each model its result, or the error that stopped it; one model's error does not stop the others.
+
+    Raises:
+        orbench.UsageError: Options that cannot be meant.
+        orbench.SplitError: Prompts that cannot be had.
+        orbench.ModelError: A judge that cannot be used.
+    """
+    if not models:
+        raise UsageError("no model given")
+    check(temperature, max_tokens, concurrency, limit, system_prompt)
+    check_precision(precision)
+    checked_policy = check_policy(policy)
+    check_share(audit)
+    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
+    options = make_options(base_url, concurrency, model_options)
+
+    async def run() -> list[Evaluation | OrbenchError]:
+        prepared: list[Run | OrbenchError] = []
+        judges = Judges(
+            judge,
+            judge_template,
+            judge_rule,
+            safety_judge,
+            lambda one: make_options(judge_base_url or shared_base_url(base_url, models, one), None, model_options),
+        )
+        try:
+            for position, spec in enumerate(models):
+                try:
+                    model = open_model(spec, options)
+                    config = make_config(model, loaded, sampling, system_prompt)
+                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
+                    check_calibration(calibration, reader)
+                    prepared.append(
+                        Run(
+                            model=model,
+                            splits=loaded,
+                            folder=folder_of(out, model.name, config["digest"], many=len(models) > 1),
+                            config={
+                                **config,
+                                "policy": checked_policy,
+                                "concurrency": concurrency,
+                                "precision": None if precision is None else {"half_width": precision, "seed": seed},
+                                "stopped_early": None,
+                            },
+                            scorer=reader,
+                            safety=judges.safety,
+                            audit=(audit, seed),
+                            calibration=calibration,
+                            limit=ConcurrencyLimit(concurrency or model.max_concurrency),
+                            position=position,
+                            progress=progress,
+                        )
+                    )
+                except UsageError:
+                    raise
+                except OrbenchError as error:
+                    prepared.append(error)
+            refuse_repeated(
+                [str(run.folder) for run in prepared if isinstance(run, Run)],
+                "two of the models would share the run folder {}: evaluate them apart",
+            )
+            return await run_all(prepared)
+        finally:
+            for each in prepared:
+                if isinstance(each, Run):
+                    await each.close()
+            await judges.close()
+
+    return run_sync(run())
+
+
+def score(
+    run: str | Path,
+    *,
+    scorer: str | None = None,
+    judge: AnyModel | Sequence[AnyModel] | None = None,
+    judge_template: str = TEMPLATE,
+    judge_rule: str = "majority",
+    safety_judge: AnyModel | None = None,
+    audit: float = SHARE,
+    seed: int = 0,
+    calibration: str | Path | None = None,
+    labels: str | Path | None = None,
+    family: str | None = None,
+    policy: str | None = None,
+    judge_base_url: str | None = None,
+    progress: bool | None = None,
+) -> Evaluation:
+    """Score a finished or partial run again; calls no model but the judges.
+
+    The old verdicts stay in the file; the last one of a row counts, and `rescored` of the result sets them side by
+    side. Where nothing is given but `policy`, `calibration` or `labels`, no verdict changes and nothing is asked.
+    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own.
+
+    Raises:
+        orbench.OrbenchError: No such run, or options that cannot be meant.
+    """
+    from orbench.rescoring import compare_verdicts
+
+    folder = Path(run)
+    before = read_config(folder)
+    check_share(audit)
+    config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
+    given = scorer is not None or judge is not None or safety_judge is not None or family is not None
+    if not given and (policy or calibration or labels):
+        return _recount(folder, config, calibration, labels)
+
+    async def again() -> Evaluation:
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
+        try:
+            reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
+            check_calibration(calibration, reader)
+            old = Evaluation(folder, before, scan(folder), config["policy"])
+            work = Run(
+                model=None,
+                splits=[],
+                folder=folder,
+                config=config,
+                scorer=reader,
+                safety=judges.safety,
+                audit=(audit, seed),
+                calibration=calibration,
+                labels=labels,
+                limit=None,
+                position=0,
+                progress=progress,
+                compare=lambda new: compare_verdicts(old, new),
+            )
+            return await work.run()
+        finally:
+            await judges.close()
+
+    return run_sync(again())
+
+
+def _recount(
+    folder: Path, config: dict[str, Any], calibration: str | Path | None, labels: str | Path | None
+) -> Evaluation:
+    """The same verdicts under another policy, or corrected."""
+    opened = RunFolder(folder, config)
+    try:
+        result = Evaluation.load(folder)
+        if calibration or labels:
+            result.correct(calibration=calibration, labels=labels)
+        opened.write_result(result.to_dict())
+        return result
+    finally:
+        opened.close()

@@ -1,0 +1,293 @@
+"""One model's evaluation: what is still owed, asked and scored, and where it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orbench import templates
+from orbench.engine.calls import CallResult, complete
+from orbench.engine.jsonl import without_surrogates
+from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.progress import Progress
+from orbench.engine.run_folder import RunFolder, read_config, read_responses, read_verdicts
+from orbench.errors import OrbenchError, RunError
+from orbench.evaluation.work import Work
+from orbench.models.base import Model
+from orbench.precision import Stopper
+from orbench.records import Message, Prompt, Request, Response, Sampling
+from orbench.results import Evaluation, RowState, RunState, scan
+from orbench.scoring.audit import LOCAL, audited
+from orbench.scoring.finding import Finding
+from orbench.scoring.judge import find_template
+from orbench.scoring.outcomes import Outcome, check_policy
+from orbench.scoring.panel import Panel
+from orbench.scoring.safety import SafetyJudge
+from orbench.scoring.scorers import Scorer
+from orbench.splits import Split
+
+_JUDGE_AHEAD = 32
+"""Replies that may wait for the judge where a run may stop early: what the judge has not read cannot stop it."""
+_PART = 200
+"""Prompts that a local engine gets at once where a run may stop early."""
+
+
+class Run:
+    """One model's evaluation: what is to be asked and scored, and where it goes."""
+
+    def __init__(
+        self,
+        *,
+        model: Model | None,
+        splits: Sequence[Split],
+        folder: Path,
+        config: dict[str, Any],
+        scorer: Scorer,
+        limit: ConcurrencyLimit | None,
+        position: int,
+        progress: bool | None,
+        safety: SafetyJudge | None = None,
+        audit: tuple[float, int] = (0.0, 0),
+        calibration: str | Path | None = None,
+        labels: str | Path | None = None,
+        compare: Callable[[Evaluation], dict[str, Any] | None] | None = None,
+    ) -> None:
+        self.model = model
+        self._safety = safety
+        self._audit = audit
+        self._corrections = {"calibration": calibration, "labels": labels}
+        self._compare = compare
+        self.folder = folder
+        self._prompts = {(prompt.split, prompt.id): prompt for split in splits for prompt in split}
+        self._system = config["system_prompt"]
+        self._sampling = msgspec.convert(config["sampling"], Sampling)
+        self._scorer = scorer
+        self._limit = limit
+        self._position = position
+        self._show = progress
+        self._closed = False
+        judge = scorer.judge
+        files = [find_template(judge.template).file] if judge else []
+        files += [safety.guard.template] if safety and safety.guard.template else []
+        self._config = {
+            **config,
+            "scorer": {
+                "name": scorer.name,
+                "digest": scorer.digest,
+                "judge": judge.name if judge else None,
+                "judges": [model.name for model in judge.models] if judge else [],
+                "judge_template": judge.template if judge else None,
+                "judge_rule": judge.rule if isinstance(judge, Panel) else None,
+                # without one, the labels of an earlier one are kept
+                "safety_judge": safety.model.name if safety else config.get("scorer", {}).get("safety_judge"),
+            },
+            "templates": {file: templates.digest(file) for file in files},
+        }
+
+    @property
+    def is_local(self) -> bool:
+        """Whether an engine on this machine, which wants it for itself, is part of it."""
+        judges = self._scorer.judge.models if self._scorer.judge else ()
+        safety = self._safety.model if self._safety else None
+        return any(model is not None and model.batch_size is None for model in (self.model, *judges, safety))
+
+    async def run(self) -> Evaluation:
+        """Do what is still owed, and close the folder and the model whatever happens."""
+        try:
+            opened = RunFolder(self.folder, self._config)
+            try:
+                return await self._work(opened)
+            finally:
+                opened.close()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Release the model; the judge may be at work for others."""
+        if self.model is not None and not self._closed:
+            self._closed = True
+            await self.model.close()
+
+    async def _work(self, opened: RunFolder) -> Evaluation:
+        state = scan(self.folder)
+        owed = {key for key in self._prompts if key not in state.rows or state.rows[key].failed}
+        unscored = {key for key, row in state.rows.items() if key not in owed and self._needs_verdict(row)}
+        unlabelled = {key for key, row in state.rows.items() if key not in owed | unscored and self._needs_label(row)}
+        total = max(len(self._prompts), len(state.rows))
+        policy = check_policy(self._config["policy"])
+        progress = Progress(
+            self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
+        )
+        work = Work(opened, state, self._scorer, progress, self._safety)
+        work.keep_labels(read_verdicts(self.folder))
+
+        stopper = self._stopper(state)
+
+        async def ask() -> None:
+            if owed and stopper is None:
+                await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
+            elif owed and stopper is not None:
+                await self._ask_until(stopper, owed, work)
+
+        try:
+            await work.do(self._stored(unscored), self._decided(unlabelled), ask, self._to_audit(state))
+        except BaseException:
+            with suppress(RunError):  # such as a full disk, which is being raised already
+                self._conclude(opened, state)
+            raise
+        finally:
+            progress.close()
+        return self._conclude(opened, state, stopper)
+
+    def _stopper(self, state: RunState) -> Stopper | None:
+        precision = self._config.get("precision")
+        if precision is None or self.model is None:
+            return None
+        policy = check_policy(self._config["policy"])
+        return Stopper(list(self._prompts.values()), state.rows, precision["half_width"], policy, precision["seed"])
+
+    async def _ask_until(self, stopper: Stopper, owed: set[tuple[str, str]], work: Work) -> None:
+        """Ask in the stopper's order until it wants no more; a local engine gets part after part."""
+        assert self.model is not None
+        prompts = [prompt for prompt in stopper.order if (prompt.split, prompt.id) in owed]
+
+        async def wanted(part: Sequence[Prompt]) -> AsyncIterator[Prompt]:
+            for prompt in part:
+                while work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0)  # lets replies that are there be counted first
+                if stopper.wants(prompt):
+                    yield prompt
+
+        step = len(prompts) if self.model.batch_size is not None else _PART
+        for begin in range(0, len(prompts), step):
+            await self._ask(wanted(prompts[begin : begin + step]), work)
+
+    def _conclude(self, opened: RunFolder, state: RunState, stopper: Stopper | None = None) -> Evaluation:
+        """Save what there is so far, and say it."""
+        if stopper is not None:
+            opened.note("stopped_early", stopper.to_dict(len(state.rows)))
+        if self._limit is not None and self._limit.peak:
+            opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
+        if adaptations := getattr(self.model, "adaptations", []):
+            opened.note("adaptations", adaptations)
+        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self._config["policy"]))
+        if any(self._corrections.values()):
+            result.correct(**self._corrections)
+        if self._compare is not None:
+            result.rescored = self._compare(result)
+        opened.write_result(result.to_dict())
+        return result
+
+    def _needs_verdict(self, row: RowState) -> bool:
+        return row.outcome is None or row.judge_failed or row.scorer != self._scorer.digest
+
+    def _needs_label(self, row: RowState) -> bool:
+        if self._safety is None or row.failed or row.kind != "toxic":
+            return False
+        return row.safety_failed or row.safety_digest != self._safety.digest
+
+    def _to_audit(self, state: RunState) -> Callable[[], Iterable[tuple[Response, Finding]]]:
+        """What the judge is to check, known when everything else has its verdict."""
+
+        def rows() -> Iterable[tuple[Response, Finding]]:
+            share, seed = self._audit
+            mine = {k: row for k, row in state.rows.items() if row.by in LOCAL and row.scorer == self._scorer.digest}
+            if not self._scorer.can_be_audited:
+                return []
+            wanted = audited(mine, share, seed)
+            return self._decided({key for key in wanted if mine[key].audit in (None, Outcome.UNSCORED)})
+
+        return rows
+
+    def _decided(self, keys: set[tuple[str, str]]) -> Iterable[tuple[Response, Finding]]:
+        """The final stored replies of some rows, each with its verdict."""
+        found = {line.key: line for line in read_verdicts(self.folder) if line.key in keys} if keys else {}
+        for response in self._stored(keys):
+            line = found[response.key]
+            yield (
+                response,
+                Finding(
+                    outcome=line.outcome,
+                    by=line.by,
+                    confidence=line.confidence,
+                    reason=line.reason,
+                    judge=line.judge,
+                ),
+            )
+
+    async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: Work) -> None:
+        assert self.model is not None
+        if isinstance(prompts, AsyncIterator):
+            requests: Iterable[Request] | AsyncIterator[Request] = (self._request(prompt) async for prompt in prompts)
+        else:
+            requests = (self._request(prompt) for prompt in prompts)
+        await complete(self.model, requests, self._receiver(work), limit=self._limit)
+
+    def _request(self, prompt: Prompt) -> Request:
+        system = () if self._system is None else (Message("system", self._system),)
+        return Request(
+            id=f"{prompt.split}\n{prompt.id}",
+            messages=(*system, Message("user", prompt.text)),
+            sampling=self._sampling,
+        )
+
+    def _receiver(self, work: Work) -> Callable[[CallResult], Any]:
+        async def receive(result: CallResult) -> None:
+            split, _, prompt_id = result.request.id.partition("\n")
+            await work.receive(_response(self._prompts[split, prompt_id], result))
+
+        return receive
+
+    def _stored(self, keys: set[tuple[str, str]]) -> Iterable[Response]:
+        """The final stored replies of some rows."""
+        if not keys:
+            return
+        last = {response.key: number for number, response in enumerate(read_responses(self.folder))}
+        for number, response in enumerate(read_responses(self.folder)):
+            if response.key in keys and last[response.key] == number:
+                yield response
+
+
+async def run_all(prepared: Sequence[Run | OrbenchError]) -> list[Evaluation | OrbenchError]:
+    """Local engines one after the other (each wants the whole machine), calls over the wire beside them."""
+    machine = asyncio.Lock()
+
+    async def one(run: Run | OrbenchError) -> Evaluation | OrbenchError:
+        if isinstance(run, OrbenchError):
+            return run
+        try:
+            async with machine if run.is_local else nullcontext():
+                return await run.run()
+        except OrbenchError as error:
+            return error
+
+    return list(await asyncio.gather(*(one(run) for run in prepared)))
+
+
+def _response(prompt: Prompt, result: CallResult) -> Response:
+    completion = result.completion
+    failed = completion is None or result.error is not None
+    return Response(
+        prompt_id=prompt.id,
+        split=prompt.split,
+        category=prompt.category,
+        kind=prompt.kind,
+        prompt=prompt.text,
+        response="" if completion is None or failed else without_surrogates(completion.text),
+        reasoning=without_surrogates(completion.reasoning) if completion else None,
+        finish_reason=completion.finish_reason if completion and not failed else None,
+        blocked_by=completion.blocked_by if completion and not failed else None,
+        usage=completion.usage if completion else None,
+        latency_s=result.latency_s,
+        attempts=result.attempts,
+        error=(result.error or "no completion") if failed else None,
+        received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        seed_id=prompt.seed_id,
+    )

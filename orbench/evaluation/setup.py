@@ -1,0 +1,161 @@
+"""What an evaluation starts from: prompts, configuration, run folder, judges."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import orbench
+from orbench.engine.jsonl import without_surrogates
+from orbench.engine.run_folder import folder_name
+from orbench.errors import UsageError
+from orbench.models import Options, open_model
+from orbench.models.base import Model
+from orbench.records import Sampling
+from orbench.scoring.panel import open_judges
+from orbench.scoring.safety import SafetyJudge
+from orbench.scoring.scorers import Scorer
+from orbench.splits import Split, load_splits
+from orbench.splits.prompts import KINDS
+from orbench.splits.sampling import sample
+
+RUNS = Path("runs")
+
+AnyModel = str | Callable[..., Any] | Model
+AnySplit = str | os.PathLike[str] | Split
+
+
+def load(splits: AnySplit | Sequence[AnySplit], *, limit: int | None, seed: int, **options: Any) -> list[Split]:
+    """The splits that `evaluate` would ask, from whatever names them; arguments as there.
+
+    Raises:
+        orbench.UsageError: None, or two of one name.
+        orbench.SplitError: Prompts that cannot be had.
+    """
+    given = [splits] if isinstance(splits, (str, os.PathLike, Split)) else list(splits)
+    loaded = [part for split in given if isinstance(split, Split) for part in _parts(split, limit, seed)]
+    if specs := [split for split in given if not isinstance(split, Split)]:
+        loaded += load_splits(specs, limit=limit, seed=seed, **options)
+    if not loaded:
+        raise UsageError("no split given")
+    refuse_repeated([split.name for split in loaded], "two splits are called {}: rename one")
+    return loaded
+
+
+def _parts(split: Split, limit: int | None, seed: int) -> list[Split]:
+    """A split that was loaded, or put together, before: one for each kind, its prompts named after it."""
+    prompts = split if limit is None else sample(split, limit, seed)
+    parts = []
+    for kind in KINDS:
+        name = split.name if split.kind else f"{split.name}/{kind}"
+        mine = [p if p.split == name else msgspec.structs.replace(p, split=name) for p in prompts if p.kind == kind]
+        refuse_repeated([prompt.id for prompt in mine], f"two prompts of the split {name!r} have the id {{}}")
+        if mine:
+            parts.append(Split(name, mine, split.source))
+    return parts
+
+
+def refuse_repeated(names: Sequence[str], message: str) -> None:
+    """Raise UsageError with the message, `{}` filled in, where a name occurs twice."""
+    name, times = next(iter(Counter(names).most_common(1)), ("", 0))
+    if times > 1:
+        raise UsageError(message.format(repr(name)))
+
+
+def make_config(model: Model, splits: Sequence[Split], sampling: Sampling, system_prompt: str | None) -> dict[str, Any]:
+    """What `run.json` says of a run before it begins; its `digest` covers what the replies depend on."""
+    base: dict[str, Any] = {
+        "model": model.name,
+        "splits": [
+            {
+                "name": split.name,
+                "kind": split.kind,
+                "fingerprint": split.fingerprint,
+                "prompts": len(split),
+                "categories": list(dict.fromkeys(prompt.category for prompt in split)),
+                "source": split.source,
+            }
+            for split in splits
+        ],
+        "sampling": msgspec.to_builtins(sampling),
+        "system_prompt": system_prompt,
+    }
+    identity = {**base, "splits": [[s["name"], s["fingerprint"]] for s in base["splits"]]}
+    if digest := getattr(model, "digest", None):
+        base["model_digest"] = identity["model_digest"] = digest
+    if settings := getattr(model, "settings", None):  # such as safety filters: they change the replies
+        base["settings"] = identity["settings"] = settings
+    return {
+        "orbench_version": orbench.__version__,
+        "digest": hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:8],
+        **base,
+        "base_url": getattr(model, "base_url", None),
+        "client": getattr(model, "client", None),
+        "python_version": platform.python_version(),
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def folder_of(out: str | Path | None, model: str, digest: str, *, many: bool) -> Path:
+    """The run folder of one model of a command."""
+    if out is None:
+        return RUNS / folder_name(model, digest)
+    return Path(out) / folder_name(model) if many else Path(out)
+
+
+class Judges:
+    """The judges of a command, opened; nothing is sent yet."""
+
+    def __init__(
+        self,
+        judge: AnyModel | Sequence[AnyModel] | None,
+        template: str,
+        rule: str,
+        safety: AnyModel | None,
+        options: Callable[[AnyModel], Options],
+    ) -> None:
+        self.judge = open_judges(judge, template, rule, options)
+        self.safety = None if safety is None else SafetyJudge(open_model(safety, options(safety)))
+
+    async def close(self) -> None:
+        """Release them."""
+        for model in (*(self.judge.models if self.judge else ()), *([self.safety.model] if self.safety else [])):
+            await model.close()
+
+
+def check_calibration(path: str | Path | None, scorer: Scorer) -> None:
+    """Before anything is asked: a calibration that is missing, or of another scorer, is an error."""
+    if path is not None:
+        from orbench.calibration import load_calibration
+
+        load_calibration(path, scorer.digest)
+
+
+def shared_base_url(base_url: str | None, models: Sequence[AnyModel], judge: AnyModel | None) -> str | None:
+    """The models' address, where the judge is of the same provider as one of them."""
+    providers = {model.partition("/")[0] for model in models if isinstance(model, str)}
+    return base_url if isinstance(judge, str) and judge.partition("/")[0] in providers else None
+
+
+def check(
+    temperature: float, max_tokens: int, concurrency: int | None, limit: int | None, system_prompt: str | None
+) -> None:
+    """Raise UsageError for a value that cannot be meant."""
+    if not 0 <= temperature <= 2:
+        raise UsageError(f"temperature is {temperature}: it goes from 0 to 2")
+    if max_tokens < 1:
+        raise UsageError(f"max_tokens is {max_tokens}: at least 1")
+    if concurrency is not None and concurrency < 1:
+        raise UsageError(f"concurrency is {concurrency}: at least 1")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}: at least 1")
+    if system_prompt is not None and without_surrogates(system_prompt) != system_prompt:
+        raise UsageError("the system prompt is not text in UTF-8")
