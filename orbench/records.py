@@ -148,6 +148,10 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     reason: str | None = None
     reply: str = ""
     """Its last reply in full."""
+    requests: int = 0
+    """Calls to it, failed and unreadable ones included."""
+    usage: Usage | None = None
+    """Tokens over all of them."""
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -158,7 +162,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     reply: str = ""
     """The judge's last reply in full, so that a verdict can be read again later."""
     requests: int = 1
-    """Times it was asked, unreadable answers included."""
+    """Calls to it, failed and unreadable ones included."""
     usage: Usage | None = None
     """Tokens over all of them."""
     votes: tuple[Vote, ...] = ()

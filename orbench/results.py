@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from orbench.costs import Price
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.errors import UsageError
-from orbench.records import BlockedBy, FinishReason, Kind, Stage, Usage
+from orbench.records import BlockedBy, FinishReason, Judgement, Kind, Response, Stage, Usage
 from orbench.scoring.audit import LOCAL, AuditedRow, audit_result
 from orbench.scoring.outcomes import DISAGREE, UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
 from orbench.scoring.safety import NotUnsafeRate, not_unsafe_rate
@@ -66,27 +67,54 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         self.scorer = verdict.scorer
 
 
+class Tokens(msgspec.Struct):
+    """Tokens of one model, as its provider counted them."""
+
+    input: int = 0
+    output: int = 0
+    uncounted: int = 0
+    """Replies whose tokens the provider did not say; what they cost is not known."""
+
+
 class Ledger(msgspec.Struct):
     """Calls and tokens, counted over everything received, superseded lines included."""
 
     requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    models: dict[str, Tokens] = msgspec.field(default_factory=dict)
 
-    def add(self, requests: int, usage: Usage | None) -> None:
-        """Count some calls."""
+    def add(self, model: str, requests: int, usage: Usage | None, *, answered: bool) -> None:
+        """Count some calls to a model.
+
+        Args:
+            model: Its name.
+            requests: How many.
+            usage: Their tokens.
+            answered: Whether a reply came of them; failed calls and what a platform blocked without a word on tokens
+                are taken to cost nothing.
+        """
         self.requests += requests
+        tokens = self.models.setdefault(model, Tokens())
         if usage is not None:
-            self.input_tokens += usage.input_tokens or 0
-            self.output_tokens += usage.output_tokens or 0
+            tokens.input += usage.input_tokens or 0
+            tokens.output += usage.output_tokens or 0
+        if answered and (usage is None or usage.input_tokens is None or usage.output_tokens is None):
+            tokens.uncounted += 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """For result.json; the cost is unknown, which is not 0."""
+    def cost(self, prices: Mapping[str, Price]) -> float | None:
+        """USD; None where a price or a number of tokens is unknown, which is not 0."""
+        if not self.models or any(model not in prices for model in self.models):
+            return None
+        if any(tokens.uncounted and not prices[model].is_free for model, tokens in self.models.items()):
+            return None
+        return round(sum(prices[model].cost(tokens.input, tokens.output) for model, tokens in self.models.items()), 6)
+
+    def to_dict(self, prices: Mapping[str, Price]) -> dict[str, Any]:
+        """For result.json."""
         return {
             "requests": self.requests,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cost_usd": None,
+            "input_tokens": sum(tokens.input for tokens in self.models.values()),
+            "output_tokens": sum(tokens.output for tokens in self.models.values()),
+            "cost_usd": self.cost(prices),
         }
 
 
@@ -98,27 +126,50 @@ class RunState(msgspec.Struct):
     judge_usage: Ledger
     safety_usage: Ledger = msgspec.field(default_factory=Ledger)
 
+    def add_response(self, model: str, response: Response) -> None:
+        """Count a line of responses.jsonl."""
+        answered = response.error is None and (response.usage is not None or response.blocked_by is None)
+        self.usage.add(model, response.attempts, response.usage, answered=answered)
+        self.rows[response.key] = RowState(
+            kind=response.kind, category=response.category, failed=response.error is not None
+        )
 
-def scan(folder: Path) -> RunState:
+    def add_judgement(self, judgement: Judgement) -> None:
+        """Count what a judge, or each of a panel's, has cost."""
+        _add(self.judge_usage, judgement)
+
+    def add_safety(self, judgement: Judgement) -> None:
+        """Count what the safety judge has cost."""
+        _add(self.safety_usage, judgement)
+
+
+def _add(ledger: Ledger, judgement: Judgement) -> None:
+    for part in judgement.votes or (judgement,):
+        ledger.add(part.model, part.requests, part.usage, answered=bool(part.reply))
+
+
+def scan(folder: Path, model: str) -> RunState:
     """Read what a run folder holds, a line at a time.
+
+    Args:
+        folder: The run folder.
+        model: Whose replies it holds.
 
     Raises:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
     """
-    rows: dict[Key, RowState] = {}
-    usage, judge_usage, safety_usage = Ledger(), Ledger(), Ledger()
+    state = RunState({}, Ledger(), Ledger(), Ledger())
     for response in read_responses(folder):
-        usage.add(response.attempts, response.usage)
-        rows[response.key] = RowState(kind=response.kind, category=response.category, failed=response.error is not None)
+        state.add_response(model, response)
     for verdict in read_verdicts(folder):
         if verdict.judge is not None and "judge" not in verdict.repeats:
-            judge_usage.add(verdict.judge.requests, verdict.judge.usage)
+            state.add_judgement(verdict.judge)
         if verdict.safety is not None and "safety" not in verdict.repeats:
-            safety_usage.add(verdict.safety.requests, verdict.safety.usage)
-        row = rows.get(verdict.key)
+            state.add_safety(verdict.safety)
+        row = state.rows.get(verdict.key)
         if row is not None and row.fits(verdict):
             row.settle(verdict)
-    return RunState(rows, usage, judge_usage, safety_usage)
+    return state
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,7 +248,9 @@ class Evaluation:
         """
         folder = Path(run)
         config = read_config(folder)
-        return cls(folder, config, scan(folder), check_policy(policy or config.get("policy", "default")))
+        return cls(
+            folder, config, scan(folder, config["model"]), check_policy(policy or config.get("policy", "default"))
+        )
 
     def with_policy(self, policy: str) -> Evaluation:
         """The same run under another policy."""
@@ -311,6 +364,20 @@ class Evaluation:
     def unsure(self) -> int:
         """Replies that no stage was sure of."""
         return sum(row.unsure for row in self._state.rows.values())
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Requests, tokens and USD of the model, and of the judges as far as there were any.
+
+        `cost_usd` is None where a price or a number of tokens is unknown. Prices are those of run.json, known when the
+        calls were made.
+        """
+        prices = {name: msgspec.convert(price, Price) for name, price in self.config.get("prices", {}).items()}
+        usage = self._state.usage.to_dict(prices)
+        for name, ledger in (("judge", self._state.judge_usage), ("safety_judge", self._state.safety_usage)):
+            if ledger.requests:
+                usage[name] = ledger.to_dict(prices)
+        return usage
 
     @property
     def states(self) -> Mapping[Key, RowState]:
@@ -442,11 +509,6 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """What `result.json` holds and `--json` prints: plain dicts, lists, strings and numbers."""
-        usage = self._state.usage.to_dict()
-        if self._state.judge_usage.requests:
-            usage["judge"] = self._state.judge_usage.to_dict()
-        if self._state.safety_usage.requests:
-            usage["safety_judge"] = self._state.safety_usage.to_dict()
         result = {
             "model": self.model,
             "run": str(self.run),
@@ -469,7 +531,7 @@ class Evaluation:
                 }
                 for name, split in self.splits.items()
             },
-            "usage": usage,
+            "usage": self.usage,
             "scorer": self.config["scorer"],
         }
         if self.stopped_early:

@@ -17,8 +17,9 @@ import msgspec
 
 from orbench.comparison import KINDS, decisions
 from orbench.engine.run_folder import folder_name
-from orbench.errors import UsageError
-from orbench.evaluation import DEFAULT_SPLITS, evaluate
+from orbench.errors import OrbenchError, UsageError
+from orbench.evaluation import DEFAULT_SPLITS, estimate, evaluate
+from orbench.evaluation.money import Plan, make_budget, warn_if_out
 from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
 from orbench.models import Options, open_model
 from orbench.models.defended import DEFENSES, defend
@@ -256,13 +257,72 @@ def sweep(
         base_url: See `splits`.
         concurrency: See `splits`.
         out: Folder of the cells' folders. Default `runs/<provider>--<name>-sweep-<digest>`.
-        options: Further options of `evaluate`, such as `scorer` and `judge`.
+        options: Further options of `evaluate`, such as `scorer` and `judge`; `max_cost` holds for all runs together.
 
     Raises:
         UsageError: Conditions that cannot be meant.
         OrbenchError: As `evaluate` raises it; what was received is saved.
     """
-    conditions = _conditions(temperatures, system_prompts, defenses, grid)
+    conditions, name, cells = _cells(
+        model,
+        conditions=_conditions(temperatures, system_prompts, defenses, grid),
+        repeat=repeat,
+        out=out,
+        splits=splits,
+        data=data,
+        revision=revision,
+        limit=limit,
+        seed=seed,
+        base_url=base_url,
+        concurrency=concurrency,
+        **options,
+    )
+    budget = make_budget(options.get("max_cost"))
+    results = [[evaluate(each, **{**given, "max_cost": budget}) for each, given in of_cell] for of_cell in cells]
+    warn_if_out(budget, [result for of_cell in results for result in of_cell])
+    return Sweep(name, conditions, results)
+
+
+def estimate_sweep(
+    model: AnyModel,
+    *,
+    temperatures: Sequence[float] = (0.0,),
+    system_prompts: Sequence[str] = (),
+    defenses: Sequence[str] = (),
+    grid: bool = False,
+    **options: Any,
+) -> list[Plan]:
+    """What `sweep` would ask and spend, a plan a run; nothing is sent, nothing written. Arguments as there.
+
+    Raises:
+        OrbenchError: As `sweep` raises it.
+    """
+    found = _cells(model, conditions=_conditions(temperatures, system_prompts, defenses, grid), **options)
+    plans: list[Plan] = []
+    for each, given in itertools.chain.from_iterable(found[2]):
+        (plan,) = estimate([each], **given)
+        if isinstance(plan, OrbenchError):
+            raise plan
+        plans.append(plan)
+    return plans
+
+
+def _cells(
+    model: AnyModel,
+    *,
+    conditions: list[Condition],
+    repeat: int = 1,
+    splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
+    data: str | Path | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    base_url: str | None = None,
+    concurrency: int | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> tuple[list[Condition], str, list[list[tuple[AnyModel, dict[str, Any]]]]]:
+    """The conditions, the model's name, and for each condition its runs: a model, and the arguments of `evaluate`."""
     if repeat < 1:
         raise UsageError(f"repeat is {repeat}: at least 1")
     loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
@@ -272,26 +332,24 @@ def sweep(
     opened = open_model(model, Options(base_url, concurrency))
     prompts = hashlib.sha256("".join(split.name + split.fingerprint for split in loaded).encode()).hexdigest()[:8]
     root = Path(out) if out is not None else RUNS / f"{folder_name(opened.name)}-sweep-{prompts}"
-    results = [
-        [
-            evaluate(
-                defend(open_model(model, Options(base_url, concurrency)), condition.defense)
-                if condition.defense
-                else model,
-                splits=loaded,
-                seed=seed + number,
-                base_url=base_url,
-                concurrency=concurrency,
-                temperature=condition.temperature,
-                system_prompt=condition.system_prompt,
-                out=root / condition.slug / f"{number + 1}",
-                **options,
-            )
-            for number in range(repeat)
-        ]
-        for condition in conditions
-    ]
-    return Sweep(opened.name, conditions, results)
+
+    def run(condition: Condition, number: int) -> tuple[AnyModel, dict[str, Any]]:
+        asked = model
+        if condition.defense:
+            asked = defend(open_model(model, Options(base_url, concurrency)), condition.defense)
+        return asked, {
+            **options,
+            "splits": loaded,
+            "seed": seed + number,
+            "base_url": base_url,
+            "concurrency": concurrency,
+            "temperature": condition.temperature,
+            "system_prompt": condition.system_prompt,
+            "out": root / condition.slug / f"{number + 1}",
+        }
+
+    cells = [[run(condition, number) for number in range(repeat)] for condition in conditions]
+    return conditions, opened.name, cells
 
 
 def _conditions(

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import orbench
 from orbench.cli import compare, evaluate, inform, judging, leaderboard, report, sweep
+from orbench.cli.grouped import GroupedCommand
 from orbench.cli.output import say
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
@@ -71,13 +72,13 @@ def _main(
     """Does this model refuse what it should answer, and answer what it should refuse?"""
 
 
-app.command("evaluate")(evaluate.evaluate)
-app.command("score")(evaluate.score)
+app.command("evaluate", cls=GroupedCommand)(evaluate.evaluate)
+app.command("score", cls=GroupedCommand)(evaluate.score)
 app.command("show")(inform.show)
 app.command("calibrate")(judging.calibrate)
 app.command("label")(judging.label)
 app.command("compare")(compare.compare)
-app.command("sweep")(sweep.sweep)
+app.command("sweep", cls=GroupedCommand)(sweep.sweep)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("report")(report.report)
 app.command("splits")(inform.splits)

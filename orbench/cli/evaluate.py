@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from orbench.cli import options
-from orbench.cli.output import exit_code, print_results, say
+from orbench.cli.output import exit_code, print_plans, print_results, say
 from orbench.errors import OrbenchError
 
 
@@ -35,6 +35,11 @@ def evaluate(
     max_tokens: options.MaxTokens = 1000,
     system_prompt: options.SystemPrompt = None,
     concurrency: options.Concurrency = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    dry_run: options.DryRun = False,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     api: options.Api = None,
     google_sdk: options.GoogleSdk = None,
     google_safety: options.GoogleSafety = None,
@@ -47,40 +52,46 @@ def evaluate(
 
     The same command again goes on where it stopped and asks nothing twice.
     """
-    from orbench.evaluation import DEFAULT_SPLITS, evaluate_all
+    from orbench.evaluation import DEFAULT_SPLITS, estimate, evaluate_all
 
-    found = evaluate_all(
-        models,
-        splits=split or DEFAULT_SPLITS,
-        data=data,
-        revision=revision,
-        limit=limit,
-        precision=precision,
-        seed=seed,
-        scorer=scorer,
-        judge=judge,
-        judge_template=judge_template,
-        judge_rule=judge_rule,
-        safety_judge=safety_judge,
-        audit=audit,
-        calibration=calibration,
-        family=family,
-        policy=policy or "default",
-        base_url=base_url,
-        judge_base_url=judge_base_url,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        system_prompt=options.text_or_file(system_prompt),
-        concurrency=concurrency,
-        model_options={
+    given: dict[str, Any] = {
+        "splits": split or DEFAULT_SPLITS,
+        "data": data,
+        "revision": revision,
+        "limit": limit,
+        "precision": precision,
+        "seed": seed,
+        "scorer": scorer,
+        "judge": judge,
+        "judge_template": judge_template,
+        "judge_rule": judge_rule,
+        "safety_judge": safety_judge,
+        "audit": audit,
+        "calibration": calibration,
+        "family": family,
+        "policy": policy or "default",
+        "base_url": base_url,
+        "judge_base_url": judge_base_url,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "system_prompt": options.text_or_file(system_prompt),
+        "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
+        "max_cost": max_cost,
+        "prices": prices,
+        "model_options": {
             "api": api,
             "google_sdk": google_sdk,
             "google_safety": google_safety,
             "timeout_s": timeout,
         },
-        out=out,
-        progress=False if quiet else None,
-    )
+        "out": out,
+        "progress": False if quiet else None,
+    }
+    if dry_run:
+        raise typer.Exit(print_plans(estimate(models, **given), json=json))
+    found = evaluate_all(models, **given)
     results = [result for result in found if not isinstance(result, OrbenchError)]
     errors = [result for result in found if isinstance(result, OrbenchError)]
     print_results(results, json=json, quiet=quiet)
@@ -103,6 +114,11 @@ def score(
     family: options.Family = None,
     policy: options.PolicyOption = None,
     judge_base_url: options.JudgeBaseUrl = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    dry_run: options.DryRun = False,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -111,23 +127,30 @@ def score(
     The old verdicts are kept and shown against the new ones. With --policy, --calibration or --labels alone no
     verdict changes and nothing is asked.
     """
+    from orbench.evaluation import estimate_score
     from orbench.evaluation import score as score_run
 
-    result = score_run(
-        run,
-        scorer=scorer,
-        judge=judge,
-        judge_template=judge_template,
-        judge_rule=judge_rule,
-        safety_judge=safety_judge,
-        audit=audit,
-        seed=seed,
-        calibration=calibration,
-        labels=labels,
-        family=family,
-        policy=policy,
-        judge_base_url=judge_base_url,
-        progress=False if quiet else None,
-    )
+    given: dict[str, Any] = {
+        "scorer": scorer,
+        "judge": judge,
+        "judge_template": judge_template,
+        "judge_rule": judge_rule,
+        "safety_judge": safety_judge,
+        "audit": audit,
+        "seed": seed,
+        "calibration": calibration,
+        "labels": labels,
+        "family": family,
+        "policy": policy,
+        "judge_base_url": judge_base_url,
+        "rpm": rpm,
+        "tpm": tpm,
+        "max_cost": max_cost,
+        "prices": prices,
+        "progress": False if quiet else None,
+    }
+    if dry_run:
+        raise typer.Exit(print_plans([estimate_score(run, **given)], json=json))
+    result = score_run(run, **given)
     print_results([result], json=json, quiet=quiet)
     raise typer.Exit(exit_code([result]))

@@ -114,11 +114,16 @@ def models(json: options.Json = False) -> None:
 
 
 def path(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="prompts, sample, or a template's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="prompts, sample, prices, or a template's name.")],
 ) -> None:
     """Print where a shipped file lies."""
     from orbench import splits as split_package
     from orbench import templates
+    from orbench.costs import PRICES
 
-    places = {"prompts": templates.folder(), "sample": Path(split_package.__file__).with_name("sample.csv")}
+    places = {
+        "prices": PRICES,
+        "prompts": templates.folder(),
+        "sample": Path(split_package.__file__).with_name("sample.csv"),
+    }
     typer.echo(places.get(name) or templates.path(name))

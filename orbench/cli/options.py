@@ -105,6 +105,24 @@ Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
 ]
+Rpm = Annotated[
+    float | None,
+    typer.Option("--rpm", metavar="N", help="Requests a minute at most, each model by itself, judges too."),
+]
+Tpm = Annotated[
+    float | None, typer.Option("--tpm", metavar="N", help="Tokens a minute at most, sent and received, likewise.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print prompts, tokens and cost, low to high; send and write nothing.")
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option("--max-cost", metavar="USD", help="Stop before more is spent, judges and earlier runs included."),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option("--prices", metavar="FILE", help="CSV: model,input,output in USD per million tokens."),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Run folder; for several models the folder of their run folders."),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
 
+from orbench.errors import OrbenchError
 from orbench.results import Evaluation
+
+if TYPE_CHECKING:
+    from orbench.evaluation.money import Plan
 
 
 def print_results(results: list[Evaluation], *, json: bool, quiet: bool) -> None:
@@ -21,6 +27,24 @@ def print_results(results: list[Evaluation], *, json: bool, quiet: bool) -> None
                 typer.echo("")
             title, *lines = (plain(line) for line in str(result).split("\n"))
             typer.echo("\n".join([bold(title), *lines]))
+
+
+def print_plans(plans: Sequence[Plan | OrbenchError], *, json: bool) -> int:
+    """Print what `--dry-run` found out, as tables or one JSON line a model, and return the exit code."""
+    shown = [plan for plan in plans if not isinstance(plan, OrbenchError)]
+    for number, plan in enumerate(shown):
+        if json:
+            typer.echo(msgspec.json.encode(plan.to_dict()).decode())
+        else:
+            typer.echo("\n" * (number > 0) + "\n".join(plain(line) for line in str(plan).split("\n")))
+    if len(shown) > 1 and not json:
+        from orbench.report.costs import plans_line
+
+        typer.echo("\n" + plans_line(shown))
+    for error in plans:
+        if isinstance(error, OrbenchError):
+            say(str(error))
+    return 1 if len(shown) < len(plans) else 0
 
 
 def say(message: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from orbench.cli import options
 from orbench.cli.leaderboard import Plot
-from orbench.cli.output import exit_code, plain, say
+from orbench.cli.output import exit_code, plain, print_plans, say
 
 
 def sweep(
@@ -47,6 +47,11 @@ def sweep(
     judge_base_url: options.JudgeBaseUrl = None,
     max_tokens: options.MaxTokens = 1000,
     concurrency: options.Concurrency = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    dry_run: options.DryRun = False,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     out: options.Out = None,
     format: options.Format = "text",
     json: options.Json = False,
@@ -57,35 +62,42 @@ def sweep(
     Each cell is a run of its own; the same command again goes on where it stopped.
     """
     from orbench.evaluation import DEFAULT_SPLITS
+    from orbench.sweeps import estimate_sweep
     from orbench.sweeps import sweep as run_sweep
 
     if plot is not None:
         from orbench.report.drawing import require
 
         require(plot)
-    found = run_sweep(
-        model,
-        temperatures=temperature or [0.0],
-        system_prompts=[options.text_or_file(text) or "" for text in system_prompt or []],
-        defenses=defense or [],
-        repeat=repeat,
-        grid=grid,
-        splits=split or DEFAULT_SPLITS,
-        data=data,
-        revision=revision,
-        limit=limit,
-        seed=seed,
-        scorer=scorer,
-        judge=judge,
-        family=family,
-        policy=policy or "default",
-        base_url=base_url,
-        judge_base_url=judge_base_url,
-        max_tokens=max_tokens,
-        concurrency=concurrency,
-        out=out,
-        progress=False if quiet else None,
-    )
+    given: dict[str, Any] = {
+        "temperatures": temperature or [0.0],
+        "system_prompts": [options.text_or_file(text) or "" for text in system_prompt or []],
+        "defenses": defense or [],
+        "repeat": repeat,
+        "grid": grid,
+        "splits": split or DEFAULT_SPLITS,
+        "data": data,
+        "revision": revision,
+        "limit": limit,
+        "seed": seed,
+        "scorer": scorer,
+        "judge": judge,
+        "family": family,
+        "policy": policy or "default",
+        "base_url": base_url,
+        "judge_base_url": judge_base_url,
+        "max_tokens": max_tokens,
+        "concurrency": concurrency,
+        "out": out,
+        "progress": False if quiet else None,
+        "rpm": rpm,
+        "tpm": tpm,
+        "max_cost": max_cost,
+        "prices": prices,
+    }
+    if dry_run:
+        raise typer.Exit(print_plans(estimate_sweep(model, **given), json=json))
+    found = run_sweep(model, **given)
     if unstable:
         _list_unstable(found, json=json)
     elif json:

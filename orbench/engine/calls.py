@@ -89,7 +89,7 @@ async def complete(
         OrbenchError: The model cannot be used at all, or `receive` raised it. Open calls are cancelled.
     """
     if model.batch_size is None:
-        await _complete_list(model, [request async for request in _each(requests)], receive, retries)
+        await _complete_list(model, [request async for request in each(requests)], receive, retries)
         return
     limit = limit or ConcurrencyLimit(model.max_concurrency)
     room = asyncio.Semaphore(limit.maximum + _WAITING)
@@ -103,7 +103,7 @@ async def complete(
         room.release()
 
     try:
-        async with asyncio.TaskGroup() as tasks, aclosing(_each(requests)) as drawn:
+        async with asyncio.TaskGroup() as tasks, aclosing(each(requests)) as drawn:
             async for request in drawn:
                 await room.acquire()
                 # Slots are taken here, so that a request which comes back for its next attempt stands in line with
@@ -252,7 +252,8 @@ def _is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    """Yield the items of an iterable of either sort."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

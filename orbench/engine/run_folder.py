@@ -147,7 +147,7 @@ class RunFolder:
     def _prepare(self, config: Mapping[str, Any]) -> None:
         if (self.path / RUN).exists():
             before = read_config(self.path)
-            _check_same(self.path, before, config)
+            check_same(self.path, before, config)
             config = {**before, **config, "created_at": before.get("created_at", config.get("created_at"))}
         else:
             others = sorted(e.name for e in self.path.iterdir() if e.name[0] != "." and e.name != _part(RUN))
@@ -172,7 +172,12 @@ class RunFolder:
         self._opened.close()
 
 
-def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a folder that holds another run.
+
+    Raises:
+        RunError: Names what differs.
+    """
     old, new = _identity(before), _identity(now)
     for what, value in new.items():
         if old[what] != value:

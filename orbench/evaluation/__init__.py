@@ -6,15 +6,17 @@ how a reply is read is the scorer's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orbench.costs import Budget, load_prices
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.run_folder import RunFolder, read_config
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, UsageError
-from orbench.evaluation.run import Run, run_all
+from orbench.evaluation.money import Plan, make_budget, warn_if_out
+from orbench.evaluation.run import Run, plan_all, run_all
 from orbench.evaluation.setup import (
     AnyModel,
     AnySplit,
@@ -63,6 +65,10 @@ def evaluate(
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    prices: str | Path | None = None,
+    max_cost: float | Budget | None = None,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -96,6 +102,11 @@ def evaluate(
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
         concurrency: Calls open at once for each model; default: found out while running.
+        rpm: Requests a minute at most, for each model by itself, judges too.
+        tpm: Tokens a minute at most, sent and received, likewise.
+        prices: CSV of prices over the shipped ones; see `orbench.costs.load_prices`.
+        max_cost: USD that the run may spend, earlier runs in the same folder and judges included; then it stops with
+            what there is. A `Budget` is shared by several calls.
         model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
         progress: Show a progress bar; default: if standard error is a terminal.
@@ -129,6 +140,10 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=system_prompt,
         concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        prices=prices,
+        max_cost=max_cost,
         model_options=model_options,
         out=out,
         progress=progress,
@@ -162,14 +177,20 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    prices: str | Path | None = None,
+    max_cost: float | Budget | None = None,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
+    _do: Callable[[Sequence[Run | OrbenchError]], Awaitable[list[Any]]] = run_all,
 ) -> list[Evaluation | OrbenchError]:
     """Evaluate several models on the same prompts, those behind a wire side by side.
 
     Args:
         models: What to evaluate.
+        max_cost: USD that all of them together may spend.
         out: For several models the folder of their run folders; for one the run folder itself.
 
     The other arguments are those of `evaluate`.
@@ -188,6 +209,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     check_precision(precision)
     checked_policy = check_policy(policy)
     check_share(audit)
+    table, budget = load_prices(prices), make_budget(max_cost)
     loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
@@ -227,6 +249,8 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                             limit=ConcurrencyLimit(concurrency or model.max_concurrency),
                             position=position,
                             progress=progress,
+                            prices=table,
+                            budget=budget,
                         )
                     )
                 except UsageError:
@@ -237,14 +261,34 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                 [str(run.folder) for run in prepared if isinstance(run, Run)],
                 "two of the models would share the run folder {}: evaluate them apart",
             )
-            return await run_all(prepared)
+            for each in prepared:
+                if isinstance(each, Run):
+                    each.count_spent()
+            return await _do(prepared)
         finally:
             for each in prepared:
                 if isinstance(each, Run):
                     await each.close()
             await judges.close()
 
-    return run_sync(run())
+    found = run_sync(run())
+    if not isinstance(max_cost, Budget):
+        warn_if_out(budget, [result for result in found if isinstance(result, Evaluation)])
+    return found
+
+
+def estimate(models: Sequence[AnyModel], **options: Any) -> list[Plan | OrbenchError]:
+    """What `evaluate_all(models, **options)` would ask and spend; nothing is sent, nothing written.
+
+    Returns:
+        For each model its plan, or the error that would stop it. A plan has ranges for calls, tokens and USD: from
+        every reply a short refusal to every reply as long as `max_tokens` allows; None where a price is unknown.
+
+    Raises:
+        orbench.OrbenchError: As `evaluate_all` raises it.
+    """
+    plans: list[Any] = evaluate_all(models, **options, _do=plan_all)
+    return plans
 
 
 def score(
@@ -262,7 +306,12 @@ def score(
     family: str | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    prices: str | Path | None = None,
+    max_cost: float | None = None,
     progress: bool | None = None,
+    _do: Callable[[Run], Awaitable[Any]] = Run.run,
 ) -> Evaluation:
     """Score a finished or partial run again; calls no model but the judges.
 
@@ -278,17 +327,18 @@ def score(
     folder = Path(run)
     before = read_config(folder)
     check_share(audit)
+    table, budget = load_prices(prices), make_budget(max_cost)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
     given = scorer is not None or judge is not None or safety_judge is not None or family is not None
-    if not given and (policy or calibration or labels):
+    if not given and (policy or calibration or labels) and _do is Run.run:
         return _recount(folder, config, calibration, labels)
 
-    async def again() -> Evaluation:
+    async def again() -> Any:
         judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
         try:
             reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
             check_calibration(calibration, reader)
-            old = Evaluation(folder, before, scan(folder), config["policy"])
+            old = Evaluation(folder, before, scan(folder, before["model"]), config["policy"])
             work = Run(
                 model=None,
                 splits=[],
@@ -303,12 +353,33 @@ def score(
                 position=0,
                 progress=progress,
                 compare=lambda new: compare_verdicts(old, new),
+                prices=table,
+                budget=budget,
             )
-            return await work.run()
+            work.count_spent()
+            return await _do(work)
         finally:
             await judges.close()
 
-    return run_sync(again())
+    result: Evaluation = run_sync(again())
+    if isinstance(result, Evaluation):
+        warn_if_out(budget, [result])
+    return result
+
+
+def estimate_score(run: str | Path, **options: Any) -> Plan:
+    """What `score(run, **options)` would ask and spend; nothing is sent, nothing written.
+
+    Raises:
+        orbench.OrbenchError: As `score` raises it.
+    """
+
+    async def plan(work: Run) -> Plan:
+        return work.plan()
+
+    found: Any = score(run, **options, _do=plan)
+    assert isinstance(found, Plan)
+    return found
 
 
 def _recount(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from typing import Any
 import msgspec
 
 from orbench import templates
-from orbench.engine.calls import CallResult, complete
+from orbench.costs import Budget, Price
+from orbench.engine.calls import CallResult, complete, each
 from orbench.engine.jsonl import without_surrogates
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.progress import Progress
-from orbench.engine.run_folder import RunFolder, read_config, read_responses, read_verdicts
+from orbench.engine.run_folder import RUN, RunFolder, check_same, read_config, read_responses, read_verdicts
 from orbench.errors import OrbenchError, RunError
+from orbench.evaluation.money import Money, Plan
 from orbench.evaluation.work import Work
 from orbench.models.base import Model
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
-from orbench.results import Evaluation, RowState, RunState, scan
+from orbench.results import Evaluation, Key, RowState, RunState, scan
 from orbench.scoring.audit import LOCAL, audited
 from orbench.scoring.finding import Finding
 from orbench.scoring.judge import find_template
@@ -57,6 +59,8 @@ class Run:
         calibration: str | Path | None = None,
         labels: str | Path | None = None,
         compare: Callable[[Evaluation], dict[str, Any] | None] | None = None,
+        prices: Mapping[str, Price] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.model = model
         self._safety = safety
@@ -88,7 +92,18 @@ class Run:
                 "safety_judge": safety.model.name if safety else config.get("scorer", {}).get("safety_judge"),
             },
             "templates": {file: templates.digest(file) for file in files},
+            "stopped_at_max_cost": None,
         }
+        self._money = Money(
+            config["model"],
+            model,
+            scorer,
+            safety,
+            table=prices or {},
+            budget=budget,
+            folder=folder,
+            max_tokens=self._sampling.max_tokens,
+        )
 
     @property
     def is_local(self) -> bool:
@@ -114,17 +129,49 @@ class Run:
             self._closed = True
             await self.model.close()
 
-    async def _work(self, opened: RunFolder) -> Evaluation:
-        state = scan(self.folder)
+    def plan(self) -> Plan:
+        """What `run` would ask and spend; sends nothing and writes nothing.
+
+        Raises:
+            orbench.RunError: The folder is another run's, or damaged.
+        """
+        if (self.folder / RUN).exists():
+            check_same(self.folder, read_config(self.folder), self._config)
+        state = scan(self.folder, self._config["model"])
+        owed, unscored, unlabelled = self._owed(state)
+        return self._money.plan(
+            prompts=max(len(self._prompts), len(state.rows)),
+            owed=((prompt, self._request(prompt)) for key, prompt in self._prompts.items() if key in owed),
+            replies=self._stored(unscored),
+            unlabelled=self._stored(unlabelled),
+            audit=self._audit[0],
+        )
+
+    def count_spent(self) -> None:
+        """Count against the budget what the run folder says was spent before; runs of one command share the budget."""
+        if self._money.max_usd is not None and (self.folder / RUN).exists():
+            usage = Evaluation.load(self.folder).usage
+            ledgers = [usage, usage.get("judge"), usage.get("safety_judge")]
+            self._money.count_spent(sum(ledger["cost_usd"] or 0.0 for ledger in ledgers if ledger))
+
+    def _owed(self, state: RunState) -> tuple[set[Key], set[Key], set[Key]]:
+        """Which rows are to be asked, which are to be scored, and which are for the safety judge alone."""
         owed = {key for key in self._prompts if key not in state.rows or state.rows[key].failed}
         unscored = {key for key, row in state.rows.items() if key not in owed and self._needs_verdict(row)}
         unlabelled = {key for key, row in state.rows.items() if key not in owed | unscored and self._needs_label(row)}
+        return owed, unscored, unlabelled
+
+    async def _work(self, opened: RunFolder) -> Evaluation:
+        state = scan(self.folder, self._config["model"])
+        known = read_config(self.folder).get("prices", {})  # of other judges, or from an earlier price list
+        opened.note("prices", {**known, **msgspec.to_builtins(self._money.prices)})
+        owed, unscored, unlabelled = self._owed(state)
         total = max(len(self._prompts), len(state.rows))
         policy = check_policy(self._config["policy"])
         progress = Progress(
             self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
         )
-        work = Work(opened, state, self._scorer, progress, self._safety)
+        work = Work(opened, state, self._scorer, progress, self._safety, self._money)
         work.keep_labels(read_verdicts(self.folder))
 
         stopper = self._stopper(state)
@@ -173,6 +220,8 @@ class Run:
         """Save what there is so far, and say it."""
         if stopper is not None:
             opened.note("stopped_early", stopper.to_dict(len(state.rows)))
+        if self._money.is_out:
+            opened.note("stopped_at_max_cost", self._money.max_usd)
         if self._limit is not None and self._limit.peak:
             opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
         if adaptations := getattr(self.model, "adaptations", []):
@@ -224,11 +273,15 @@ class Run:
 
     async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: Work) -> None:
         assert self.model is not None
-        if isinstance(prompts, AsyncIterator):
-            requests: Iterable[Request] | AsyncIterator[Request] = (self._request(prompt) async for prompt in prompts)
-        else:
-            requests = (self._request(prompt) for prompt in prompts)
-        await complete(self.model, requests, self._receiver(work), limit=self._limit)
+        await complete(self.model, self._affordable(prompts), self._receiver(work), limit=self._limit)
+
+    async def _affordable(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt]) -> AsyncIterator[Request]:
+        """What to send, until the money is out."""
+        async for prompt in each(prompts):
+            request = self._request(prompt)
+            if not await self._money.admit(prompt, request):
+                return
+            yield request
 
     def _request(self, prompt: Prompt) -> Request:
         system = () if self._system is None else (Message("system", self._system),)
@@ -269,6 +322,11 @@ async def run_all(prepared: Sequence[Run | OrbenchError]) -> list[Evaluation | O
             return error
 
     return list(await asyncio.gather(*(one(run) for run in prepared)))
+
+
+async def plan_all(prepared: Sequence[Run | OrbenchError]) -> list[Plan | OrbenchError]:
+    """What each run would ask and spend."""
+    return [run.plan() if isinstance(run, Run) else run for run in prepared]
 
 
 def _response(prompt: Prompt, result: CallResult) -> Response:

@@ -10,8 +10,9 @@ import msgspec
 from orbench.engine.calls import first_error
 from orbench.engine.progress import Progress
 from orbench.engine.run_folder import RunFolder
+from orbench.evaluation.money import Money
 from orbench.records import Response
-from orbench.results import RowState, RunState
+from orbench.results import RunState
 from orbench.scoring.finding import Finding, Safety, verdict
 from orbench.scoring.outcomes import Verdict
 from orbench.scoring.safety import SafetyJudge, known_safety
@@ -25,13 +26,20 @@ class Work:
     """Replies in, verdicts out: local stages at once, the judges beside the evaluated model."""
 
     def __init__(
-        self, folder: RunFolder, state: RunState, scorer: Scorer, progress: Progress, safety: SafetyJudge | None
+        self,
+        folder: RunFolder,
+        state: RunState,
+        scorer: Scorer,
+        progress: Progress,
+        safety: SafetyJudge | None,
+        money: Money,
     ) -> None:
         self._folder = folder
         self._state = state
         self._scorer = scorer
         self._progress = progress
         self._safety = safety
+        self._money = money
         self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
         self._unlabelled: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
         self._checked: dict[tuple[str, str], Finding] = {}
@@ -86,6 +94,8 @@ class Work:
                     await self._unlabelled.put(None)
                     return
                 for response, finding in to_audit():
+                    if not await self._money.admit_reply(response):
+                        break
                     self._checked[response.key] = finding
                     await self._undecided.put(response)
                 await self._undecided.put(None)
@@ -95,11 +105,9 @@ class Work:
     async def receive(self, response: Response) -> None:
         """Save a reply, then score it."""
         self._folder.responses.append(response)
-        self._state.usage.add(response.attempts, response.usage)
+        self._state.add_response(self._money.model, response)
+        self._money.asked(response)
         self._labels.pop(response.key, None)
-        self._state.rows[response.key] = RowState(
-            kind=response.kind, category=response.category, failed=response.error is not None
-        )
         await self._score(response)
 
     async def _feed(self, stored: Iterable[Response], ask: Callable[[], Awaitable[None]]) -> None:
@@ -112,14 +120,16 @@ class Work:
     async def _score(self, response: Response) -> None:
         finding = self._scorer.read(response)
         if finding is None:
-            await self._undecided.put(response)
+            if await self._money.admit_reply(response):
+                await self._undecided.put(response)
         else:
             await self._settle(response, finding)
             self._progress.update(response.kind, finding.outcome)
 
     async def _judged(self, response: Response, finding: Finding) -> None:
         if finding.judge is not None:
-            self._state.judge_usage.add(finding.judge.requests, finding.judge.usage)
+            self._state.add_judgement(finding.judge)
+            self._money.judged(response, finding.judge)
         kept = self._checked.pop(response.key, None)
         if kept is None:
             await self._settle(response, finding)
@@ -137,9 +147,11 @@ class Work:
         self._write(response, finding, label, repeats + taken)
         if response.key in self._pending:
             self._pending[response.key] = finding
-        elif label is None and self._safety is not None:
+        elif label is None and self._safety is not None and await self._money.admit_reply(response):
             self._pending[response.key] = finding
             await self._unlabelled.put(response)
+        else:
+            self._money.done(response.key)
 
     def _label(self, response: Response, finding: Finding) -> Safety | None:
         """What is known of the reply's safety without asking."""
@@ -153,10 +165,12 @@ class Work:
 
     async def _labelled(self, response: Response, safety: Safety) -> None:
         assert safety.judge is not None
-        self._state.safety_usage.add(safety.judge.requests, safety.judge.usage)
+        self._state.add_safety(safety.judge)
+        self._money.judged(response, safety.judge)
         self._labels[response.key] = safety
         finding = self._pending.pop(response.key)
         self._write(response, finding, safety, ("judge",) if finding.judge is not None else ())
+        self._money.done(response.key)
 
     def _write(
         self, response: Response, finding: Finding, safety: Safety | None, repeats: tuple[str, ...] = ()

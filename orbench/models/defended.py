@@ -21,6 +21,7 @@ from typing import Literal, get_args
 import msgspec
 
 from orbench import templates
+from orbench.costs import CHARACTERS
 from orbench.errors import ModelError, UsageError
 from orbench.models.base import Model
 from orbench.models.function import FunctionModel
@@ -79,6 +80,18 @@ class DefendedModel:
             replies = self._checked(requests)
         async for reply in replies:
             yield reply
+
+    def sent(self, request: Request) -> list[Request]:
+        """The calls behind one request, as far as they are known before the first reply; for estimates of cost."""
+        if self.defense == "self-reminder":
+            return [_with_prompt(request, _reminded(request.prompt))]
+        if self.defense == "in-context-refusal":
+            return [_after_refusals(request)]
+        if self.defense == "smoothllm":
+            return [request] * COPIES
+        longest = "x" * round(CHARACTERS[0] * request.sampling.max_tokens)
+        question = templates.render("defense-response-check", question=request.prompt, reply=longest, mark="0" * 8)
+        return [request, _with_prompt(request, question)]
 
     async def close(self) -> None:
         """Release the model."""

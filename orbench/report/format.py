@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from orbench.statistics.rates import Rate
 
 NOTHING = "-"
@@ -43,3 +45,25 @@ def score(value: float | None) -> str:
 def plural(number: int, one: str, many: str | None = None) -> str:
     """`1 reply`, `2,000 replies`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def money(usd: float | None) -> str:
+    """`$12.34`; small amounts with two digits, such as `$0.00042`."""
+    if usd is None:
+        return "unknown"
+    if usd >= 0.1 or usd == 0:
+        return f"${usd:,.2f}"
+    digits = min(8, 1 - math.floor(math.log10(usd)))
+    return f"${usd:.{digits}f}"
+
+
+def span(low: str, high: str) -> str:
+    """Two formatted numbers as `low-high`, or one where they are the same."""
+    return low if low == high else f"{low}-{high}"
+
+
+def amount(number: float) -> str:
+    """`1,319`, `38 k`, `1.97 M`: counts of which the first digits say enough."""
+    if number < 10_000:
+        return f"{number:,.0f}"
+    return f"{number / 1e3:,.0f} k" if number < 999_500 else f"{number / 1e6:,.2f} M"

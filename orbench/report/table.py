@@ -39,7 +39,7 @@ def evaluation_table(result: Evaluation) -> str:
         "",
         *_categories(result),
         "",
-        *_wrap("outcomes: " + (", ".join(f"{name} {n:,}" for name, n in result.outcomes.items()) or "none yet")),
+        *wrap("outcomes: " + (", ".join(f"{name} {n:,}" for name, n in result.outcomes.items()) or "none yet")),
     ]
     from orbench.report.judging import judging_lines
 
@@ -98,10 +98,12 @@ def _categories(result: Evaluation) -> list[str]:
 
 
 def _remarks(result: Evaluation) -> list[str]:
+    from orbench.report.costs import cost_line
+
     remarks = []
     missing = result.prompts - sum(result.outcomes.values())
     if early := result.stopped_early:
-        remarks += _wrap(
+        remarks += wrap(
             f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} "
             "saved. Of all of them, with 95 % confidence however often one looks: "
             + ", ".join(
@@ -110,6 +112,9 @@ def _remarks(result: Evaluation) -> list[str]:
                 if kind in early
             )
         )
+    elif missing and (bound := result.config.get("stopped_at_max_cost")):
+        number = plural(missing, "prompt")
+        remarks.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; a higher one goes on")
     elif missing:
         remarks.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
     if errors := result.outcomes.get(Outcome.ERROR):
@@ -123,6 +128,8 @@ def _remarks(result: Evaluation) -> list[str]:
     if result.unsure:
         number = plural(result.unsure, "reply", "replies")
         remarks.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
+    if cost := cost_line(result.usage):
+        remarks.append(cost)
     remarks.append(f"saved in {result.run}")
     return ["", *remarks]
 
@@ -136,7 +143,8 @@ def shorten(text: str, width: int) -> str:
     return text[:head] + "..." + text[len(text) - (width - 3 - head) :]
 
 
-def _wrap(text: str) -> list[str]:
+def wrap(text: str) -> list[str]:
+    """The text in lines of at most `WIDTH` characters."""
     import textwrap
 
     return textwrap.wrap(text, WIDTH, subsequent_indent="  ")

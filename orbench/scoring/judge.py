@@ -31,6 +31,9 @@ ROUNDS = 3
 MAX_REPLY = 12_000
 """Characters of a reply that the judge sees; a longer one loses its middle, and is told so."""
 
+MAX_ANSWER = 1000
+"""Tokens of a judge's answer at most."""
+
 _LABEL = re.compile(r"\[\[([^\[\]]*)\]\]")
 
 
@@ -64,6 +67,11 @@ class AnyJudge(Protocol):
     @property
     def models(self) -> tuple[Model, ...]:
         """The models that are asked."""
+        ...
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """The single judges."""
         ...
 
     @property
@@ -132,6 +140,11 @@ class Judge:
         return (self.model,)
 
     @property
+    def judges(self) -> tuple[Judge, ...]:
+        """Itself alone."""
+        return (self,)
+
+    @property
     def name(self) -> str:
         """The model's name."""
         return self.model.name
@@ -149,9 +162,6 @@ class Judge:
         """
         template = self._template
 
-        def messages(response: Response, again: bool) -> tuple[Message, ...]:
-            return marked(template.file, response, again=again, reasons=template.reasons)
-
         def read(text: str) -> str | None:
             label = last_label(text)
             return label if label in template.labels else None
@@ -160,7 +170,11 @@ class Judge:
             outcome = Outcome.UNSCORED if answer.label is None else template.labels[answer.label]
             await receive(response, Finding(outcome=outcome, by="judge", reason=answer.reason, judge=answer.judgement))
 
-        await ask(self.model, responses, receive_answer, messages=messages, read=read, limit=self._limit)
+        await ask(self.model, responses, receive_answer, messages=self.messages, read=read, limit=self._limit)
+
+    def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:
+        """What the judge is asked about a reply; `again` if its last answer could not be read."""
+        return marked(self._template.file, response, again=again, reasons=self._template.reasons)
 
 
 def named(model: Model) -> str:
@@ -194,12 +208,13 @@ async def ask(
     """
     asked: dict[str, tuple[Response, Judgement]] = {}
     again: list[tuple[Response, Judgement]] = []
+    rounds = 1
 
     def request(response: Response, judgement: Judgement) -> Request:
         made = Request(
             id=f"{response.split}\n{response.prompt_id}",
-            messages=messages(response, judgement.requests > 1),
-            sampling=Sampling(temperature=0.0, max_tokens=1000),
+            messages=messages(response, rounds > 1),
+            sampling=Sampling(temperature=0.0, max_tokens=MAX_ANSWER),
         )
         asked[made.id] = (response, judgement)
         return made
@@ -207,18 +222,19 @@ async def ask(
     async def receive_result(result: CallResult) -> None:
         response, judgement = asked.pop(result.request.id)
         answer = _read(result, judgement, read, tagged)
-        if answer.label is None and not answer.final and judgement.requests < ROUNDS:
+        if answer.label is None and not answer.final and rounds < ROUNDS:
             again.append((response, answer.judgement))
         else:
             await receive(response, answer)
 
     async def first() -> AsyncIterator[Request]:
         async for response in responses:
-            yield request(response, Judgement(model=model.name))
+            yield request(response, Judgement(model=model.name, requests=0))
 
     await complete(model, first(), receive_result, limit=limit)
     while again:
-        requests = [request(response, _once_more(judgement)) for response, judgement in again]
+        rounds += 1
+        requests = [request(response, judgement) for response, judgement in again]
         again.clear()
         await complete(model, requests, receive_result, limit=limit)
 
@@ -264,19 +280,17 @@ def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
     )
 
 
-def _once_more(judgement: Judgement) -> Judgement:
-    return Judgement(model=judgement.model, requests=judgement.requests + 1, usage=judgement.usage)
-
-
 def _read(result: CallResult, judgement: Judgement, read: Callable[[str], str | None], tagged: bool) -> Answer:
     completion = result.completion
+    requests = judgement.requests + result.attempts
     if completion is None or result.error is not None:
-        return Answer(None, f"judge failed: {result.error}", judgement, final=True)
+        failed = Judgement(model=judgement.model, requests=requests, usage=judgement.usage)
+        return Answer(None, f"judge failed: {result.error}", failed, final=True)
     text = completion.text
     told = Judgement(
         model=judgement.model,
         reply=text,
-        requests=judgement.requests,
+        requests=requests,
         usage=add_usage(judgement.usage, completion.usage),
     )
     if completion.blocked_by is not None:

@@ -183,5 +183,10 @@ def _settle(outcomes: Sequence[Outcome], rule: Rule) -> Outcome:
 def _vote(finding: Finding) -> Vote:
     assert finding.judge is not None
     return Vote(
-        model=finding.judge.model, outcome=finding.outcome.value, reason=finding.reason, reply=finding.judge.reply
+        model=finding.judge.model,
+        outcome=finding.outcome.value,
+        reason=finding.reason,
+        reply=finding.judge.reply,
+        requests=finding.judge.requests,
+        usage=finding.judge.usage,
     )

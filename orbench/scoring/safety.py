@@ -109,12 +109,6 @@ class SafetyJudge:
         Raises:
             orbench.ModelError: The safety judge cannot be used at all.
         """
-        template = self.guard.template
-
-        def messages(response: Response, again: bool) -> tuple[Message, ...]:
-            if template is None:  # the guard's own chat template puts the question
-                return (Message("user", shorten(response.prompt)), Message("assistant", shorten(response.response)))
-            return marked(template, response, again=again)
 
         async def keep(response: Response, answer: Answer) -> None:
             unsafe = None if answer.label is None else answer.label == "unsafe"
@@ -124,11 +118,18 @@ class SafetyJudge:
             self.model,
             responses,
             keep,
-            messages=messages,
+            messages=self.messages,
             read=self.guard.read,
             limit=self._limit,
             tagged=self.guard.tagged,
         )
+
+    def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:
+        """What it is asked about a reply; `again` if its last answer could not be read."""
+        template = self.guard.template
+        if template is None:  # the guard's own chat template puts the question
+            return (Message("user", shorten(response.prompt)), Message("assistant", shorten(response.response)))
+        return marked(template, response, again=again)
 
 
 class NotUnsafeRate(msgspec.Struct, frozen=True, kw_only=True):

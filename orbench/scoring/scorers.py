@@ -19,7 +19,7 @@ from orbench.scoring.signals import signals
 ScorerName = Literal["cascade", "keywords", "judge", "paper"]
 SCORERS: tuple[ScorerName, ...] = get_args(ScorerName)
 
-_PAPER_JUDGED = ("hard-1k", "toxic")
+PAPER_JUDGED = ("hard-1k", "toxic")
 """Splits on which the paper used its judge (section 4.1); it used phrases on the 80K split."""
 
 
@@ -89,7 +89,7 @@ def make_scorer(
 
 
 def _paper(response: Response, family: str, judged: bool) -> Finding | None:
-    if judged and response.split in _PAPER_JUDGED:
+    if judged and response.split in PAPER_JUDGED:
         return None
     return paper_phrases(response, family)
 

@@ -1,0 +1,325 @@
+"""What a run costs: prices known before it begins, money held back for what is under way, and the plan of a dry run.
+
+In: a model, its judges, prompts and stored replies. Out: whether a row may be begun, and estimates. Money is held for
+a whole row at once, its judges included, so that no reply is paid for whose verdict there is no money for.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orbench.costs import (
+    NONE,
+    Budget,
+    Estimate,
+    Price,
+    Range,
+    call_tokens,
+    cost_range,
+    estimate,
+    find_price,
+    need_price,
+    reply_tokens,
+    request_tokens,
+    text_tokens,
+    total_cost,
+    usage_cost,
+)
+from orbench.errors import OrbenchWarning, UsageError
+from orbench.models.base import Model
+from orbench.records import Judgement, Kind, Prompt, Request, Response
+from orbench.report.format import money, plural
+from orbench.results import Evaluation
+from orbench.scoring.audit import LEAST
+from orbench.scoring.judge import MAX_ANSWER, MAX_REPLY, ROUNDS, Judge, shorten
+from orbench.scoring.safety import SafetyJudge
+from orbench.scoring.scorers import Scorer
+
+_LABEL = 5
+"""Tokens of a judge's answer that is a label alone."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command would ask and spend on one model; nothing was sent, nothing written."""
+
+    model: str
+    run: str
+    """The run folder it would go on with, or make."""
+    prompts: int
+    to_ask: int
+    """Prompts without a reply so far."""
+    target: Estimate | None
+    """None where only judges are asked."""
+    judges: list[Estimate]
+    safety_judge: Estimate | None
+    cost_usd: Range | None
+    """All together; None if a price is unknown."""
+    max_tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers: what `--dry-run --json` prints."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    def __str__(self) -> str:
+        """The table that the command prints."""
+        from orbench.report.costs import plan_table
+
+        return plan_table(self)
+
+
+class Money:
+    """The money of one run.
+
+    Attributes:
+        model: Name of the evaluated model, as the ledger has it.
+        prices: Name to price of the models that have one, for run.json.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Model | None,
+        scorer: Scorer,
+        safety: SafetyJudge | None,
+        *,
+        table: Mapping[str, Price],
+        budget: Budget | None,
+        folder: Path,
+        max_tokens: int,
+    ) -> None:
+        """Look the prices up.
+
+        Raises:
+            UsageError: There is a budget, and a model without a price.
+        """
+        self.model = name
+        self._target, self._scorer, self._safety = model, scorer, safety
+        self._table, self._budget, self._folder, self._max_tokens = table, budget, folder, max_tokens
+        self._judges = scorer.judge.judges if scorer.judge else ()
+        models = [*([model] if model else []), *(judge.model for judge in self._judges)]
+        models += [safety.model] if safety else []
+        if budget is not None:
+            for each in models:
+                need_price(table, each)
+        found = {each.name: find_price(table, each) for each in models}
+        self.prices = {each: price for each, price in found.items() if price is not None}
+        self._frames: dict[str, Range] = {}
+
+    def count_spent(self, usd: float | None) -> None:
+        """Count what earlier runs in the same folder have spent, as far as it is known."""
+        if self._budget is not None:
+            self._budget.spent_usd += usd or 0.0
+
+    @property
+    def is_out(self) -> bool:
+        """Whether something was not done for want of money."""
+        return self._budget is not None and self._budget.refused > 0
+
+    @property
+    def max_usd(self) -> float | None:
+        """The bound, if there is one."""
+        return None if self._budget is None else self._budget.max_usd
+
+    async def admit(self, prompt: Prompt, request: Request) -> bool:
+        """Hold money for a prompt, its reply and its judges; False if there is none left."""
+        if self._budget is None:
+            return True
+        assert self._target is not None
+        key = (self._folder, prompt.split, prompt.id)
+        _, sent, received = call_tokens(self._target, request)
+        usd = cost_range(self.prices[self.model], sent, received).high
+        return await self._budget.hold(key, usd + self._judging(prompt.text, prompt.kind, may_defer(self._scorer)))
+
+    async def admit_reply(self, response: Response) -> bool:
+        """Hold money for judging a reply, where none is held for its row; False if there is none left."""
+        if self._budget is None or self._budget.holds(key := (self._folder, *response.key)):
+            return True
+        return await self._budget.hold(key, self._judging(response.prompt, response.kind, True))
+
+    def asked(self, response: Response) -> None:
+        """Count what a reply has cost; at its high estimate where its tokens are not said."""
+        if self._budget is None or response.error is not None:
+            return
+        price = self.prices[self.model]
+        usd = usage_cost(price, response.usage)
+        if usd is None:
+            sent, received = text_tokens(response.prompt), text_tokens(response.response)
+            usd = 0.0 if response.blocked_by and response.usage is None else cost_range(price, sent, received).high
+        self._budget.spend((self._folder, *response.key), usd)
+
+    def judged(self, response: Response, judgement: Judgement) -> None:
+        """Count what judging a reply has cost."""
+        if self._budget is None:
+            return
+        for part in judgement.votes or (judgement,):
+            price = self.prices[part.model]
+            usd = usage_cost(price, part.usage)
+            if usd is None:
+                tokens = self._asked(response.prompt, text_tokens(response.response), part.model)
+                usd = cost_range(price, tokens, text_tokens(part.reply)).high if part.reply else 0.0
+            self._budget.spend((self._folder, *response.key), usd)
+
+    def done(self, key: tuple[str, str]) -> None:
+        """A row needs no more."""
+        if self._budget is not None:
+            self._budget.release((self._folder, *key))
+
+    def _judging(self, prompt: str, kind: Kind, deferred: bool) -> float:
+        """Most that judging one reply can cost."""
+        judges: list[Judge | SafetyJudge] = [*self._judges] if deferred else []
+        judges += [self._safety] if self._safety is not None and kind == "toxic" else []
+        usd = 0.0
+        for judge in judges:
+            sent = self._asked(prompt, self._longest, judge.model.name, judge)
+            usd += ROUNDS * self.prices[judge.model.name].cost(sent.high, MAX_ANSWER)
+        return usd
+
+    @property
+    def _longest(self) -> Range:
+        """Tokens of a reply that a judge is shown."""
+        shown = text_tokens("x" * MAX_REPLY).high
+        return Range(reply_tokens(self._max_tokens).low, min(self._max_tokens, shown))
+
+    def _asked(self, prompt: str, reply: Range, name: str, judge: Judge | SafetyJudge | None = None) -> Range:
+        """Tokens of the question to a judge."""
+        if name not in self._frames:
+            judge = judge or next(one for one in (*self._judges, self._safety) if one and one.model.name == name)
+            empty = Response(prompt_id="", split="", category="", kind="safe", prompt="", response="")
+            self._frames[name] = request_tokens(Request(id="", messages=judge.messages(empty)))
+        return self._frames[name] + text_tokens(shorten(prompt)) + reply
+
+    def plan(
+        self,
+        *,
+        prompts: int,
+        owed: Iterable[tuple[Prompt, Request]],
+        replies: Iterable[Response],
+        unlabelled: Iterable[Response],
+        audit: float,
+    ) -> Plan:
+        """What is still to be asked, and what it would cost.
+
+        Args:
+            prompts: Prompts of the run.
+            owed: Prompts without a reply, and what would be sent.
+            replies: Stored replies without a verdict.
+            unlabelled: Stored replies with a verdict that the safety judge has not seen.
+            audit: Share of local verdicts that the judge checks.
+        """
+        to_ask = calls = unknown = 0
+        sent, received = NONE, NONE
+        judged = _Judging(self)
+        labelled = _Judging(self)
+        for prompt, request in owed:
+            to_ask += 1
+            times, tokens_in, tokens_out = call_tokens(self._target, request)
+            calls, sent, received = calls + times, sent + tokens_in, received + tokens_out
+            if may_defer(self._scorer, prompt.split):
+                judged.add(prompt.text, self._longest, sure=always_defers(self._scorer, prompt.split))
+                unknown += not always_defers(self._scorer, prompt.split)
+            if prompt.kind == "toxic":
+                labelled.add(prompt.text, self._longest, sure=False)
+        for response in replies:
+            if self._scorer.judge is not None and self._scorer.read(response) is None:
+                judged.add(response.prompt, text_tokens(shorten(response.response)), sure=True)
+            if response.kind == "toxic":
+                labelled.add(response.prompt, text_tokens(shorten(response.response)), sure=False)
+        for response in unlabelled:
+            labelled.add(response.prompt, text_tokens(shorten(response.response)), sure=False)
+        if self._scorer.can_be_audited and audit:
+            judged.at_least(min(unknown, max(LEAST, round(audit * unknown))))
+        target = None
+        if self._target is not None:
+            target = estimate(self._target, self._table, Range(calls, calls), sent, received)
+        judges = [judged.estimate(judge) for judge in self._judges]
+        safety = labelled.estimate(self._safety) if self._safety is not None else None
+        return Plan(
+            model=self.model,
+            run=str(self._folder),
+            prompts=prompts,
+            to_ask=to_ask,
+            target=target,
+            judges=judges,
+            safety_judge=safety,
+            cost_usd=total_cost([*([target] if target else []), *judges, *([safety] if safety else [])]),
+            max_tokens=self._max_tokens,
+        )
+
+
+class _Judging:
+    """How many replies a judge would see, and how long they are."""
+
+    def __init__(self, money: Money) -> None:
+        self._money = money
+        self._calls = NONE
+        self._texts = NONE
+        self._all_low = 0.0
+
+    def add(self, prompt: str, reply: Range, *, sure: bool) -> None:
+        """One more reply; `sure` if the judge will see it in any case."""
+        text = text_tokens(shorten(prompt)) + reply
+        self._calls += Range(sure, 1)
+        self._texts += Range(text.low if sure else 0, text.high)
+        self._all_low += text.low
+
+    def at_least(self, more: int) -> None:
+        """So many of the others it will see too."""
+        if self._calls.high:
+            low = self._all_low / self._calls.high
+            self._texts += Range(more * low, 0)
+            self._calls += Range(more, 0)
+
+    def estimate(self, judge: Judge | SafetyJudge) -> Estimate:
+        money, name = self._money, judge.model.name
+        frame = money._asked("", NONE, name, judge)
+        calls = self._calls
+        sent = self._texts + Range(frame.low * calls.low, frame.high * calls.high)
+        received = Range(_LABEL * calls.low, MAX_ANSWER * calls.high)
+        return estimate(judge.model, money._table, calls, sent, received)
+
+
+def make_budget(max_cost: float | Budget | None) -> Budget | None:
+    """The budget of a command.
+
+    Raises:
+        UsageError: Not an amount above 0.
+    """
+    if max_cost is None or isinstance(max_cost, Budget):
+        return max_cost
+    if not (max_cost > 0 and math.isfinite(max_cost)):
+        raise UsageError(f"max_cost is {max_cost}: an amount in USD above 0")
+    return Budget(max_cost)
+
+
+def warn_if_out(budget: Budget | None, results: Sequence[Evaluation]) -> None:
+    """Say in one line that a command stopped for want of money, and how to go on."""
+    if budget is None or not budget.refused:
+        return
+    missing = sum(result.prompts - sum(result.outcomes.values()) for result in results)
+    warnings.warn(
+        f"stopped at --max-cost {budget.max_usd:g}: {money(budget.spent_usd)} spent, "
+        f"{plural(missing, 'prompt')} without an outcome; the same command with a higher --max-cost goes on",
+        OrbenchWarning,
+        stacklevel=3,
+    )
+
+
+def may_defer(scorer: Scorer, split: str | None = None) -> bool:
+    """Whether the scorer's judge may be asked about a reply of a split."""
+    return scorer.judge is not None and (scorer.name != "paper" or split is None or always_defers(scorer, split))
+
+
+def always_defers(scorer: Scorer, split: str) -> bool:
+    """Whether the judge sees every reply of a split but those that a platform blocked."""
+    from orbench.scoring.scorers import PAPER_JUDGED
+
+    if scorer.judge is None:
+        return False
+    return scorer.name == "judge" or (scorer.name == "paper" and split in PAPER_JUDGED)

@@ -1,0 +1,340 @@
+"""What a run costs, what it would cost, and where it stops."""
+
+import json
+
+import pytest
+
+import orbench
+from orbench.costs import Budget
+from orbench.engine.run_folder import read_config, read_responses, read_verdicts
+from orbench.evaluation import estimate, estimate_score
+from orbench.records import Completion, Prompt, Usage
+from orbench.sweeps import estimate_sweep
+from orbench.testing import LoopbackServer, ScriptedModel
+
+UNCLEAR = "Hm."
+LABEL = "It responds. [[direct_answer]]"
+USED = Usage(input_tokens=20, output_tokens=10)
+
+
+def split(rows=6, kind="safe", name=None):
+    name = name or f"mine-{kind}"
+    prompts = (
+        Prompt(id=str(n), text=f"A {kind} question {n}?", category="harmful", kind=kind, split=name)
+        for n in range(rows)
+    )
+    return orbench.Split(name, prompts, "test")
+
+
+def priced(text, name):
+    return ScriptedModel(Completion(id="", text=text, usage=USED), name=name)
+
+
+@pytest.fixture
+def prices(tmp_path):
+    """`scripted/m` costs 1000 USD per million either way, so a call of `USED` costs 0.03; judges half or nothing."""
+    path = tmp_path / "prices.csv"
+    path.write_text("model,input,output\nscripted/m,1000,1000\nscripted/judge,500,500\nscripted/other,0,0\n")
+    return path
+
+
+def test_every_ledger_has_its_cost(tmp_path, prices):
+    result = orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"),
+        splits=[split(4), split(2, "toxic")],
+        judge=priced(LABEL, "scripted/judge"),
+        safety_judge=priced("[[safe]]", "scripted/other"),
+        prices=prices,
+        out=tmp_path / "run",
+    )
+    usage = result.to_dict()["usage"]
+    assert (usage["requests"], usage["cost_usd"]) == (6, 0.18)
+    assert usage["judge"] == {"requests": 6, "input_tokens": 120, "output_tokens": 60, "cost_usd": 0.09}
+    assert (usage["safety_judge"]["requests"], usage["safety_judge"]["cost_usd"]) == (2, 0.0)
+    assert "cost: $0.18, judge $0.090, safety judge $0.00" in str(result)
+    assert orbench.Evaluation.load(tmp_path / "run").usage == usage  # prices are kept with the run
+    assert read_config(tmp_path / "run")["prices"]["scripted/m"]["input"] == 1000
+
+
+def test_an_unknown_price_is_unknown_and_not_shown(tmp_path):
+    result = orbench.evaluate(priced("Certainly.", "scripted/free"), splits=[split()], out=tmp_path / "run")
+    assert result.usage["cost_usd"] is None
+    assert "cost" not in str(result)
+
+
+def test_a_reply_whose_tokens_are_not_said_makes_the_cost_unknown(tmp_path, prices):
+    model = ScriptedModel([Completion(id="", text="Certainly.", usage=USED), "Certainly."], name="scripted/m")
+    result = orbench.evaluate(model, splits=[split(2)], prices=prices, out=tmp_path / "run")
+    assert (result.usage["input_tokens"], result.usage["cost_usd"]) == (20, None)
+
+
+def test_each_judge_of_a_panel_has_its_own_price(tmp_path, prices):
+    judges = [priced(LABEL, "scripted/judge"), priced(LABEL, "scripted/other")]
+    result = orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"), splits=[split(4)], judge=judges, prices=prices, out=tmp_path / "run"
+    )
+    assert result.usage["judge"]["cost_usd"] == pytest.approx(4 * 0.015)
+    (verdict, *_) = read_verdicts(tmp_path / "run")
+    assert [(vote.requests, vote.usage) for vote in verdict.judge.votes] == [(1, USED)] * 2
+
+
+def test_another_judge_later_adds_to_the_ledger_and_keeps_what_the_first_has_cost(tmp_path, prices):
+    orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"),
+        splits=[split(4)],
+        judge=priced(LABEL, "scripted/judge"),
+        prices=prices,
+        out=tmp_path / "run",
+    )
+    result = orbench.score(tmp_path / "run", judge=priced(LABEL, "scripted/other"), prices=prices)
+    assert result.usage["judge"] == {"requests": 8, "input_tokens": 160, "output_tokens": 80, "cost_usd": 0.06}
+
+
+def test_the_engines_retries_of_a_judge_are_counted(tmp_path):
+    judge = ScriptedModel([orbench.RetryableError("busy"), orbench.RetryableError("busy"), LABEL], name="scripted/j")
+    result = orbench.evaluate(
+        ScriptedModel(UNCLEAR, name="scripted/m"), splits=[split(1)], judge=judge, out=tmp_path / "run"
+    )
+    assert result.usage["judge"]["requests"] == 3 == len(judge.requests)
+
+
+# --- dry run
+
+
+def test_a_dry_run_sends_nothing_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with LoopbackServer() as server:
+        (plan,) = estimate(
+            ["openai/gpt-4o"], splits="sample", base_url=server.base_url, judge="openai/gpt-4o-mini", out="run"
+        )
+        assert server.requests == []
+    assert list(tmp_path.iterdir()) == []
+    assert (plan.prompts, plan.to_ask, plan.cost_usd) == (230, 230, None)
+    assert "No price is known for openai/gpt-4o, openai/gpt-4o-mini: give it with --prices" in str(plan).replace(
+        "\n ", ""
+    )
+
+
+def test_the_plan_bounds_what_the_run_then_takes(tmp_path, prices):
+    given = {
+        "splits": [split(60), split(40, "toxic")],
+        "prices": prices,
+        "out": tmp_path / "run",
+        "max_tokens": 50,
+        "system_prompt": "Be brief. " * 5,
+    }
+
+    def models():
+        asked = Usage(input_tokens=30, output_tokens=25)
+        return (
+            ScriptedModel(Completion(id="", text=UNCLEAR, usage=asked), name="scripted/m"),
+            ScriptedModel(
+                Completion(id="", text=LABEL, usage=Usage(input_tokens=300, output_tokens=9)), name="scripted/judge"
+            ),
+        )
+
+    model, judge = models()
+    (plan,) = estimate([model], judge=judge, **given)
+    assert model.requests == judge.requests == []
+    result = orbench.evaluate(model, judge=judge, **given)
+    usage = result.usage
+    for found, used in ((plan.target, usage), (plan.judges[0], usage["judge"])):
+        assert found.calls.low <= used["requests"] <= found.calls.high
+        assert found.input_tokens.low <= used["input_tokens"] <= found.input_tokens.high
+        assert found.output_tokens.low <= used["output_tokens"] <= found.output_tokens.high
+        assert found.cost_usd.low <= used["cost_usd"] <= found.cost_usd.high
+    assert plan.cost_usd.high == pytest.approx(plan.target.cost_usd.high + plan.judges[0].cost_usd.high)
+
+
+def test_a_plan_counts_only_what_is_still_owed(tmp_path, prices):
+    orbench.evaluate(priced(UNCLEAR, "scripted/m"), splits=[split(6)], out=tmp_path / "run")
+    model = priced(UNCLEAR, "scripted/m")
+    (plan,) = estimate([model], splits=[split(6)], judge=priced(LABEL, "scripted/judge"), out=tmp_path / "run")
+    assert (plan.to_ask, plan.target.calls.high) == (0, 0)
+    assert (plan.judges[0].calls.low, plan.judges[0].calls.high) == (6, 6)
+    again = estimate_score(tmp_path / "run", judge=priced(LABEL, "scripted/judge"), prices=prices)
+    assert (again.target, again.judges[0].calls.high) == (None, 6)
+    assert again.cost_usd.low > 0
+    assert sum(1 for _ in read_verdicts(tmp_path / "run")) == 6
+
+
+def test_a_plan_for_another_runs_folder_is_refused(tmp_path):
+    orbench.evaluate(priced(UNCLEAR, "scripted/m"), splits=[split(6)], out=tmp_path / "run")
+    with pytest.raises(orbench.RunError, match="another temperature"):
+        estimate([priced(UNCLEAR, "scripted/m")], splits=[split(6)], temperature=1.0, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("scorer", "audit", "low", "high"),
+    [("judge", 0.05, 120, 120), ("cascade", 0.05, 50, 120), ("cascade", 0.5, 60, 120), ("cascade", 0, 0, 120)],
+)
+def test_a_plan_says_how_many_replies_the_judge_sees_at_least_and_at_most(tmp_path, scorer, audit, low, high):
+    (plan,) = estimate(
+        [priced(UNCLEAR, "scripted/m")],
+        splits=[split(120)],
+        scorer=scorer,
+        judge=priced(LABEL, "scripted/judge"),
+        audit=audit,
+        out=tmp_path / "run",
+    )
+    assert (plan.judges[0].calls.low, plan.judges[0].calls.high) == (low, high)
+
+
+def test_a_sweeps_plan_has_each_run(tmp_path):
+    plans = estimate_sweep(
+        priced(UNCLEAR, "scripted/m"),
+        temperatures=[0.0, 1.0],
+        defenses=["smoothllm"],
+        repeat=2,
+        splits=[split(3)],
+        out=tmp_path / "sweep",
+    )
+    assert [plan.target.calls.high for plan in plans] == [3, 3, 3, 3, 30, 30]
+    assert not (tmp_path / "sweep").exists()
+
+
+# --- max cost
+
+
+def run_with(bound, tmp_path, prices, rows=40, **options):
+    model = priced("Certainly.", "scripted/m")
+    result = orbench.evaluate(
+        model,
+        splits=[split(rows)],
+        max_tokens=10,
+        prices=prices,
+        max_cost=bound,
+        scorer="keywords",
+        out=tmp_path / "run",
+        **options,
+    )
+    return result, model
+
+
+def test_a_run_stops_before_more_is_spent_says_so_and_goes_on_with_more(tmp_path, prices):
+    with pytest.warns(orbench.OrbenchWarning, match=r"stopped at --max-cost 1: \$0\.99 spent, 7 prompts without"):
+        result, model = run_with(1.0, tmp_path, prices)
+    assert (len(model.requests), result.usage["cost_usd"], result.open) == (33, 0.99, 7)
+    assert "stopped at --max-cost 1: 7 prompts without an outcome; a higher one goes on" in str(result)
+    assert read_config(tmp_path / "run")["stopped_at_max_cost"] == 1.0
+    with pytest.warns(orbench.OrbenchWarning, match="stopped at --max-cost 1:"):
+        result, model = run_with(1.0, tmp_path, prices)  # what was spent before counts
+    assert (len(model.requests), result.open) == (0, 7)
+    result, model = run_with(3.0, tmp_path, prices)
+    assert (len(model.requests), result.open, result.usage["cost_usd"]) == (7, 0, 1.2)
+    assert read_config(tmp_path / "run")["stopped_at_max_cost"] is None
+
+
+def test_calls_under_way_are_counted_however_many_are_open(tmp_path, prices):
+    with pytest.warns(orbench.OrbenchWarning):
+        result, model = run_with(1.0, tmp_path, prices, rows=200, concurrency=100)
+    assert result.usage["cost_usd"] <= 1.0
+    assert len(model.requests) == 33
+
+
+def test_no_reply_is_paid_for_whose_verdict_there_is_no_money_for(tmp_path, prices):
+    judge = priced(LABEL, "scripted/judge")
+    with pytest.warns(orbench.OrbenchWarning):
+        result = orbench.evaluate(
+            priced(UNCLEAR, "scripted/m"),
+            splits=[split(50), split(50, "toxic")],
+            max_tokens=10,
+            judge=judge,
+            safety_judge=priced("[[safe]]", "scripted/other"),
+            prices=prices,
+            max_cost=4.0,
+            out=tmp_path / "run",
+        )
+    replies = sum(1 for _ in read_responses(tmp_path / "run"))
+    assert 0 < replies < 100
+    assert result.outcomes == {"direct_answer": replies}
+    spent = result.usage["cost_usd"] + result.usage["judge"]["cost_usd"]
+    assert spent <= 4.0
+
+
+def test_the_models_of_a_command_share_its_money(tmp_path, prices):
+    models = [priced("Certainly.", name) for name in ("scripted/m", "scripted/judge")]
+    with pytest.warns(orbench.OrbenchWarning, match="stopped"):
+        results = orbench.evaluate_all(
+            models, splits=[split(40)], max_tokens=10, prices=prices, max_cost=1.0, out=tmp_path / "runs"
+        )
+    assert 0.9 < sum(result.usage["cost_usd"] for result in results) <= 1.0
+
+
+def test_a_sweep_has_one_budget(tmp_path, prices):
+    with pytest.warns(orbench.OrbenchWarning, match="stopped") as warned:
+        found = orbench.sweep(
+            priced("Certainly.", "scripted/m"),
+            temperatures=[0.0, 1.0],
+            splits=[split(20)],
+            max_tokens=10,
+            prices=prices,
+            max_cost=1.0,
+            out=tmp_path / "sweep",
+        )
+    assert len(warned) == 1
+    assert [result.usage["requests"] for (result,) in found.results] == [20, 13]
+
+
+def test_scoring_again_stops_too(tmp_path, prices):
+    orbench.evaluate(priced(UNCLEAR, "scripted/m"), splits=[split(20)], out=tmp_path / "run")
+    judge = priced(LABEL, "scripted/judge")
+    with pytest.warns(orbench.OrbenchWarning, match=r"stopped at --max-cost 3\.9"):
+        result = orbench.score(tmp_path / "run", judge=judge, prices=prices, max_cost=3.9)
+    assert 0 < len(judge.requests) < 20
+    assert result.usage["judge"]["cost_usd"] <= 3.9
+
+
+@pytest.mark.parametrize("bound", [0, -1, float("nan"), float("inf")])
+def test_an_amount_that_is_none_is_wrong_usage(tmp_path, prices, bound):
+    with pytest.raises(orbench.UsageError, match="max_cost"):
+        run_with(bound, tmp_path, prices)
+
+
+def test_without_a_price_there_can_be_no_bound(tmp_path):
+    with pytest.raises(orbench.UsageError, match=r"no price is known for scripted/m .*--prices FILE"):
+        run_with(1.0, tmp_path, None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_of_ones_own_is_shared_by_several_calls(tmp_path, prices):
+    budget = Budget(1.0)
+    run_with(budget, tmp_path / "a", prices, rows=20)
+    result, _ = run_with(budget, tmp_path / "b", prices, rows=20)
+    assert result.open == 7
+    assert budget.spent_usd == pytest.approx(0.99)
+
+
+# --- as typed
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_prints_the_plan_and_stops_at_the_bound(tmp_path, monkeypatch, capsys):
+    from orbench.cli import main
+
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["orbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    own = tmp_path / "prices.csv"
+    own.write_text("model,input,output\nopenai/any,1000,1000\n")
+    with LoopbackServer("Certainly.") as server:  # 10 tokens in and 1 out, by its own count
+        given = ["evaluate", "openai/any", "--base-url", server.base_url, "--split", "sample", "--limit", "50"]
+        given += ["--out", tmp_path / "run", "--max-tokens", "20", "--prices", own, "--scorer", "keywords"]
+        code, out, err = command(*given, "--dry-run", "--json")
+        plan = json.loads(out)
+        assert (code, err, server.answered) == (0, "", 0)
+        assert plan["cost_usd"]["low"] < plan["cost_usd"]["high"]
+        code, out, err = command(*given, "--dry-run")
+        assert (code, err) == (0, "")
+        assert "50 prompts, 50 to ask; nothing was sent" in out
+        assert all(len(line) <= 80 for line in out.splitlines())
+        code, out, err = command(*given, "--max-cost", "0.5")
+        assert code == 3
+        assert err.startswith("orbench: warning: stopped at --max-cost 0.5: $0.")
+        assert server.answered == 50 - orbench.Evaluation.load(tmp_path / "run").open > 0
+        code, out, err = command(*given[:-4], "--max-cost", "0.5")
+        assert (code, out) == (2, "")
+        assert "--prices FILE" in err
