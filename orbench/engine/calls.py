@@ -106,6 +106,8 @@ async def complete(
         async with asyncio.TaskGroup() as tasks, aclosing(each(requests)) as drawn:
             async for request in drawn:
                 await room.acquire()
+                if delay := limit.pace.delay_s(request):
+                    await asyncio.sleep(delay)
                 # Slots are taken here, so that a request which comes back for its next attempt stands in line with
                 # this one alone, not with all that are still to come.
                 cuts = await limit.acquire()
@@ -145,6 +147,7 @@ class _Calls:
                     completion = await self._once(request)
                 except RetryableError as error:
                     failure = error
+                    self._told()
                     if error.overloaded:
                         self._limit.overloaded(cuts)
                 except OrbenchError:
@@ -157,6 +160,8 @@ class _Calls:
                 else:
                     self._reached = True
                     self._limit.succeeded()
+                    self._limit.pace.used(request, completion.usage)
+                    self._told()
                     return CallResult(
                         request=request,
                         completion=completion,
@@ -174,12 +179,17 @@ class _Calls:
                     self._limit.release()
                     has_slot = False
                 await asyncio.sleep(wait)
+                if delay := self._limit.pace.delay_s(request):
+                    await asyncio.sleep(delay)
                 if not has_slot:
                     cuts = await self._limit.acquire()
                     has_slot = True
         finally:
             if has_slot:
                 self._limit.release()
+
+    def _told(self) -> None:
+        self._limit.pace.told(getattr(self._model, "rate_limits", None), self._limit.open)
 
     async def _once(self, request: Request) -> Completion:
         async with aclosing(self._model.generate([request])) as completions:

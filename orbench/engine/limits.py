@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from orbench.engine.pace import Pace
+
 DEFAULT_MAXIMUM = 256
 """Most calls open at once where the user gives no number; more connections hardly pay on one machine."""
 _FIRST = 16
@@ -28,10 +30,14 @@ class ConcurrencyLimit:
         open: Calls open now.
         cuts: How often the service made it shrink.
         peak: The largest number of calls that were open at once.
+        pace: When the next call may be sent.
     """
 
-    def __init__(self, concurrency: int | None = None, maximum: int = DEFAULT_MAXIMUM) -> None:
+    def __init__(
+        self, concurrency: int | None = None, maximum: int = DEFAULT_MAXIMUM, pace: Pace | None = None
+    ) -> None:
         """Open at `concurrency` and never exceed it; without one, start small and grow up to `maximum`."""
+        self.pace = pace or Pace()
         self.maximum = concurrency if concurrency is not None else maximum
         self.limit = concurrency if concurrency is not None else min(_FIRST, maximum)
         self.open = 0
@@ -89,6 +95,16 @@ class ConcurrencyLimit:
         self._slow_start = False
         self._good = 0
         self.limit = max(1, int(self.limit * _CUT))
+
+    def to_dict(self) -> dict[str, float]:
+        """What was decided, for run.json."""
+        return {
+            "peak": self.peak,
+            "cuts": self.cuts,
+            "limit": self.limit,
+            "slowed": self.pace.slowed,
+            "paced_s": round(self.pace.waited_s, 3),
+        }
 
     def _hand_over(self) -> None:
         """Give free slots to those who wait longest; who comes later cannot slip in before they run."""

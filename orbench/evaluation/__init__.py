@@ -12,6 +12,7 @@ from typing import Any
 
 from orbench.costs import Budget, load_prices
 from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.pace import Pace
 from orbench.engine.run_folder import RunFolder, read_config
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, UsageError
@@ -207,6 +208,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
         raise UsageError("no model given")
     check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
+    Pace(rpm, tpm)  # refuses what cannot be meant
     checked_policy = check_policy(policy)
     check_share(audit)
     table, budget = load_prices(prices), make_budget(max_cost)
@@ -222,6 +224,8 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
             judge_rule,
             safety_judge,
             lambda one: make_options(judge_base_url or shared_base_url(base_url, models, one), None, model_options),
+            rpm,
+            tpm,
         )
         try:
             for position, spec in enumerate(models):
@@ -239,6 +243,8 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                                 **config,
                                 "policy": checked_policy,
                                 "concurrency": concurrency,
+                                "rpm": rpm,
+                                "tpm": tpm,
                                 "precision": None if precision is None else {"half_width": precision, "seed": seed},
                                 "stopped_early": None,
                             },
@@ -246,7 +252,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                             safety=judges.safety,
                             audit=(audit, seed),
                             calibration=calibration,
-                            limit=ConcurrencyLimit(concurrency or model.max_concurrency),
+                            limit=ConcurrencyLimit(concurrency or model.max_concurrency, pace=Pace(rpm, tpm)),
                             position=position,
                             progress=progress,
                             prices=table,
@@ -334,7 +340,7 @@ def score(
         return _recount(folder, config, calibration, labels)
 
     async def again() -> Any:
-        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url), rpm, tpm)
         try:
             reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
             check_calibration(calibration, reader)

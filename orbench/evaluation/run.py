@@ -27,7 +27,7 @@ from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, Key, RowState, RunState, scan
 from orbench.scoring.audit import LOCAL, audited
 from orbench.scoring.finding import Finding
-from orbench.scoring.judge import find_template
+from orbench.scoring.judge import Judge, find_template
 from orbench.scoring.outcomes import Outcome, check_policy
 from orbench.scoring.panel import Panel
 from orbench.scoring.safety import SafetyJudge
@@ -223,7 +223,11 @@ class Run:
         if self._money.is_out:
             opened.note("stopped_at_max_cost", self._money.max_usd)
         if self._limit is not None and self._limit.peak:
-            opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
+            opened.note("concurrency_used", self._limit.to_dict())
+        judges: list[Judge | SafetyJudge] = [*(self._scorer.judge.judges if self._scorer.judge else ())]
+        judges += [self._safety] if self._safety else []
+        if used := {judge.model.name: judge.limit.to_dict() for judge in judges if judge.limit.peak}:
+            opened.note("judge_concurrency_used", used)
         if adaptations := getattr(self.model, "adaptations", []):
             opened.note("adaptations", adaptations)
         result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self._config["policy"]))

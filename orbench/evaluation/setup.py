@@ -15,6 +15,8 @@ import msgspec
 
 import orbench
 from orbench.engine.jsonl import without_surrogates
+from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.pace import Pace
 from orbench.engine.run_folder import folder_name
 from orbench.errors import UsageError
 from orbench.models import Options, open_model
@@ -121,9 +123,14 @@ class Judges:
         rule: str,
         safety: AnyModel | None,
         options: Callable[[AnyModel], Options],
+        rpm: float | None = None,
+        tpm: float | None = None,
     ) -> None:
-        self.judge = open_judges(judge, template, rule, options)
-        self.safety = None if safety is None else SafetyJudge(open_model(safety, options(safety)))
+        self.judge = open_judges(judge, template, rule, options, rpm, tpm)
+        self.safety = None
+        if safety is not None:
+            model = open_model(safety, options(safety))
+            self.safety = SafetyJudge(model, ConcurrencyLimit(model.max_concurrency, pace=Pace(rpm, tpm)))
 
     async def close(self) -> None:
         """Release them."""

@@ -25,6 +25,7 @@ from orbench.costs import CHARACTERS
 from orbench.errors import ModelError, UsageError
 from orbench.models.base import Model
 from orbench.models.function import FunctionModel
+from orbench.models.rate_limits import RateLimits
 from orbench.records import Completion, Message, Request, Usage
 
 Defense = Literal["self-reminder", "in-context-refusal", "smoothllm", "response-check"]
@@ -67,6 +68,11 @@ class DefendedModel:
     def adaptations(self) -> list[str]:
         """What the model itself had to change in its requests."""
         return list(getattr(self._model, "adaptations", []))
+
+    @property
+    def rate_limits(self) -> RateLimits | None:
+        """What the service said is left, as the model itself heard it."""
+        return getattr(self._model, "rate_limits", None)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Reply to each request behind the defence; its calls and their tokens are counted together."""

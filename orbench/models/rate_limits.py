@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import email.utils
+import math
 import re
 from collections.abc import Mapping
 
@@ -27,17 +29,43 @@ class RateLimits(msgspec.Struct, frozen=True):
     reset_tokens_s: float | None = None
 
 
+_PARTS = ("limit", "remaining", "reset")
+_HEADERS = [
+    [
+        pattern.format(part=part, what=what)
+        for what in ("requests", "tokens")
+        for part in ("limit", "remaining", "reset")
+    ]
+    for pattern in ("x-ratelimit-{part}-{what}", "anthropic-ratelimit-{what}-{part}")
+]
+
+
 def read_rate_limits(headers: Mapping[str, str]) -> RateLimits | None:
     """Read `x-ratelimit-*` (OpenAI, Azure, Groq and others) or `anthropic-ratelimit-*`; None if there is neither."""
-    for pattern in ("x-ratelimit-{part}-{what}", "anthropic-ratelimit-{what}-{part}"):
-        found: dict[str, int | float | None] = {}
-        for what in ("requests", "tokens"):
-            found[f"limit_{what}"] = _count(headers.get(pattern.format(part="limit", what=what)))
-            found[f"remaining_{what}"] = _count(headers.get(pattern.format(part="remaining", what=what)))
-            found[f"reset_{what}_s"] = _seconds(headers.get(pattern.format(part="reset", what=what)))
-        if any(value is not None for value in found.values()):
-            return RateLimits(**found)  # type: ignore[arg-type]
+    for names in _HEADERS:
+        found = [headers.get(name) for name in names]
+        if any(found):
+            limits = RateLimits(
+                limit_requests=_count(found[0]),
+                remaining_requests=_count(found[1]),
+                reset_requests_s=_seconds(found[2], headers),
+                limit_tokens=_count(found[3]),
+                remaining_tokens=_count(found[4]),
+                reset_tokens_s=_seconds(found[5], headers),
+            )
+            return None if limits == RateLimits() else limits
     return None
+
+
+def seconds_until(then: datetime.datetime, headers: Mapping[str, str]) -> float:
+    """Seconds from a reply to a time that it names, by the service's own clock where it says it: ours may jump."""
+    try:
+        now = email.utils.parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError):
+        now = datetime.datetime.now(datetime.UTC)
+    if now.tzinfo is None:
+        now = now.replace(tzinfo=datetime.UTC)
+    return max(0.0, (then - now).total_seconds())
 
 
 def _count(value: str | None) -> int | None:
@@ -47,14 +75,15 @@ def _count(value: str | None) -> int | None:
         return None
 
 
-def _seconds(value: str | None) -> float | None:
+def _seconds(value: str | None, headers: Mapping[str, str]) -> float | None:
     """Seconds from `7.5`, `6m0s`, `120ms` or a time of RFC 3339."""
     if value is None:
         return None
     if _DURATION.fullmatch(value):
         return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(value))
     try:
-        return max(0.0, float(value))
+        number = float(value)
+        return max(0.0, number) if math.isfinite(number) else None
     except ValueError:
         pass
     try:
@@ -63,4 +92,4 @@ def _seconds(value: str | None) -> float | None:
         return None
     if then.tzinfo is None:
         then = then.replace(tzinfo=datetime.UTC)
-    return max(0.0, (then - datetime.datetime.now(datetime.UTC)).total_seconds())
+    return seconds_until(then, headers)

@@ -7,9 +7,10 @@ all three SDKs, with the trust store, the proxies and the refusal to follow redi
 
 from __future__ import annotations
 
+import datetime
 import email.utils
+import io
 import re
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ import msgspec
 
 from orbench.errors import ModelError
 from orbench.models.base import CallError, RejectedError, RetryableError
-from orbench.models.rate_limits import RateLimits, read_rate_limits
+from orbench.models.rate_limits import RateLimits, read_rate_limits, seconds_until
 
 if TYPE_CHECKING:
     import aiohttp
@@ -29,6 +30,7 @@ CONNECT_TIMEOUT_S = 30.0
 """Seconds that opening a connection may take."""
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 """Longest body that is read; a reply that never ends is cut there."""
+_LARGE = 1 << 20
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 _REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
@@ -109,7 +111,8 @@ class Wire:
             encoded = msgspec.json.encode(body)
         except UnicodeEncodeError as error:
             raise RejectedError(f"the prompt holds what UTF-8 cannot carry: {error.reason}") from None
-        return await self.send("POST", self.url, encoded)
+        # aiohttp wants a large body as a stream, which it sends piece by piece.
+        return await self.send("POST", self.url, encoded if len(encoded) < _LARGE else io.BytesIO(encoded))
 
     async def send(self, method: str, url: str, content: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
         """Send any request, as `post` does, and return the body of a reply with status 200.
@@ -248,7 +251,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         try:
             return max(0.0, float(value))
         except ValueError:
-            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+            then = email.utils.parsedate_to_datetime(value)
+            return seconds_until(then if then.tzinfo else then.replace(tzinfo=datetime.UTC), headers)
     except (ValueError, OverflowError):
         return None
 

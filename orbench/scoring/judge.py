@@ -132,7 +132,7 @@ class Judge:
         self.model = model
         self.template = template
         self._template = find_template(template)
-        self._limit = limit or ConcurrencyLimit(model.max_concurrency)
+        self.limit = limit or ConcurrencyLimit(model.max_concurrency)
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -170,7 +170,7 @@ class Judge:
             outcome = Outcome.UNSCORED if answer.label is None else template.labels[answer.label]
             await receive(response, Finding(outcome=outcome, by="judge", reason=answer.reason, judge=answer.judgement))
 
-        await ask(self.model, responses, receive_answer, messages=self.messages, read=read, limit=self._limit)
+        await ask(self.model, responses, receive_answer, messages=self.messages, read=read, limit=self.limit)
 
     def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:
         """What the judge is asked about a reply; `again` if its last answer could not be read."""

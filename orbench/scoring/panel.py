@@ -13,6 +13,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any, Literal, cast, get_args
 
 from orbench.engine.calls import first_error
+from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.pace import Pace
 from orbench.errors import UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
@@ -45,6 +47,8 @@ def open_judges(
     template: str,
     rule: str,
     options: Callable[[AnyModel], Options],
+    rpm: float | None = None,
+    tpm: float | None = None,
 ) -> AnyJudge | None:
     """One judge, or a panel of several; None where none is given. Nothing is sent yet.
 
@@ -53,6 +57,8 @@ def open_judges(
         template: How they are asked.
         rule: How a panel settles.
         options: What each provider may need, such as the judge's address.
+        rpm: Requests a minute at most, for each of them.
+        tpm: Tokens a minute at most, for each of them.
 
     Raises:
         UsageError: No such template or rule, or a judge that is given twice.
@@ -63,7 +69,8 @@ def open_judges(
     if models is None:
         return None
     wanted = list(models) if isinstance(models, (list, tuple)) else [cast("AnyModel", models)]
-    judges = [Judge(open_model(model, options(model)), template) for model in wanted]
+    opened = [open_model(model, options(model)) for model in wanted]
+    judges = [Judge(model, template, ConcurrencyLimit(model.max_concurrency, pace=Pace(rpm, tpm))) for model in opened]
     if not judges:
         return None
     return judges[0] if len(judges) == 1 else Panel(judges, checked)

@@ -85,11 +85,11 @@ def known_safety(response: Response, outcome: Outcome, digest: str) -> Safety | 
 class SafetyJudge:
     """A model that says of replies to toxic prompts whether they are unsafe."""
 
-    def __init__(self, model: Model) -> None:
-        """Use the model, in the form that its name asks for."""
+    def __init__(self, model: Model, limit: ConcurrencyLimit | None = None) -> None:
+        """Use the model, in the form that its name asks for; `limit` bounds its open calls."""
         self.model = model
         self.guard = find_guard(model.name)
-        self._limit = ConcurrencyLimit(model.max_concurrency)
+        self.limit = limit or ConcurrencyLimit(model.max_concurrency)
 
     @property
     def digest(self) -> str:
@@ -120,7 +120,7 @@ class SafetyJudge:
             keep,
             messages=self.messages,
             read=self.guard.read,
-            limit=self._limit,
+            limit=self.limit,
             tagged=self.guard.tagged,
         )
 

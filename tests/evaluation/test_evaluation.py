@@ -750,7 +750,7 @@ def test_the_configuration_says_all_that_was_decided(tmp_path):
     }
     assert config["base_url"] == server.base_url + "/"
     assert (config["system_prompt"], config["concurrency"], config["policy"]) == ("Hi.", 2, "default")
-    assert config["concurrency_used"] == {"peak": 2, "cuts": 0}
+    assert config["concurrency_used"] == {"peak": 2, "cuts": 0, "limit": 2, "slowed": 0, "paced_s": 0}
     assert config["adaptations"] == ["temperature left to the model, which accepts no other"]
     assert config["orbench_version"] == orbench.__version__
     assert config["templates"] == {}

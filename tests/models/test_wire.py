@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +138,30 @@ def test_other_statuses_concern_one_request(status: int, kind: type[Exception]) 
         ({"retry-after": "-3"}, 0.0),
         ({"retry-after": "nan"}, 0.0),
         ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 30.0),
-        ({"retry-after": "Wed, 21 Oct 2015 07:27:00 GMT"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:27:00 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
         ({"retry-after-ms": "soon"}, None),
     ],
 )
 def test_the_wish_to_wait_is_read_from_seconds_milliseconds_or_a_date(
-    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], seconds: float | None
+    headers: dict[str, str], seconds: float | None
 ) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1445412480.0)  # 21 Oct 2015 07:28:00 GMT
     assert retry_after(headers) == seconds
+
+
+def test_a_large_body_is_sent_whole_and_without_a_warning() -> None:
+    text = "word " * 500_000
+
+    async def main() -> bytes:
+        wire = Wire(f"{server.base_url}/chat/completions", {})
+        try:
+            return await wire.post({"model": "any", "messages": [{"role": "user", "content": text}]})
+        finally:
+            await wire.close()
+
+    with LoopbackServer("Certainly.") as server:
+        assert b"Certainly" in asyncio.run(main())
+    assert server.requests[0]["messages"][0]["content"] == text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from orbench.testing.server.allowance import Allowance
 from orbench.testing.server.batches import Batches
 from orbench.testing.server.faults import Fault, Faults
 from orbench.testing.server.formats import Body, Format, blocked, chat_completion, error_body, prompt_of, reply_body
@@ -55,6 +56,7 @@ class LoopbackServer:
         latency_s: float = 0.0,
         faults: Faults | None = None,
         capacity: int | None = None,
+        rpm: float | None = None,
         batch_polls: int = 1,
         port: int = 0,
         log: str | Path | None = None,
@@ -67,6 +69,8 @@ class LoopbackServer:
             latency_s: Seconds between request and answer.
             faults: Which calls fail.
             capacity: Calls open at once; those beyond are turned away with status 429 at once.
+            rpm: Requests a minute, of which ten seconds' worth may come at once; those beyond get status 429. Every
+                reply says in its headers how much is left, the vendor's way.
             batch_polls: Times a batch is asked about before it is done.
             port: 0 for a free one.
             log: File to which each answered prompt is appended as a JSON line; what it holds already is counted in, so
@@ -77,6 +81,7 @@ class LoopbackServer:
         self._latency_s = latency_s
         self._faults = faults = faults or Faults()
         self._capacity = capacity
+        self._allowance = Allowance(rpm) if rpm else None
         self._log = Path(log) if log is not None else None
         self._keep = keep_requests
         self._open = 0
@@ -151,13 +156,20 @@ class LoopbackServer:
         if self._capacity is not None and self._open >= self._capacity:
             self.fault_counts["over_capacity"] += 1
             return _refusal(format, 429, {"Retry-After": f"{self._faults.retry_after_s:g}"})
+        told = {}
+        if self._allowance is not None:
+            taken = self._allowance.take()
+            told = self._allowance.headers(format)
+            if not taken:
+                self.fault_counts["over_rpm"] += 1
+                return _refusal(format, 429, {**told, "Retry-After": f"{60 / self._allowance.rpm:g}"})
         self._open += 1
         try:
-            return await self._ask(request, format)
+            return await self._ask(request, format, told)
         finally:
             self._open -= 1
 
-    async def _ask(self, request: web.BaseRequest, format: Format) -> web.StreamResponse:
+    async def _ask(self, request: web.BaseRequest, format: Format, told: Mapping[str, str]) -> web.StreamResponse:
         try:
             body = msgspec.json.decode(await request.content.read())
             prompt = prompt_of(body)
@@ -173,7 +185,7 @@ class LoopbackServer:
             self.fault_counts[fault] += 1
             return await self._fail(request, format, fault, body)
         status, content, headers = self._respond(format, body)
-        answer = _response(status, content, headers)
+        answer = _response(status, content, {**told, **(headers or {})})
         if status != 200:
             return answer
         self._record(prompt, 1)  # before it is sent: whoever has an answer is counted, wherever we are killed

@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--reply", help="the text of every answer")
     parser.add_argument("--refused", type=float, default=0.3, metavar="SHARE", help="prompts that are refused (0.3)")
     parser.add_argument("--capacity", type=int, metavar="N", help="calls open at once; others get status 429")
+    parser.add_argument("--rpm", type=float, metavar="N", help="requests a minute; others get status 429")
     parser.add_argument("--batch-polls", type=int, default=1, metavar="N", help="polls before a batch is done")
     parser.add_argument("--log", metavar="FILE", help="answered prompts, one a line; counted in at the start")
     parser.add_argument("--stdin", action="store_true", help="end when standard input closes")
@@ -39,6 +40,7 @@ def main() -> None:
         latency_s=given.latency,
         faults=faults,
         capacity=given.capacity,
+        rpm=given.rpm,
         batch_polls=given.batch_polls,
         port=given.port,
         log=given.log,
