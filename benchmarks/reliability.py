@@ -15,7 +15,6 @@ import csv
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -107,17 +106,11 @@ class Run:
         self._command += ["--split", str(prompts), "--scorer", "keywords", "--json", "--out", str(self.out)]
         self._command += trial.options
 
-    def start(self, limit_bytes: int | None = None) -> subprocess.Popen[str]:
-        """Give the command; its files may grow to so many bytes."""
-
-        def cap() -> None:
-            if limit_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
+    def start(self, limit_kb: int | None = None) -> subprocess.Popen[str]:
+        """Give the command; its files may grow to so many kB."""
         self.commands += 1
-        return subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=cap
-        )
+        head = [] if limit_kb is None else ["bash", "-c", f'ulimit -f {limit_kb}; exec "$@"', "bash"]
+        return subprocess.Popen([*head, *self._command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @property
     def saved(self) -> int:
@@ -182,7 +175,7 @@ def interrupted(run: Run) -> None:
 def full(run: Run) -> None:
     """No file may grow beyond 200 kB, twice; then there is room again."""
     for _ in range(2):
-        out, err = run.start(limit_bytes=200_000).communicate()
+        out, err = run.start(limit_kb=200).communicate()
         assert (out, "cannot be written" in err, "Traceback" in err) == ("", True, False), err
 
 
@@ -240,8 +233,9 @@ def attempt(trial: Trial, prompts: Path, rates: tuple | None) -> tuple[list[str]
             wrong.append(f"attempts differ: the server had {sum(answered.values()) + run.server.faults}")
         if rates is not None and found != rates:
             wrong.append(f"other rates: {found}")
-        row = [trial.name, f"{wall:.1f} s", str(run.commands), f"{attempts:,}", f"{sum(answered.values()):,}"]
-        row += [f"{len(replies):,}", f"{sum(answered.values()) - len(replies):,}", "; ".join(wrong) or "yes"]
+        given = sum(answered.values())
+        row = [trial.name, f"{wall:.1f} s", str(run.commands), f"{attempts:,}", f"{given:,}", f"{len(replies):,}"]
+        row += [f"{given - len(replies):,}", "; ".join(wrong) or "yes"]
         return row, found
 
 
