@@ -8,6 +8,7 @@ one; a request that waits for its next attempt holds no slot.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
@@ -25,6 +26,10 @@ T = TypeVar("T")
 
 _UNREACHABLE_ATTEMPTS = 3
 """Attempts on a service that was never reached before the run is given up: its address is probably wrong."""
+_WHILE_OTHERS_S = 4.0
+"""Longest wait of our own choice while the service answers other calls."""
+_ANSWERS_S = 10.0
+"""It does if it has answered one within so many seconds."""
 _WAITING = 1000
 """Requests that may wait, for another attempt or for `receive`, while others take their slots; bounds memory."""
 
@@ -128,6 +133,7 @@ class _Calls:
         self._limit = limit
         self._retries = retries
         self._reached = False
+        self._answered_at = -math.inf
 
     async def result(self, request: Request, cuts: int) -> CallResult:
         """Try one request until it is answered or given up.
@@ -159,6 +165,7 @@ class _Calls:
                     return CallResult(request=request, completion=None, error=describe(error), attempts=attempt)
                 else:
                     self._reached = True
+                    self._answered_at = time.monotonic()
                     self._limit.succeeded()
                     self._limit.pace.used(request, completion.usage)
                     self._told()
@@ -175,6 +182,8 @@ class _Calls:
                 wait = self._retries.next_wait_s(attempt, time.monotonic() - began, failure.retry_after)
                 if wait is None:
                     return CallResult(request=request, completion=None, error=describe(failure), attempts=attempt)
+                if failure.retry_after is None and time.monotonic() - self._answered_at < _ANSWERS_S:
+                    wait = min(wait, _WHILE_OTHERS_S)
                 if self._reached:  # else the others would not reach it either, and need not try
                     self._limit.release()
                     has_slot = False

@@ -19,6 +19,8 @@ _FIRST = 16
 _CUT = 0.8
 _GROWTH = 0.05
 _USED = 0.8
+_LOW = 16
+_EVIDENCE = 4
 
 
 class ConcurrencyLimit:
@@ -45,6 +47,7 @@ class ConcurrencyLimit:
         self.peak = 0
         self._slow_start = True
         self._good = 0
+        self._answered = self._refused = 0  # since the last cut
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> int:
@@ -73,6 +76,7 @@ class ConcurrencyLimit:
 
     def succeeded(self) -> None:
         """Note a good call, made while its slot is still held; a full round of them makes the limit grow."""
+        self._answered += 1
         if self.open < _USED * self.limit:
             return
         self._good += 1
@@ -91,6 +95,12 @@ class ConcurrencyLimit:
         """
         if cuts_at_start < self.cuts:
             return
+        self._refused += 1
+        # A service that refuses a part of the calls whatever is open must not bring the limit down to one: low limits
+        # are cut only where most calls are refused, as they are where too many are open.
+        if self.limit <= _LOW and self._refused <= max(_EVIDENCE, self._answered):
+            return
+        self._answered = self._refused = 0
         self.cuts += 1
         self._slow_start = False
         self._good = 0

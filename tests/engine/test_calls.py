@@ -326,9 +326,31 @@ def test_a_request_that_comes_back_stands_in_line_before_those_still_to_come():
 
 def test_overload_cuts_the_limit_and_other_failures_do_not():
     for error, cuts in [(RetryableError("lost"), 0), (RetryableError("busy", overloaded=True), 1)]:
-        limit = ConcurrencyLimit(10)
+        limit = ConcurrencyLimit(20)
         run(StepsModel({"0": [error]}), requests(20), limit=limit)
         assert limit.cuts == cuts
+
+
+def test_a_call_waits_less_where_others_are_answered_meanwhile(monkeypatch):
+    waits, sleep = [], asyncio.sleep
+
+    async def no_sleep(seconds):
+        if seconds:
+            waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(Retries, "wait_s", lambda self, attempt, retry_after: 60.0)
+    monkeypatch.setattr(calls.asyncio, "sleep", no_sleep)
+    lost = [RetryableError("lost") for _ in range(3)]
+    run(StepsModel({"0": list(lost)}, pauses=1), requests(200), limit=ConcurrencyLimit(2))
+    assert waits[-1] == 4.0
+    waits.clear()
+    run(StepsModel({"0": list(lost)}), requests(1))
+    assert waits == [60.0] * 3
+    waits.clear()
+    asked = RetryableError("busy", retry_after=60.0)
+    run(StepsModel({"0": [asked] * 3}, pauses=1), requests(200), limit=ConcurrencyLimit(2))
+    assert waits == [60.0] * 3
 
 
 # --- errors of one request

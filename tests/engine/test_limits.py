@@ -89,10 +89,10 @@ def test_a_burst_of_refusals_cuts_once():
 
 def test_a_refusal_of_a_call_begun_after_the_cut_cuts_again():
     async def scenario():
-        limit = ConcurrencyLimit(10)
+        limit = ConcurrencyLimit(100)
         limit.overloaded(await limit.acquire())
         limit.overloaded(await limit.acquire())
-        assert (limit.limit, limit.cuts) == (6, 2)
+        assert (limit.limit, limit.cuts) == (64, 2)
 
     asyncio.run(scenario())
 
@@ -105,6 +105,36 @@ def test_it_never_falls_below_one():
             limit.release()
         assert limit.limit == 1
         await limit.acquire()
+
+    asyncio.run(scenario())
+
+
+def test_a_low_limit_stays_where_the_service_refuses_a_part_of_the_calls_whatever_is_open():
+    async def scenario():
+        limit = ConcurrencyLimit(16)
+        for number in range(1000):
+            began = await limit.acquire()
+            if number % 3:
+                limit.succeeded()
+            else:
+                limit.overloaded(began)
+            limit.release()
+        assert (limit.limit, limit.cuts) == (16, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_low_limit_falls_where_most_calls_are_refused():
+    async def scenario():
+        limit = ConcurrencyLimit(16)
+        for number in range(1000):
+            began = await limit.acquire()
+            if number % 3:
+                limit.overloaded(began)
+            else:
+                limit.succeeded()
+            limit.release()
+        assert limit.limit <= 2
 
     asyncio.run(scenario())
 
@@ -125,13 +155,13 @@ def test_after_a_cut_it_grows_slowly():
 
 def test_good_calls_before_a_cut_do_not_count_towards_growth_after_it():
     async def scenario():
-        limit = ConcurrencyLimit(10)
+        limit = ConcurrencyLimit(20)
         await fill(limit)
-        for _ in range(7):
+        for _ in range(15):
             limit.succeeded()
         limit.overloaded(0)
         limit.succeeded()
-        assert limit.limit == 8
+        assert limit.limit == 16
 
     asyncio.run(scenario())
 
@@ -178,11 +208,11 @@ def test_growth_wakes_all_who_have_room_now():
 
 def test_a_cut_keeps_new_calls_out_until_enough_have_ended():
     async def scenario():
-        limit = ConcurrencyLimit(10)
+        limit = ConcurrencyLimit(20)
         await fill(limit)
         limit.overloaded(0)
         waiting = asyncio.create_task(limit.acquire())
-        for _ in range(2):
+        for _ in range(4):
             limit.release()
             await turn()
             assert not waiting.done()
