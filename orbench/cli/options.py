@@ -140,4 +140,4 @@ def text_or_file(value: str | None) -> str | None:
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--system-prompt {value}: cannot be read: {error}") from None
+        raise UsageError(f"{value}: cannot be read: {error}") from None
