@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import typer
 
 from orbench.cli import options
 from orbench.cli.output import plain
+from orbench.mitigation.config import Dpo, Raft, Sft, Training
 
 app = typer.Typer(
     help="From diagnosis to cure: training data from a run, training, and the same measurement again.",
@@ -86,3 +89,85 @@ def pairs(
     elif not quiet:
         typer.echo("\n".join(plain(line) for line in card_text(made.card).rstrip().split("\n")))
     raise typer.Exit(3 if made.failed else 0)
+
+
+def _train(name: str, kind: type[Training], run: Callable[[Any], Any], words: str) -> None:
+    """A command whose options are the fields of a record of settings."""
+
+    def command(**given: Any) -> None:
+        from orbench.mitigation.config import make_config
+
+        file, preset, json, quiet = (given.pop(each) for each in ("config", "preset", "json", "quiet"))
+        trained = run(make_config(kind, given, file=file, preset=preset))
+        if json:
+            typer.echo(msgspec.json.encode(trained).decode())
+        elif not quiet:
+            from orbench.report.training import training_table
+
+            typer.echo("\n".join(plain(line) for line in training_table(trained).split("\n")))
+
+    hints = get_type_hints(kind, include_extras=True)
+    options_: dict[str, tuple[Any, Any]] = {
+        "config": (Path | None, typer.Option("--config", metavar="FILE", help="YAML of these settings; flags win.")),
+        "preset": (
+            str | None,
+            typer.Option("--preset", metavar="NAME", help="A paper's settings; docs/mitigation.md."),
+        ),
+    }
+    for field in msgspec.structs.fields(kind):
+        hint, *about = get_args(hints[field.name])
+        said = next(meta.description for meta in reversed(about) if getattr(meta, "description", None))
+        default = "" if field.required or field.default in (None, False) else f" Default: {field.default}."
+        type_ = next(each for each in (get_args(hint) or (hint,)) if each is not type(None))
+        if get_origin(hint) is not None and isinstance(type_, str):  # one of some names
+            said, type_ = f"{said} One of {', '.join(get_args(hint))}.", str
+        options_[field.name] = (
+            type_ | None,
+            typer.Option(f"--{field.name.replace('_', '-')}", help=f"{said}{default}", show_default=False),
+        )
+    options_ |= {
+        "json": (bool, typer.Option("--json", help="Standard output carries JSON alone.")),
+        "quiet": (bool, typer.Option("--quiet", help="No table, no progress; errors and warnings still show.")),
+    }
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                each,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if each in ("json", "quiet") else None,
+                annotation=Annotated[type_, option],
+            )
+            for each, (type_, option) in options_.items()
+        ]
+    )
+    command.__annotations__ = {each: Annotated[type_, option] for each, (type_, option) in options_.items()}
+    command.__doc__ = words
+    app.command(name)(command)
+
+
+def _sft(config: Sft) -> Any:
+    from orbench.mitigation.trainer import sft
+
+    return sft(config)
+
+
+def _raft(config: Raft) -> Any:
+    from orbench.mitigation.raft import raft
+
+    return raft(config)
+
+
+def _dpo(config: Dpo) -> Any:
+    from orbench.mitigation.trainer import dpo
+
+    return dpo(config)
+
+
+_train(
+    "sft",
+    Sft,
+    _sft,
+    "Fine-tune on good replies; with --safety, safety instruction tuning. The best checkpoint is kept.",
+)
+_train("raft", Raft, _raft, "Sample replies, fine-tune on the best of them, again. The best iteration is kept.")
+_train("dpo", Dpo, _dpo, "Optimise preferences (DPO, or --loss kto). The best checkpoint is kept.")

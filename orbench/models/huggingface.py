@@ -76,6 +76,23 @@ class HuggingFaceModel:
         self._engine: _Engine | None = None
         self._lock = threading.Lock()
 
+    @classmethod
+    def of(cls, name: str, model: Any, tokenizer: Any) -> HuggingFaceModel:
+        """A model that is loaded already, such as one in training; its generation settings are changed.
+
+        Args:
+            name: What to call it, without `hf/`.
+            model: Of transformers or peft, in evaluation mode.
+            tokenizer: Its tokenizer, with a chat template.
+        """
+        made = cls.__new__(cls)
+        made.name = f"hf/{name}"
+        made._source = name
+        made._device = made._dtype = made._batch_rows = made._batch_tokens = None
+        made._lock = threading.Lock()
+        made._engine = _Engine(made.name, model, tokenizer, None, None)
+        return made
+
     def load(self) -> None:
         """Load weights and tokenizer if that is not done yet. Blocks.
 
