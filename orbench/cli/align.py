@@ -28,6 +28,7 @@ Moderators = Annotated[
     list[str] | None,
     typer.Option("--moderator", metavar="MODEL", help="Must find a reply safe; repeatable; guards in their own form."),
 ]
+OneJudge = Annotated[str | None, typer.Option("--judge", metavar="MODEL", help="Settles what the scorer leaves open.")]
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; the same command goes on in it.")]
 
 
@@ -52,7 +53,7 @@ def pairs(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the parts and of what containment drops.")] = 0,
     scorer: options.ScorerOption = "cascade",
-    judge: options.JudgeOption = None,
+    judge: OneJudge = None,
     base_url: options.BaseUrl = None,
     temperature: options.Temperature = 0.0,
     max_tokens: options.MaxTokens = 1000,
@@ -89,6 +90,106 @@ def pairs(
     elif not quiet:
         typer.echo("\n".join(plain(line) for line in card_text(made.card).rstrip().split("\n")))
     raise typer.Exit(3 if made.failed else 0)
+
+
+@app.command("overgenerate")
+def overgenerate(
+    teacher: Annotated[
+        list[str], typer.Option("--teacher", metavar="MODEL", help="Whom to ask; repeatable; see `orbench models`.")
+    ],
+    out: Folder,
+    split: options.Splits = None,
+    data: options.Data = None,
+    limit: options.Limit = None,
+    n: Annotated[int, typer.Option("--n", metavar="N", help="Completions of each teacher for each prompt.")] = 4,
+    moderator: Moderators = None,
+    helpfulness: Annotated[
+        str | None,
+        typer.Option("--helpfulness", metavar="MODEL", help="A judge that gives marks, or reward/PATH_OR_ID."),
+    ] = None,
+    scorer: options.ScorerOption = "cascade",
+    judge: OneJudge = None,
+    base_url: options.BaseUrl = None,
+    temperature: options.Temperature = 0.8,
+    max_tokens: options.MaxTokens = 1000,
+    system_prompt: options.SystemPrompt = None,
+    seed: options.Seed = 0,
+    concurrency: options.Concurrency = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Several completions a prompt from teachers, scored; the best and, as a control, a random one to learn from."""
+    from orbench.evaluation import DEFAULT_SPLITS
+    from orbench.mitigation.overgenerate import overgenerate as make
+
+    made = make(
+        split or DEFAULT_SPLITS,
+        teachers=teacher,
+        out=out,
+        n=n,
+        moderators=moderator or [],
+        helpfulness=helpfulness,
+        scorer=scorer,
+        judge=judge,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        system_prompt=options.text_or_file(system_prompt),
+        seed=seed,
+        base_url=base_url,
+        concurrency=concurrency,
+        data=data,
+        limit=limit,
+        progress=False if quiet else None,
+    )
+    if json:
+        typer.echo(msgspec.json.encode(made).decode())
+    elif not quiet:
+        shares = ", ".join(f"{made.chosen.get(kind, 0)} of {count} {kind}" for kind, count in made.prompts.items())
+        typer.echo(f"{made.candidates:,} completions in {plain(made.out)}; prompts with one fit to learn: {shares}")
+    raise typer.Exit(3 if made.failed else 0)
+
+
+@app.command("report")
+def report(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="Run folder of the model before training.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Run folder of the trained model, same prompts.")],
+    general: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--general", metavar="BEFORE AFTER", help="Run folders of both on general prompts."),
+    ] = None,
+    helpfulness: Annotated[
+        str | None,
+        typer.Option("--helpfulness", metavar="MODEL", help="Marks those replies: a judge, or reward/PATH_OR_ID."),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", metavar="DIR", help="Folder of the pairs: adds the ranking figure of hf/ models."),
+    ] = None,
+    lm_eval: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--lm-eval", metavar="BEFORE AFTER", help="Result files of lm-eval: boolq, openbookqa, piqa..."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of both runs.")] = None,
+    policy: options.PolicyOption = None,
+    json: options.Json = False,
+) -> None:
+    """Before and after, on the same prompts: the papers' measures, three ways of replying, paired tests."""
+    from orbench.mitigation.report import report_loop
+
+    loop = report_loop(
+        before,
+        after,
+        general=general,
+        helpfulness=helpfulness,
+        pairs=pairs,
+        lm_eval=lm_eval,
+        policy=policy,
+        html=html,
+    )
+    if json:
+        typer.echo(msgspec.json.encode(loop).decode())
+    else:
+        typer.echo("\n".join(plain(line) for line in str(loop).split("\n")))
 
 
 def _train(name: str, kind: type[Training], run: Callable[[Any], Any], words: str) -> None:

@@ -29,7 +29,6 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -38,7 +37,7 @@ from orbench.engine.run_folder import read_responses
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.evaluation import evaluate
-from orbench.evaluation.setup import AnyModel
+from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.mitigation.apart import PARTS, Part, check_apart, find_groups, part_prompts
 from orbench.mitigation.card import Card, write_card
 from orbench.mitigation.files import (
@@ -85,7 +84,7 @@ def make_pairs(
     stand_in: str | None = None,
     seed: int = 0,
     scorer: str = "cascade",
-    judge: AnyModel | Sequence[AnyModel] | None = None,
+    judge: AnyModel | None = None,
     base_url: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 1000,
@@ -162,7 +161,7 @@ def make_pairs(
         scorer=scorer,
         judge=judge,
         base_url=base_url,
-        judge_base_url=base_url if judge is not None and _same_provider(teacher, judge) else None,
+        judge_base_url=shared_base_url(base_url, [teacher], judge),
         temperature=temperature,
         max_tokens=max_tokens,
         system_prompt=system_prompt,
@@ -370,8 +369,7 @@ def _moderate(
 
     async def ask() -> Moderated:
         opened = [
-            open_model(one, make_options(base_url if _same_provider(teacher, one) else None, None, None))
-            for one in moderators
+            open_model(one, make_options(shared_base_url(base_url, [teacher], one), None, None)) for one in moderators
         ]
         try:
             return await moderate(opened, replies, folder / "moderation.jsonl")
@@ -380,12 +378,6 @@ def _moderate(
                 await model.close()
 
     return run_sync(ask())
-
-
-def _same_provider(teacher: AnyModel, other: Any) -> bool:
-    """Whether both are named, and of one provider, so that one address holds for both."""
-    names = [str(one).partition("/")[0] for one in (teacher, other) if isinstance(one, str)]
-    return len(names) == 2 and names[0] == names[1]
 
 
 def _published(source: Evaluation) -> list[str]:

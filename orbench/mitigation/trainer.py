@@ -114,7 +114,7 @@ def train(
     """
     need_extra(f"orbench align {method}")
     out = Path(config.out)
-    done = _reopen(out, method, config)
+    done = reopen(out, method, config)
     if done is not None and done.finished:
         return done
     tokenizer = load_tokenizer(config.model)
@@ -127,7 +127,7 @@ def train(
         config=msgspec.to_builtins(config),
         rows=rows.counts,
         dropped=rows.dropped,
-        versions=_versions(),
+        versions=versions(),
     )
     _run(trained, config, rows, model, tokenizer, validation, make_trainer)
     return trained
@@ -200,7 +200,7 @@ def _run(
     from orbench.mitigation.watch import BEST, Watch
 
     out = Path(config.out)
-    watched = _worth_scoring(validation, config, trained.notes)
+    watched = worth_scoring(validation, config, trained.notes)
     common, every = arguments(config, len(rows.rows), bool(watched))
     if not sys.stderr.isatty():
         logging.set_verbosity_error()
@@ -277,7 +277,7 @@ def _environment(name: str) -> str | None:
     return os.environ.get(name)
 
 
-def _worth_scoring(validation: Split | None, config: Training, notes: list[str]) -> Split | None:
+def worth_scoring(validation: Split | None, config: Training, notes: list[str]) -> Split | None:
     """The validation prompts, if there are enough of both kinds to choose by."""
     if not config.checkpoints:
         return None
@@ -350,7 +350,7 @@ def _save(trainer: Any, tokenizer: Any, config: Training) -> None:
     tokenizer.save_pretrained(out)
 
 
-def _reopen(out: Path, method: str, config: Training) -> Trained | None:
+def reopen(out: Path, method: str, config: Training) -> Trained | None:
     """What is known of a training begun in the folder before; None if it is new.
 
     Raises:
@@ -391,7 +391,8 @@ def read_training(out: Path) -> Trained:
         raise RunError(f"{out / TRAINING}: cannot be read: {error}") from None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the libraries that train."""
     from importlib.metadata import version
 
     return {name: version(name) for name in _MODULES}
