@@ -39,10 +39,14 @@ def pairs(
     out: Folder,
     moderator: Moderators = None,
     held_out: Annotated[
-        float, typer.Option("--held-out", metavar="SHARE", help="Of the run's prompts, only ever measured on.")
+        float,
+        typer.Option("--held-out", metavar="SHARE|N", help="Of the run's prompts of each kind, only ever measured on."),
     ] = 0.2,
     validation: Annotated[
-        float, typer.Option("--validation", metavar="SHARE", help="Of the run's prompts, to choose checkpoints on.")
+        float,
+        typer.Option(
+            "--validation", metavar="SHARE|N", help="Of the run's prompts of each kind, to choose checkpoints."
+        ),
     ] = 0.15,
     containment: Annotated[
         float, typer.Option("--containment", metavar="SHARE", help="Least share of toxic rows; safe ones give way.")

@@ -43,38 +43,51 @@ def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: floa
 
     Args:
         prompts: All prompts of a run.
-        held_out: Share of each kind that is only ever measured on, 0 to 1.
-        validation: Share of each kind for choosing among checkpoints, 0 to 1.
+        held_out: What is only ever measured on: a share of each kind below 1, or so many prompts of each kind.
+        validation: Likewise for choosing among checkpoints.
         seed: Seed of the draw.
 
     Raises:
         UsageError: Shares that leave nothing to train on.
     """
-    for name, share in (("held_out", held_out), ("validation", validation)):
-        if not 0 <= share < 1:
-            raise UsageError(f"{name} is {share}: a share from 0 to below 1")
-    if held_out + validation >= 1:
-        raise UsageError(f"held_out {held_out} and validation {validation} leave nothing to train on")
+    totals = Counter(prompt.kind for prompt in prompts)
+    wanted: dict[Part, Counter[Kind]] = {
+        "held_out": _wanted("held_out", held_out, totals),
+        "validation": _wanted("validation", validation, totals),
+    }
+    for kind, total in totals.items():
+        if total - sum(counts[kind] for counts in wanted.values()) < 1:
+            raise UsageError(
+                f"held_out {held_out:g} and validation {validation:g} leave none of {total} {kind} prompts to train on"
+            )
     groups = find_groups(prompts)
     members: dict[int, list[Prompt]] = {}
     for prompt, group in zip(prompts, groups, strict=True):
         members.setdefault(group, []).append(prompt)
-    totals = Counter(prompt.kind for prompt in prompts)
-    shares: tuple[tuple[Part, float], ...] = (("held_out", held_out), ("validation", validation))
-    filled: dict[Part, Counter[Kind]] = {part: Counter() for part, _ in shares}
+    filled: dict[Part, Counter[Kind]] = {part: Counter() for part in wanted}
     order = sorted(members)
     random.Random(seed).shuffle(order)
     chosen: dict[int, Part] = {}
     for group in order:
         kinds = Counter(prompt.kind for prompt in members[group])
         chosen[group] = "train"
-        for part, share in shares:
-            room = all(filled[part][kind] + count <= round(share * totals[kind]) for kind, count in kinds.items())
-            if room:
+        for part, counts in wanted.items():
+            if all(filled[part][kind] + count <= counts[kind] for kind, count in kinds.items()):
                 chosen[group] = part
                 filled[part].update(kinds)
                 break
     return [chosen[group] for group in groups]
+
+
+def _wanted(name: str, amount: float, totals: Mapping[Kind, int]) -> Counter[Kind]:
+    """Prompts of each kind that a part is to have at most.
+
+    Raises:
+        UsageError: No share and no number of prompts.
+    """
+    if amount < 0 or (amount >= 1 and amount != int(amount)):
+        raise UsageError(f"{name} is {amount:g}: a share from 0 to below 1, or a whole number of prompts of each kind")
+    return Counter({kind: int(amount) if amount >= 1 else round(amount * total) for kind, total in totals.items()})
 
 
 def check_apart(parts: Mapping[Any, Iterable[Prompt]]) -> None:

@@ -48,6 +48,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     gradient_checkpointing: Annotated[bool, Meta(description="Less memory for more time.")] = False
     replay: Annotated[str | None, Meta(description="JSON Lines of general prompts with replies, mixed in.")] = None
     replay_rows: Annotated[_CountOr0, Meta(description="How many of them, drawn at random; 0: all.")] = 0
+    safety: Annotated[str | None, Meta(description="JSON Lines of toxic prompts with refusals, mixed in (SIT).")] = None
+    safety_rows: Annotated[_CountOr0, Meta(description="How many of them, drawn at random; 0: all.")] = 0
     toxic_repeat: Annotated[_Count, Meta(description="Times that each toxic row is put in.")] = 1
     seed: Annotated[int, Meta(description="Of order, weights and draws.")] = 0
     checkpoints: Annotated[_CountOr0, Meta(description="Checkpoints to score on the way; 0: only the end.")] = 5
@@ -68,8 +70,6 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 class Sft(Training, frozen=True, kw_only=True):
     """Supervised fine-tuning on good replies; with `safety`, safety instruction tuning (SIT)."""
 
-    safety: Annotated[str | None, Meta(description="JSON Lines of toxic prompts with refusals, mixed in (SIT).")] = None
-    safety_rows: Annotated[_CountOr0, Meta(description="How many of them, drawn at random; 0: all.")] = 0
     learn_prompts: Annotated[bool, Meta(description="Learn to write the prompts too, as in pretraining.")] = False
 
 

@@ -16,7 +16,7 @@ import msgspec
 from orbench.errors import RunError, UsageError
 from orbench.mitigation.apart import check_apart
 from orbench.mitigation.card import read_card
-from orbench.mitigation.config import Dpo, Sft, Training
+from orbench.mitigation.config import Dpo, Training
 from orbench.mitigation.files import (
     CHOSEN,
     HELD_OUT_PROMPTS,
@@ -76,7 +76,7 @@ def load_validation(config: Training) -> Split | None:
     return load_split(path)
 
 
-def load_examples(config: Sft | Training) -> list[Example]:
+def load_examples(config: Training) -> list[Example]:
     """Completions to learn: the chosen replies of pairs and the good unpaired ones, or examples as they are.
 
     Raises:
@@ -113,11 +113,9 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
         times = config.toxic_repeat if row.kind == "toxic" else 1
         counts[row.kind] += times
         every += [row] * times
-    if isinstance(config, Sft) and config.safety is not None:
-        safety = _draw(read_rows(Path(config.safety), Example), config.safety_rows, draw, "safety")
-        check_rows_apart(config, safety)
-        counts["toxic"] += len(safety)
-        every += safety
+    safety = load_safety(config, draw)
+    counts["toxic"] += len(safety) * config.toxic_repeat
+    every += safety * config.toxic_repeat
     replay = load_replay(config, draw)
     counts["replay"] = len(replay)
     every += replay
@@ -135,7 +133,8 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
 def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     """Rows of TRL's type "preference", or for KTO "unpaired preference".
 
-    General rows that are mixed in become pairs too: their own reply over a refusal of the model's.
+    General and safety rows that are mixed in become pairs too: their own reply over a refusal of the model's, and over
+    a reply that gives in, each drawn from the pairs.
 
     Raises:
         RunError: A prompt is also among those to measure on, or no row is left.
@@ -170,12 +169,16 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     for single in unpaired:
         if single.label:
             counts[single.kind] += add(single.prompt, single.completion, None, config.toxic_repeat)
-    refusals = [pair.rejected for pair in pairs if pair.kind == "safe"]
-    replay = load_replay(config, draw)
-    if replay and not refusals:
-        raise RunError(f"{path}: no pair of a safe prompt, so there is no refusal to set replayed replies against")
-    for example in replay:
-        counts["replay"] += add(example.prompt, example.completion, draw.choice(refusals), 1)
+    for examples, kind, times in (
+        (load_replay(config, draw), "safe", 1),
+        (load_safety(config, draw), "toxic", config.toxic_repeat),
+    ):
+        opposite = [pair.rejected for pair in pairs if pair.kind == kind]
+        if examples and not opposite:
+            raise RunError(f"{path}: no pair of a {kind} prompt, so there is nothing to set the rows mixed in against")
+        for example in examples:
+            added = add(example.prompt, example.completion, draw.choice(opposite), times)
+            counts["replay" if kind == "safe" else "toxic"] += added
     return _checked(rows, dropped, counts, config)
 
 
@@ -185,6 +188,15 @@ def load_replay(config: Training, draw: random.Random) -> list[Example]:
         return []
     rows = read_rows(Path(config.replay), Example)
     return _draw(rows, config.replay_rows, draw, "replay")
+
+
+def load_safety(config: Training, draw: random.Random) -> list[Example]:
+    """The toxic prompts with refusals that are mixed in; none of them is measured on."""
+    if config.safety is None:
+        return []
+    rows = _draw(read_rows(Path(config.safety), Example), config.safety_rows, draw, "safety")
+    check_rows_apart(config, rows)
+    return rows
 
 
 def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) -> None:

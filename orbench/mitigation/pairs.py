@@ -99,8 +99,8 @@ def make_pairs(
         teacher: Whom to ask what the model refused; any model that `evaluate` takes.
         out: The folder to write.
         moderators: Each must find a teacher's reply safe; guard models are asked in their own form.
-        held_out: Share of the run's prompts that is only measured on, by kind.
-        validation: Share for choosing among checkpoints.
+        held_out: What is only measured on: a share of the run's prompts of each kind, or so many of each kind.
+        validation: Likewise for choosing among checkpoints.
         containment: Least share of the training rows, unpaired ones included, that are toxic; safe pairs beyond it
             are dropped. 0 drops none. Ours: POROver's own definition is not published where we could read it.
         stand_in: Neutral text that stands for giving in, as `rejected` of toxic prompts that the model refused;

@@ -49,7 +49,7 @@ def loop_table(loop: Loop) -> str:
             "",
             "No run on general prompts (--general): a model that refuses all it has not seen would look alike.",
         ]
-    return "\n".join([line for line in lines if line is not None] + list(loop.comparison["notes"]))
+    return "\n".join([*lines, *loop.comparison["notes"]])
 
 
 def _further(sides: tuple[Side, Side]) -> list[list[str]]:

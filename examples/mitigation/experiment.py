@@ -1,0 +1,220 @@
+"""A model is made over-cautious by safety tuning alone, then cured; every step is an orbench command. Extra `train`.
+
+    python examples/mitigation/experiment.py --data DIR --out DIR     # OR-Bench's files; three seeds
+    python examples/mitigation/experiment.py --short --out DIR        # the bundled sample; one seed, for a test
+
+The model has half a million weights and is trained from scratch on the spot, so nothing is downloaded. Prompts are
+only ever moved from file to file; what stands for giving in is one neutral sentence. No prompt, and no near-duplicate
+of it, is in two of: safety tuning and pairs, validation, held out. The table at the end is that of docs/mitigation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import general
+import little
+import teacher
+
+from orbench.cli.app import app
+from orbench.mitigation.apart import find_groups
+from orbench.mitigation.files import Example, assistant, user, write_prompts, write_rows
+from orbench.records import Prompt
+from orbench.splits import load_split
+
+TAUGHT = f"python/{Path(teacher.__file__).stem}:answer"
+RATES = ("over-refusal", "toxic rejection", "F1", "ranking", "general", "natural", "neither")
+
+
+class Scale(argparse.Namespace):
+    """How large the experiment is."""
+
+    seeds = (0, 1, 2)
+    general = 4000
+    safety = 300
+    held_out = 200
+    validation = 100
+    epochs = 6
+    replay = 1000
+    cure = 6
+    full = True
+
+
+def orbench(*arguments: object) -> None:
+    """Run a command as typed, in this process: torch is imported once."""
+    words = [str(argument) for argument in arguments]
+    print("$ orbench", " ".join(words), flush=True)
+    try:
+        code = app(words, standalone_mode=False) or 0
+    except SystemExit as end:
+        code = end.code or 0
+    if code not in (0, 3):
+        raise SystemExit(f"orbench {' '.join(words)} ended with {code}")
+
+
+def prepare(folder: Path, data: Path | None, scale: Any, seed: int) -> None:
+    """Write what a seed's experiment starts from: prompts of the run, safety rows, general rows, an untrained model."""
+    draw = random.Random(seed)
+    if data is None:
+        prompts = list(load_split("sample"))
+    else:
+        prompts = [*load_split("hard-1k", data=data), *load_split("toxic", data=data)]
+        if (data / "80k-sample.csv").is_file():
+            prompts += load_split(f"safe={data / '80k-sample.csv'}")
+    prompts = list({prompt.text: prompt for prompt in prompts}.values())
+    groups = find_groups(prompts)
+    toxic = [n for n, prompt in enumerate(prompts) if prompt.kind == "toxic"]
+    draw.shuffle(toxic)
+    for_safety: set[int] = set()
+    for n in toxic:
+        if sum(groups[m] in for_safety for m in toxic) < scale.safety:
+            for_safety.add(groups[n])
+    rest = [prompt for prompt, group in zip(prompts, groups, strict=True) if group not in for_safety]
+    safety = [prompts[n] for n in toxic if groups[n] in for_safety]
+    for kind in ("safe", "toxic"):
+        write_prompts(folder / f"{kind}.csv", [prompt for prompt in rest if prompt.kind == kind])
+
+    def rows(texts: Sequence[str], kind: Any, reply: Any) -> list[Example]:
+        return [
+            Example(prompt=user(text), completion=assistant(reply(text)), prompt_id=f"{kind}-{n}", kind=kind)
+            for n, text in enumerate(texts)
+        ]
+
+    everyday = general.made(scale.general + 200, seed)
+    write_rows(folder / "general.jsonl", rows(everyday[200:], "safe", teacher.answer))
+    write_rows(folder / "safety.jsonl", rows([p.text for p in safety], "toxic", lambda _: teacher.REFUSAL))
+    for name, texts in (("general", everyday[:200]), ("natural", general.natural())):
+        made = [
+            Prompt(id=str(n), text=text, category="uncategorised", kind="safe", split=name)
+            for n, text in enumerate(texts)
+        ]
+        write_prompts(folder / f"{name}.csv", made)
+    texts = [*everyday[200:], *(p.text for p in safety), *teacher.ANSWERS, teacher.REFUSAL, teacher.STAND_IN]
+    little.make(folder / "untrained", texts, seed=seed, words=3000 if scale.full else 1500)
+
+
+def measure(folder: Path, name: str, model: Path) -> dict[str, float]:
+    """Evaluate a model on what was held out and on both sorts of general prompts, and set it beside the base."""
+    where = {"max": ("--max-tokens", 24, "--quiet")}["max"]
+    orbench("evaluate", f"hf/{model}", "--split", folder / "pairs/held_out_prompts.csv", *where, "--out", folder / f"runs/{name}")
+    for split in ("general", "natural"):
+        file = f"safe={folder / split}.csv"
+        orbench("evaluate", f"hf/{model}", "--split", file, *where, "--out", folder / f"runs/{name}-{split}")
+    found = {}
+    for split in ("general", "natural"):
+        found[split] = rates(folder / f"runs/{name}-{split}")["over-refusal"]
+    return {**rates(folder / f"runs/{name}"), **found}
+
+
+def rates(run: Path) -> dict[str, float]:
+    """The rates of a run, and the share of replies that are none of the sentences the model was taught."""
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in (run / "responses.jsonl").read_text(encoding="utf-8").splitlines()]
+    known = {sentence.lower() for sentence in (*teacher.ANSWERS, teacher.REFUSAL, teacher.STAND_IN)}
+    neither = sum(line["response"].strip().lower() not in known for line in lines) / len(lines)
+    return {
+        "over-refusal": result["over_refusal_rate"]["value"],
+        "toxic rejection": result["toxic_rejection_rate"]["value"],
+        "F1": result["f1"],
+        "neither": neither,
+    }
+
+
+def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str, dict[str, float]]:
+    """The whole experiment with one seed; what is done already is not done again."""
+    if not (folder / "untrained/config.json").is_file():
+        prepare(folder, data, scale, seed)
+    train = ("--batch-size", 32, "--max-length", 256, "--seed", seed, "--quiet")
+    fresh = ("--learning-rate", "2e-3", "--warmup", 0.1, "--checkpoints", 0, *train)
+    general_rows = ("--data", folder / "general.jsonl")
+
+    # Before: brought up on general prompts, then safety tuning (SIT) with n safety rows; the last is the base.
+    orbench("align", "sft", *general_rows, "--model", folder / "untrained", "--out", folder / "plain", "--epochs", scale.epochs, *fresh)
+    counts = [n for n in (30, 100) if n < scale.safety] if scale.full else []
+    for n in [*counts, 0]:
+        orbench(
+            "align", "sft", *general_rows, "--model", folder / "plain", "--out", folder / (f"sit-{n}" if n else "base"),
+            "--safety", folder / "safety.jsonl", "--safety-rows", n, "--epochs", 2, *fresh,
+        )  # fmt: skip
+
+    # The diagnosis, and pairs from it.
+    orbench("evaluate", f"hf/{folder}/base", "--split", f"safe={folder}/safe.csv", "--split", f"toxic={folder}/toxic.csv", "--max-tokens", 24, "--quiet", "--out", folder / "run")
+    orbench("align", "pairs", folder / "run", "--teacher", TAUGHT, "--stand-in", teacher.STAND_IN, "--held-out", scale.held_out, "--validation", scale.validation, "--seed", seed, "--out", folder / "pairs", "--quiet")
+
+    # The cures, and their controls.
+    cure = (
+        "--data", folder / "pairs", "--model", folder / "base", "--safety", folder / "safety.jsonl",
+        "--replay", folder / "general.jsonl", "--replay-rows", scale.replay, "--checkpoints", scale.cure, "--max-tokens", 24, *train,
+    )  # fmt: skip
+    orbench("align", "sft", *cure, "--epochs", scale.cure, "--learning-rate", "2e-3", "--toxic-repeat", 2, "--out", folder / "chosen")
+    orbench("align", "dpo", *cure, "--epochs", scale.cure, "--learning-rate", "1e-3", "--toxic-repeat", 2, "--beta", 0.1, "--sft-weight", 1, "--out", folder / "dpo")
+    models = {"base": "base", "SFT on chosen, replay": "chosen", "DPO": "dpo"}
+    if scale.full:
+        orbench("align", "sft", *cure, "--epochs", scale.cure, "--learning-rate", "2e-3", "--containment", 1, "--out", folder / "chosen-free")
+        orbench("align", "raft", *cure, "--epochs", 1, "--learning-rate", "1e-3", "--samples", 4, "--prompts", 500, "--iterations", 2, "--temperature", 1, "--out", folder / "raft")
+        models = {
+            **{f"SIT, n {n}": f"sit-{n}" for n in counts},
+            **models,
+            "SFT, no containment": "chosen-free",
+            "RAFT": "raft",
+        }
+    found = {}
+    for label, name in models.items():
+        found[label] = measure(folder, name, folder / name)
+    for label, name in models.items():
+        orbench("align", "report", folder / "runs/base", folder / f"runs/{name}", "--general", folder / "runs/base-general", folder / f"runs/{name}-general", "--pairs", folder / "pairs")
+        from orbench.mitigation.ranking import ranking
+
+        held_out = list(load_split(folder / "pairs/held_out_prompts.csv"))
+        found[label]["ranking"] = ranking(str(folder / name), held_out, folder / "pairs")
+    (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    return found
+
+
+def table(results: Sequence[dict[str, dict[str, float]]]) -> str:
+    """Mean and spread (standard deviation) over the seeds, as Markdown."""
+    lines = ["| model | " + " | ".join(RATES) + " |", "|---" * (len(RATES) + 1) + "|"]
+    for label in results[0]:
+        cells = []
+        for rate in RATES:
+            values = [result[label][rate] for result in results]
+            spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+            cells.append(f"{fmean(values):.2f}{spread}")
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run all seeds and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with hard-1k.csv, toxic.csv and perhaps 80k-sample.csv")
+    parser.add_argument("--out", type=Path, default=Path("mitigation-experiment"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(Scale.seeds))
+    parser.add_argument("--short", action="store_true", help="the bundled sample, one seed, a minute")
+    given = parser.parse_args()
+    if not given.short and given.data is None:
+        parser.error("--data DIR with OR-Bench's files, or --short for the bundled sample")
+    scale = Scale()
+    if given.short:
+        scale = Scale(general=1200, safety=20, held_out=0.3, validation=0.0, epochs=4, replay=200, cure=4, full=False)
+        given.data, given.seeds = None, given.seeds[:1]
+    results = []
+    for seed in given.seeds:
+        began = time.monotonic()
+        results.append(one_seed(given.out / f"seed-{seed}", given.data, scale, seed))
+        print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
