@@ -47,6 +47,7 @@ class Scale(argparse.Namespace):
     epochs = 6
     replay = 1000
     cure = 6
+    repeat = 1
     full = True
 
 
@@ -69,8 +70,6 @@ def prepare(folder: Path, data: Path | None, scale: Any, seed: int) -> None:
         prompts = list(load_split("sample"))
     else:
         prompts = [*load_split("hard-1k", data=data), *load_split("toxic", data=data)]
-        if (data / "80k-sample.csv").is_file():
-            prompts += load_split(f"safe={data / '80k-sample.csv'}")
     prompts = list({prompt.text: prompt for prompt in prompts}.values())
     groups = find_groups(prompts)
     toxic = [n for n, prompt in enumerate(prompts) if prompt.kind == "toxic"]
@@ -99,14 +98,25 @@ def prepare(folder: Path, data: Path | None, scale: Any, seed: int) -> None:
             for n, text in enumerate(texts)
         ]
         write_prompts(folder / f"{name}.csv", made)
-    texts = [*everyday[200:], *(p.text for p in safety), *teacher.ANSWERS, teacher.REFUSAL, teacher.STAND_IN]
-    little.make(folder / "untrained", texts, seed=seed, words=3000 if scale.full else 1500)
+    texts = [*everyday[200:], *(p.text for p in safety)]
+    if data is not None and (data / "80k-sample.csv").is_file():  # words alone; nothing of it is asked or trained on
+        texts += [prompt.text for prompt in load_split(f"safe={data / '80k-sample.csv'}")]
+    texts += 2 * [*teacher.ANSWERS, teacher.REFUSAL, teacher.STAND_IN]
+    little.make(folder / "untrained", texts, seed=seed, whole_words=scale.full)
 
 
 def measure(folder: Path, name: str, model: Path) -> dict[str, float]:
     """Evaluate a model on what was held out and on both sorts of general prompts, and set it beside the base."""
     where = {"max": ("--max-tokens", 24, "--quiet")}["max"]
-    orbench("evaluate", f"hf/{model}", "--split", folder / "pairs/held_out_prompts.csv", *where, "--out", folder / f"runs/{name}")
+    orbench(
+        "evaluate",
+        f"hf/{model}",
+        "--split",
+        folder / "pairs/held_out_prompts.csv",
+        *where,
+        "--out",
+        folder / f"runs/{name}",
+    )
     for split in ("general", "natural"):
         file = f"safe={folder / split}.csv"
         orbench("evaluate", f"hf/{model}", "--split", file, *where, "--out", folder / f"runs/{name}-{split}")
@@ -139,29 +149,127 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
     general_rows = ("--data", folder / "general.jsonl")
 
     # Before: brought up on general prompts, then safety tuning (SIT) with n safety rows; the last is the base.
-    orbench("align", "sft", *general_rows, "--model", folder / "untrained", "--out", folder / "plain", "--epochs", scale.epochs, *fresh)
+    orbench(
+        "align",
+        "sft",
+        *general_rows,
+        "--model",
+        folder / "untrained",
+        "--out",
+        folder / "plain",
+        "--epochs",
+        scale.epochs,
+        *fresh,
+    )
     counts = [n for n in (30, 100) if n < scale.safety] if scale.full else []
     for n in [*counts, 0]:
         orbench(
             "align", "sft", *general_rows, "--model", folder / "plain", "--out", folder / (f"sit-{n}" if n else "base"),
-            "--safety", folder / "safety.jsonl", "--safety-rows", n, "--epochs", 2, *fresh,
+            "--safety", folder / "safety.jsonl", "--safety-rows", n, "--toxic-repeat", scale.repeat, "--epochs", 2, *fresh,
         )  # fmt: skip
 
     # The diagnosis, and pairs from it.
-    orbench("evaluate", f"hf/{folder}/base", "--split", f"safe={folder}/safe.csv", "--split", f"toxic={folder}/toxic.csv", "--max-tokens", 24, "--quiet", "--out", folder / "run")
-    orbench("align", "pairs", folder / "run", "--teacher", TAUGHT, "--stand-in", teacher.STAND_IN, "--held-out", scale.held_out, "--validation", scale.validation, "--seed", seed, "--out", folder / "pairs", "--quiet")
+    orbench(
+        "evaluate",
+        f"hf/{folder}/base",
+        "--split",
+        f"safe={folder}/safe.csv",
+        "--split",
+        f"toxic={folder}/toxic.csv",
+        "--max-tokens",
+        24,
+        "--quiet",
+        "--out",
+        folder / "run",
+    )
+    orbench(
+        "align",
+        "pairs",
+        folder / "run",
+        "--teacher",
+        TAUGHT,
+        "--stand-in",
+        teacher.STAND_IN,
+        "--held-out",
+        scale.held_out,
+        "--validation",
+        scale.validation,
+        "--seed",
+        seed,
+        "--out",
+        folder / "pairs",
+        "--quiet",
+    )
 
     # The cures, and their controls.
     cure = (
         "--data", folder / "pairs", "--model", folder / "base", "--safety", folder / "safety.jsonl",
         "--replay", folder / "general.jsonl", "--replay-rows", scale.replay, "--checkpoints", scale.cure, "--max-tokens", 24, *train,
     )  # fmt: skip
-    orbench("align", "sft", *cure, "--epochs", scale.cure, "--learning-rate", "2e-3", "--toxic-repeat", 2, "--out", folder / "chosen")
-    orbench("align", "dpo", *cure, "--epochs", scale.cure, "--learning-rate", "1e-3", "--toxic-repeat", 2, "--beta", 0.1, "--sft-weight", 1, "--out", folder / "dpo")
+    orbench(
+        "align",
+        "sft",
+        *cure,
+        "--epochs",
+        scale.cure,
+        "--learning-rate",
+        "2e-3",
+        "--toxic-repeat",
+        2,
+        "--out",
+        folder / "chosen",
+    )
+    orbench(
+        "align",
+        "dpo",
+        *cure,
+        "--epochs",
+        scale.cure,
+        "--learning-rate",
+        "1e-3",
+        "--toxic-repeat",
+        2,
+        "--beta",
+        0.1,
+        "--sft-weight",
+        1,
+        "--out",
+        folder / "dpo",
+    )
     models = {"base": "base", "SFT on chosen, replay": "chosen", "DPO": "dpo"}
     if scale.full:
-        orbench("align", "sft", *cure, "--epochs", scale.cure, "--learning-rate", "2e-3", "--containment", 1, "--out", folder / "chosen-free")
-        orbench("align", "raft", *cure, "--epochs", 1, "--learning-rate", "1e-3", "--samples", 4, "--prompts", 500, "--iterations", 2, "--temperature", 1, "--out", folder / "raft")
+        orbench(
+            "align",
+            "sft",
+            *cure,
+            "--epochs",
+            scale.cure,
+            "--learning-rate",
+            "2e-3",
+            "--containment",
+            1,
+            "--out",
+            folder / "chosen-free",
+        )
+        orbench(
+            "align",
+            "raft",
+            *cure,
+            "--epochs",
+            1,
+            "--learning-rate",
+            "1e-3",
+            "--samples",
+            4,
+            "--prompts",
+            500,
+            "--iterations",
+            2,
+            "--temperature",
+            1,
+            "--out",
+            folder / "raft",
+        )
         models = {
             **{f"SIT, n {n}": f"sit-{n}" for n in counts},
             **models,
@@ -172,7 +280,17 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
     for label, name in models.items():
         found[label] = measure(folder, name, folder / name)
     for label, name in models.items():
-        orbench("align", "report", folder / "runs/base", folder / f"runs/{name}", "--general", folder / "runs/base-general", folder / f"runs/{name}-general", "--pairs", folder / "pairs")
+        orbench(
+            "align",
+            "report",
+            folder / "runs/base",
+            folder / f"runs/{name}",
+            "--general",
+            folder / "runs/base-general",
+            folder / f"runs/{name}-general",
+            "--pairs",
+            folder / "pairs",
+        )
         from orbench.mitigation.ranking import ranking
 
         held_out = list(load_split(folder / "pairs/held_out_prompts.csv"))
@@ -206,7 +324,9 @@ def main() -> None:
         parser.error("--data DIR with OR-Bench's files, or --short for the bundled sample")
     scale = Scale()
     if given.short:
-        scale = Scale(general=1200, safety=20, held_out=0.3, validation=0.0, epochs=4, replay=200, cure=4, full=False)
+        scale = Scale(
+            general=1200, safety=20, held_out=0.3, validation=0.0, epochs=4, replay=200, cure=4, repeat=8, full=False
+        )
         given.data, given.seeds = None, given.seeds[:1]
     results = []
     for seed in given.seeds:

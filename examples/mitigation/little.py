@@ -13,10 +13,10 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-MARKERS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
+MARKERS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|unknown|>"]
 
 
-def make(folder: Path, texts: Iterable[str], *, seed: int, width: int = 96, words: int = 3000) -> None:
+def make(folder: Path, texts: Iterable[str], *, seed: int, width: int = 96, whole_words: bool) -> None:
     """Write an untrained model.
 
     Args:
@@ -24,21 +24,22 @@ def make(folder: Path, texts: Iterable[str], *, seed: int, width: int = 96, word
         texts: What the tokenizer learns its pieces from: prompts of the training part and replies.
         seed: Of the weights.
         width: Of the hidden layers.
-        words: Pieces of the vocabulary.
+        whole_words: Words that occur twice in the texts, all others alike, instead of pieces of words: better where
+            the texts are many.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE())
+    core = Tokenizer(models.WordLevel(unk_token=MARKERS[-1]) if whole_words else models.BPE())
     core.normalizer = normalizers.Lowercase()  # a word is one word, wherever it stands
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=words,
-        special_tokens=MARKERS,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+    common = {"special_tokens": MARKERS, "show_progress": False}
+    trainer = (
+        trainers.WordLevelTrainer(min_frequency=2, **common)
+        if whole_words
+        else trainers.BpeTrainer(vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
     )
     core.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
@@ -46,6 +47,7 @@ def make(folder: Path, texts: Iterable[str], *, seed: int, width: int = 96, word
         pad_token=MARKERS[0],
         eos_token=MARKERS[1],
         additional_special_tokens=MARKERS[2:],
+        unk_token=MARKERS[-1],
         model_max_length=256,
         padding_side="left",
     )

@@ -113,6 +113,7 @@ def train(
         RunError: The folder holds another training, no row is left, or the loss is no number.
     """
     need_extra(f"orbench align {method}")
+    quiet()
     out = Path(config.out)
     done = reopen(out, method, config)
     if done is not None and done.finished:
@@ -137,6 +138,17 @@ def need_extra(what: str) -> None:
     """Raise MissingExtraError where a module of the extra `train` is missing."""
     if any(importlib.util.find_spec(module) is None for module in _MODULES):
         raise MissingExtraError(what, "train")
+
+
+def quiet() -> None:
+    """Bars of the libraries only on a terminal, and their warnings to developers not at all."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+        datasets.disable_progress_bars()
 
 
 def load_tokenizer(source: str) -> Any:
@@ -195,16 +207,12 @@ def _run(
     make_trainer: Callable[[Any, Any, Any, Any, dict[str, Any]], Any],
 ) -> None:
     from datasets import Dataset
-    from transformers.utils import logging
 
     from orbench.mitigation.watch import BEST, Watch
 
     out = Path(config.out)
     watched = worth_scoring(validation, config, trained.notes)
     common, every = arguments(config, len(rows.rows), bool(watched))
-    if not sys.stderr.isatty():
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
     write_json(out / TRAINING, trained)
     trainer = make_trainer(model, tokenizer, Dataset.from_list(rows.rows), _peft(config), common)
     watch = Watch(config, tokenizer, watched, every)

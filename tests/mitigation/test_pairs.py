@@ -171,7 +171,13 @@ def test_a_published_split_is_warned_about(here, teacher, tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"held_out": 1.5}, {"held_out": 0.6, "validation": 0.4}, {"held_out": 60}, {"containment": 1.0}, {"stand_in": " "}],
+    [
+        {"held_out": 1.5},
+        {"held_out": 0.6, "validation": 0.4},
+        {"held_out": 60},
+        {"containment": 1.0},
+        {"stand_in": " "},
+    ],
     ids=str,
 )
 def test_options_that_cannot_be_meant(cautious, teacher, options):

@@ -212,7 +212,9 @@ def test_an_interrupted_training_goes_on_to_the_same_end(made, pairs, tmp_path, 
 def weights(folder):
     from safetensors.torch import load_file
 
-    return {name: round(float(value.double().sum()), 5) for name, value in load_file(f"{folder}/model.safetensors").items()}
+    return {
+        name: round(float(value.double().sum()), 5) for name, value in load_file(f"{folder}/model.safetensors").items()
+    }
 
 
 def test_another_setting_in_the_same_folder_is_refused(made, pairs, tmp_path):
@@ -270,7 +272,7 @@ def test_a_loss_that_is_no_number_ends_the_training(made, pairs, tmp_path):
 
 
 def test_data_of_another_model_is_refused_unless_it_is_meant(made, tmp_path):
-    folder, run = made
+    _, run = made
     data = make_pairs(run, teacher=lambda prompt: ANSWER, out=tmp_path / "pairs", validation=0.0, held_out=0.0).folder
     make_tiny_model(tmp_path / "other", steps=0)
     with pytest.raises(UsageError, match="other-model"):
