@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
     from orbench.results import Evaluation, Row
     from orbench.scoring.outcomes import Outcome, Verdict
     from orbench.scoring.scorers import detect_refusal
+    from orbench.shards import merge
     from orbench.splits import Split, load_split, load_splits
     from orbench.statistics.rates import Rate
     from orbench.summary import Summary, summarise
@@ -78,6 +79,7 @@ _WHERE = {
     "leaderboard": "orbench.leaderboards",
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
+    "merge": "orbench.shards",
     "score": "orbench.evaluation",
     "summarise": "orbench.summary",
     "sweep": "orbench.sweeps",
@@ -123,6 +125,7 @@ __all__ = [
     "leaderboard",
     "load_split",
     "load_splits",
+    "merge",
     "score",
     "summarise",
     "sweep",

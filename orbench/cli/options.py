@@ -30,6 +30,10 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", help="Prompts of each split: a seeded sample in proportion to categories."),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the prompts; `orbench merge` joins them."),
+]
 Precision = Annotated[
     float | None,
     typer.Option("--precision", metavar="W", help="Stop when both rates are known to within W, such as 0.02."),
