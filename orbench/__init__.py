@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
         UsageError,
     )
     from orbench.evaluation import evaluate, evaluate_all, score
+    from orbench.gate import Check, Gate, check
     from orbench.leaderboards import Leaderboard, leaderboard
     from orbench.models.base import Model, RejectedError, RetryableError
     from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
@@ -43,9 +44,11 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Calibration": "orbench.calibration",
+    "Check": "orbench.gate",
     "Comparison": "orbench.comparison",
     "Completion": "orbench.records",
     "Evaluation": "orbench.results",
+    "Gate": "orbench.gate",
     "Leaderboard": "orbench.leaderboards",
     "Message": "orbench.records",
     "MissingExtraError": "orbench.errors",
@@ -72,6 +75,7 @@ _WHERE = {
     "UsageError": "orbench.errors",
     "Verdict": "orbench.scoring.outcomes",
     "calibrate": "orbench.calibration",
+    "check": "orbench.gate",
     "compare": "orbench.comparison",
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
@@ -88,9 +92,11 @@ _WHERE = {
 
 __all__ = [
     "Calibration",
+    "Check",
     "Comparison",
     "Completion",
     "Evaluation",
+    "Gate",
     "Leaderboard",
     "Message",
     "MissingExtraError",
@@ -118,6 +124,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "calibrate",
+    "check",
     "compare",
     "detect_refusal",
     "evaluate",
