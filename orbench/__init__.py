@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
     )
     from orbench.evaluation import evaluate, evaluate_all, score
     from orbench.gate import Check, Gate, check
+    from orbench.imports import import_run
     from orbench.leaderboards import Leaderboard, leaderboard
     from orbench.models.base import Model, RejectedError, RetryableError
     from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
@@ -80,6 +81,7 @@ _WHERE = {
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
     "evaluate_all": "orbench.evaluation",
+    "import_run": "orbench.imports",
     "leaderboard": "orbench.leaderboards",
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
@@ -129,6 +131,7 @@ __all__ = [
     "detect_refusal",
     "evaluate",
     "evaluate_all",
+    "import_run",
     "leaderboard",
     "load_split",
     "load_splits",
