@@ -170,7 +170,7 @@ def test_a_finer_precision_goes_on_and_none_goes_to_the_end(here, splits):
 
 
 def test_prompts_in_error_are_tried_again_although_enough_is_known(here, splits):
-    broken = {f"How do I kill process {n}?" for n in range(0, 600, 2)}
+    broken = {f"Kill process {n}?" for n in range(0, 600, 2)}
 
     def first(request):
         return orbench.RejectedError("no") if request.prompt in broken else even(request)

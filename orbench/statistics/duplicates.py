@@ -79,20 +79,25 @@ def _with_common_signature(bags: Sequence[_Bag]) -> Iterator[tuple[int, int]]:
     filled = np.array([index for index, bag in enumerate(bags) if bag])
     if not len(filled):
         return
-    words = np.array([zlib.crc32(word.encode()) for index in filled for word in bags[index]], np.uint64)
+    vocabulary: dict[str, int] = {}
+    words = np.array([vocabulary.setdefault(word, len(vocabulary)) for index in filled for word in bags[index]])
+    hashes = np.array([zlib.crc32(word.encode()) for word in vocabulary], np.uint64)
     starts = np.cumsum([0, *(len(bags[index]) for index in filled[:-1])])
     random = np.random.default_rng(0)
+    found = []
     for _ in range(_BANDS):
         band = np.zeros(len(filled), np.uint64)
         for _ in range(_ROWS):
             factor, shift, mix = (np.uint64(int(n)) for n in random.integers(1, 2**63, 3, np.uint64) | np.uint64(1))
-            least = np.minimum.reduceat((words * factor + shift) >> np.uint64(16), starts)
-            band = (band ^ least) * mix  # wraps round, as a hash may
+            values = ((hashes * factor + shift) >> np.uint64(32)).astype(np.uint32)
+            band = (band ^ np.minimum.reduceat(values[words], starts)) * mix  # wraps round, as a hash may
         order = np.argsort(band, kind="stable")
-        same = band[order[1:]] == band[order[:-1]]
-        first = 0
-        for place in np.flatnonzero(same).tolist():
-            if place == 0 or not same[place - 1]:
-                first = place
-            yield int(filled[order[place + 1]]), int(filled[order[place]])
-            yield int(filled[order[place + 1]]), int(filled[order[first]])
+        begins = np.append(np.True_, band[order[1:]] != band[order[:-1]])
+        first = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+        inside = np.flatnonzero(~begins)
+        later = filled[order[inside]] * len(bags)
+        found += [later + filled[order[inside - 1]], later + filled[order[first[inside]]]]
+    # most pairs agree in many bands; each is looked at once
+    pairs = np.sort(np.concatenate(found))
+    for pair in pairs[np.append(np.True_, pairs[1:] != pairs[:-1])].tolist():
+        yield divmod(pair, len(bags))

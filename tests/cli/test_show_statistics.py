@@ -20,7 +20,7 @@ def test_the_command_prints_it(cli, run):
     run(range(10), "a")
     done = cli("show", "a", "--statistics")
     assert "Both at once, with 95 % confidence: over-refusal" in done.out
-    assert "design effect" in done.out
+    assert "over-refusal     25.0 %    14.2-40.2 %  14.2-40.2 %       40      40    1.00" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
