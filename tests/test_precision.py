@@ -199,6 +199,20 @@ def test_a_judge_that_is_slower_than_the_model_is_waited_for(here, splits):
     assert result.stopped_early["safe"]["high"] == 1
 
 
+def test_a_panel_does_not_let_the_run_overshoot(here, splits):
+    def judge(name):
+        return ScriptedModel("It says no. [[direct_refusal]]", name=f"scripted/{name}", max_concurrency=200)
+
+    panel = [judge(name) for name in ("one", "two", "three")]
+    model = ScriptedModel(even, name="scripted/model", max_concurrency=4)
+    result = orbench.evaluate(model, splits=splits, precision=0.1, scorer="judge", judge=panel, out="run")
+    alone = orbench.evaluate(
+        ScriptedModel(REFUSAL, max_concurrency=1), splits=splits, precision=0.1, scorer="keywords", out="alone"
+    )
+    assert result.stopped_early["safe"]["high"] == alone.stopped_early["safe"]["high"] == 1
+    assert len(model.requests) <= alone.stopped_early["asked"] + 32 + 4 + 1
+
+
 @pytest.mark.parametrize("precision", [0, -0.1, 0.5, 2])
 def test_a_width_that_cannot_be_is_wrong_usage(here, splits, precision):
     with pytest.raises(orbench.UsageError, match="half the width of an interval"):

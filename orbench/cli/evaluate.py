@@ -69,7 +69,7 @@ def evaluate(
         audit=audit,
         calibration=calibration,
         family=family,
-        policy=policy or "default",
+        policy=policy,
         base_url=base_url,
         judge_base_url=judge_base_url,
         temperature=temperature,
