@@ -263,7 +263,16 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
         else:
             pairs.append(_unpaired(a, b, labels[one], labels[other]))
     if not any(pair.axes for pair in pairs):
-        raise UsageError("these runs share no prompt that both have a verdict on; finish them first")
+        bare = [
+            str(source.run)
+            for source, found in zip(sources, decided, strict=True)
+            if isinstance(source, Evaluation) and not found
+        ]
+        raise UsageError(
+            "these runs share no prompt that both have a verdict on"
+            + (f" ({', '.join(bare)}: none at all; `orbench show` says why)" if bare else "")
+            + ": run the same `orbench evaluate` again to finish them"
+        )
     return Comparison(sources, labels, _adjust(pairs), notes, groups)
 
 

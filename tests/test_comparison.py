@@ -263,3 +263,11 @@ def test_exports(run):
     frame = found.to_pandas()
     assert list(frame["category"].isna()) == [True, True, False, False, False, False]
     assert frame.loc[0, "only_b"] == 2
+
+
+def test_a_run_without_any_verdict_is_named(run):
+    def broken(request):
+        return orbench.RejectedError("no")
+
+    with pytest.raises(orbench.UsageError, match=r"share no prompt .*\(b: none at all; .*same `orbench evaluate`"):
+        orbench.compare(run({1}, "a"), run(broken, "b"))

@@ -28,4 +28,5 @@ def report(
 
     path = write_report(runs, out, policy=policy, rows=rows)
     if not quiet:
-        typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        size = path.stat().st_size
+        typer.echo(f"{path} ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{path} ({size / 1e3:.0f} kB)")

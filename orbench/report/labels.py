@@ -103,7 +103,7 @@ def _alone(
 
 
 def _misleading(points: Floats, near: Floats, boxes: Floats, reach: float) -> Floats:
-    """A name not twice as near to its own mark as to another one, or whose line runs over another mark: names x places."""
+    """A name not twice as near to its own mark as to another, or whose line runs over another: names x places."""
     import numpy as np
 
     count = len(points)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orbench.summary import Summary
 
 _AXES = {"safe": "over-refusal", "toxic": "toxic rejection"}
+_KIND = {axis: kind for kind, axis in _AXES.items()}
 
 
 def summary_table(summary: Summary) -> str:
@@ -31,6 +32,9 @@ def summary_table(summary: Summary) -> str:
         ),
         "",
     ]
+    for axis, found in (("over-refusal", summary.over_refusal), ("toxic rejection", summary.toxic_rejection)):
+        if found is None:
+            lines += [*wrap(f"No {axis}: no {_KIND[axis]} prompt has an outcome that counts."), ""]
     if summary.joint:
         over, toxic = interval(*summary.joint.over_refusal), interval(*summary.joint.toxic_rejection)
         lines += [*wrap(f"Both at once, with 95 % confidence: over-refusal {over}, toxic rejection {toxic}."), ""]

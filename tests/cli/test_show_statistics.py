@@ -28,3 +28,10 @@ def test_show_gives_the_same(cli, run):
     run(range(10), "a")
     assert cli("show", "a", "--format", "csv").out == orbench.Evaluation.load("a").to_csv()
     assert cli("show", "a", "--format", "nope").code == 2
+
+
+def test_a_rate_that_is_not_there_is_said_in_words(cli, run, split_file):
+    run({1}, "a", splits=split_file("safe", 5))
+    said = cli("show", "a", "--statistics").out
+    assert "No toxic rejection: no toxic prompt has an outcome that counts." in said
+    assert "No over-refusal" not in said
