@@ -13,7 +13,7 @@ from orbench.errors import OrbenchError
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="provider/name; see `orbench models`.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="provider/name; see `orbench models`.")],
     split: options.Splits = None,
     data: options.Data = None,
     revision: options.Revision = None,

@@ -12,7 +12,7 @@ from orbench.report.html import ROWS
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, finished or not.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("report.html"),
     rows: Annotated[
         int, typer.Option("--rows", metavar="N", help="At most so many replies in its table; the numbers count all.")

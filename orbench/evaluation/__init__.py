@@ -30,7 +30,7 @@ from orbench.evaluation.setup import (
     refuse_repeated,
     shared_base_url,
 )
-from orbench.models import Options, make_options, open_model
+from orbench.models import Options, find_provider, make_options, open_model
 from orbench.precision import check_precision
 from orbench.records import Sampling
 from orbench.results import Evaluation, scan
@@ -200,6 +200,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
     check_policy(policy or "default")
+    for spec in models:
+        if isinstance(spec, str):
+            find_provider(spec)  # a slip of the pen is told before any prompts are fetched
     check_share(audit)
     part = None if shard is None else parse_shard(shard)
     if part is not None and precision is not None:
