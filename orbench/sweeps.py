@@ -20,7 +20,7 @@ from orbench.engine.run_folder import folder_name
 from orbench.errors import UsageError
 from orbench.evaluation import DEFAULT_SPLITS, evaluate
 from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
-from orbench.models import Options, open_model
+from orbench.models import make_options, open_model
 from orbench.models.defended import DEFENSES, defend
 from orbench.records import Kind
 from orbench.results import Evaluation, Key
@@ -269,15 +269,14 @@ def sweep(
     judge = options.get("judge")
     if base_url and isinstance(model, str) and isinstance(judge, str) and _provider(model) == _provider(judge):
         options["judge_base_url"] = options.get("judge_base_url") or base_url
-    opened = open_model(model, Options(base_url, concurrency))
+    model_options = make_options(base_url, concurrency, options.get("model_options"))
+    opened = open_model(model, model_options)
     prompts = hashlib.sha256("".join(split.name + split.fingerprint for split in loaded).encode()).hexdigest()[:8]
     root = Path(out) if out is not None else RUNS / f"{folder_name(opened.name)}-sweep-{prompts}"
     results = [
         [
             evaluate(
-                defend(open_model(model, Options(base_url, concurrency)), condition.defense)
-                if condition.defense
-                else model,
+                defend(open_model(model, model_options), condition.defense) if condition.defense else model,
                 splits=loaded,
                 seed=seed + number,
                 base_url=base_url,

@@ -47,6 +47,7 @@ def sweep(
     judge_base_url: options.JudgeBaseUrl = None,
     max_tokens: options.MaxTokens = 1000,
     concurrency: options.Concurrency = None,
+    engine_option: options.EngineOption = None,
     out: options.Out = None,
     format: options.Format = "text",
     json: options.Json = False,
@@ -83,6 +84,7 @@ def sweep(
         judge_base_url=judge_base_url,
         max_tokens=max_tokens,
         concurrency=concurrency,
+        model_options={"engine": options.engine_options(engine_option)},
         out=out,
         progress=False if quiet else None,
     )
