@@ -41,6 +41,7 @@ def evaluate(
     google_sdk: options.GoogleSdk = None,
     google_safety: options.GoogleSafety = None,
     timeout: options.Timeout = None,
+    engine_option: options.EngineOption = None,
     out: options.Out = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -81,6 +82,7 @@ def evaluate(
             "google_sdk": google_sdk,
             "google_safety": google_safety,
             "timeout_s": timeout,
+            "engine": options.engine_options(engine_option),
         },
         out=out,
         progress=False if quiet else None,
@@ -107,6 +109,7 @@ def score(
     family: options.Family = None,
     policy: options.PolicyOption = None,
     judge_base_url: options.JudgeBaseUrl = None,
+    engine_option: options.EngineOption = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -131,6 +134,7 @@ def score(
         family=family,
         policy=policy,
         judge_base_url=judge_base_url,
+        model_options={"engine": options.engine_options(engine_option)},
         progress=False if quiet else None,
     )
     print_results([result], json=json, quiet=quiet)

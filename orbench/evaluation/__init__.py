@@ -105,7 +105,8 @@ def evaluate(
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
         concurrency: Calls open at once for each model; default: found out while running.
-        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md).
+        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md),
+            `engine` (docs/local-models.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
         progress: Show a progress bar; default: if standard error is a terminal.
 
@@ -286,6 +287,7 @@ def score(
     family: str | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> Evaluation:
     """Score a finished or partial run again; calls no model but the judges.
@@ -308,7 +310,8 @@ def score(
         return _recount(folder, config, calibration, labels)
 
     async def again() -> Evaluation:
-        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
+        options = make_options(judge_base_url, None, model_options)
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options)
         try:
             reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
             check_calibration(calibration, reader)
