@@ -36,6 +36,7 @@ def evaluate(
     max_tokens: options.MaxTokens = 1000,
     system_prompt: options.SystemPrompt = None,
     concurrency: options.Concurrency = None,
+    batch: options.Batch = False,
     api: options.Api = None,
     google_sdk: options.GoogleSdk = None,
     google_safety: options.GoogleSafety = None,
@@ -74,6 +75,7 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=options.text_or_file(system_prompt),
         concurrency=concurrency,
+        batch=batch,
         model_options={
             "api": api,
             "google_sdk": google_sdk,
@@ -105,6 +107,7 @@ def score(
     family: options.Family = None,
     policy: options.PolicyOption = None,
     judge_base_url: options.JudgeBaseUrl = None,
+    batch: options.Batch = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -129,6 +132,7 @@ def score(
         family=family,
         policy=policy,
         judge_base_url=judge_base_url,
+        batch=batch,
         progress=False if quiet else None,
     )
     print_results([result], json=json, quiet=quiet)

@@ -20,6 +20,7 @@ from orbench.engine.run_folder import RunFolder, read_config, read_responses, re
 from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.work import Work
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel, refuse_under_way
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
@@ -95,7 +96,7 @@ class Run:
         """Whether an engine on this machine, which wants it for itself, is part of it."""
         judges = self._scorer.judge.models if self._scorer.judge else ()
         safety = self._safety.model if self._safety else None
-        return any(model is not None and model.batch_size is None for model in (self.model, *judges, safety))
+        return any(_needs_machine(model) for model in (self.model, *judges, safety) if model is not None)
 
     async def run(self) -> Evaluation:
         """Do what is still owed, and close the folder and the model whatever happens."""
@@ -128,6 +129,9 @@ class Run:
         work.keep_labels(read_verdicts(self.folder))
 
         stopper = self._stopper(state)
+
+        if owed and self.model is not None and not isinstance(self.model, BatchModel):
+            refuse_under_way(self.model, self.folder, self._config["digest"], [f"{s}\n{p}" for s, p in owed])
 
         async def ask() -> None:
             if owed and stopper is None:
@@ -253,6 +257,10 @@ class Run:
         for number, response in enumerate(read_responses(self.folder)):
             if response.key in keys and last[response.key] == number:
                 yield response
+
+
+def _needs_machine(model: Model) -> bool:
+    return bool(getattr(model, "needs_machine", model.batch_size is None))
 
 
 async def run_all(prepared: Sequence[Run | OrbenchError]) -> list[Evaluation | OrbenchError]:

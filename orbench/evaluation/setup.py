@@ -19,6 +19,7 @@ from orbench.engine.run_folder import folder_name
 from orbench.errors import UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
+from orbench.models.batch import in_batches
 from orbench.records import Sampling
 from orbench.scoring.panel import open_judges
 from orbench.scoring.safety import SafetyJudge
@@ -124,6 +125,17 @@ class Judges:
     ) -> None:
         self.judge = open_judges(judge, template, rule, options)
         self.safety = None if safety is None else SafetyJudge(open_model(safety, options(safety)))
+
+    def ask_in_batches(self, folder: Path, quiet: bool) -> None:
+        """Ask them through their vendors' batch APIs from now on, the state in this run folder.
+
+        Raises:
+            UsageError: One of them has none.
+        """
+        if self.judge is not None:
+            self.judge.replace_models(lambda judge: in_batches(judge.model, folder, judge.digest, quiet=quiet))
+        if self.safety is not None:
+            self.safety.model = in_batches(self.safety.model, folder, self.safety.digest, quiet=quiet)
 
     async def close(self) -> None:
         """Release them."""

@@ -81,6 +81,10 @@ class AnyJudge(Protocol):
         """Names judges, rule and template; verdicts of another one are not reused."""
         ...
 
+    def replace_models(self, by: Callable[[Judge], Model]) -> None:
+        """Ask through other models of the same name: the same ones in batches."""
+        ...
+
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
         """Judge every response and hand each finding on."""
         ...
@@ -140,6 +144,10 @@ class Judge:
     def digest(self) -> str:
         """Names judge and template; verdicts of another one are not reused."""
         return f"{named(self.model)} {self.template}:{templates.digest(self._template.file)}"
+
+    def replace_models(self, by: Callable[[Judge], Model]) -> None:
+        """Ask through another model of the same name."""
+        self.model = by(self)
 
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
         """Judge every response and hand each finding on.
