@@ -130,8 +130,7 @@ class Run:
 
         stopper = self._stopper(state)
 
-        if owed and self.model is not None and not isinstance(self.model, BatchModel):
-            refuse_under_way(self.model, self.folder, self._config["digest"], [f"{s}\n{p}" for s, p in owed])
+        self._refuse_under_way(owed, unscored | unlabelled)
 
         async def ask() -> None:
             if owed and stopper is None:
@@ -148,6 +147,17 @@ class Run:
         finally:
             progress.close()
         return self._conclude(opened, state, stopper)
+
+    def _refuse_under_way(self, owed: set[tuple[str, str]], unread: set[tuple[str, str]]) -> None:
+        """Ask nothing directly that a batch of an earlier command may answer."""
+        judge, safety = self._scorer.judge, self._safety
+        asked: list[tuple[Model, str, set[tuple[str, str]]]] = []
+        asked += [] if self.model is None else [(self.model, self._config["digest"], owed)]
+        asked += [(one.model, one.digest, unread) for one in (judge.judges if judge else ())]
+        asked += [] if safety is None else [(safety.model, safety.digest, unread)]
+        for model, scope, keys in asked:
+            if keys and not isinstance(model, BatchModel):
+                refuse_under_way(model, self.folder, scope, [f"{split}\n{prompt}" for split, prompt in keys])
 
     def _stopper(self, state: RunState) -> Stopper | None:
         precision = self._config.get("precision")

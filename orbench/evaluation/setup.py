@@ -132,8 +132,8 @@ class Judges:
         Raises:
             UsageError: One of them has none.
         """
-        if self.judge is not None:
-            self.judge.replace_models(lambda judge: in_batches(judge.model, folder, judge.digest, quiet=quiet))
+        for judge in self.judge.judges if self.judge is not None else ():
+            judge.model = in_batches(judge.model, folder, judge.digest, quiet=quiet)
         if self.safety is not None:
             self.safety.model = in_batches(self.safety.model, folder, self.safety.digest, quiet=quiet)
 

@@ -81,8 +81,9 @@ class AnyJudge(Protocol):
         """Names judges, rule and template; verdicts of another one are not reused."""
         ...
 
-    def replace_models(self, by: Callable[[Judge], Model]) -> None:
-        """Ask through other models of the same name: the same ones in batches."""
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """Each judge by itself."""
         ...
 
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
@@ -145,9 +146,10 @@ class Judge:
         """Names judge and template; verdicts of another one are not reused."""
         return f"{named(self.model)} {self.template}:{templates.digest(self._template.file)}"
 
-    def replace_models(self, by: Callable[[Judge], Model]) -> None:
-        """Ask through another model of the same name."""
-        self.model = by(self)
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """This one alone."""
+        return (self,)
 
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
         """Judge every response and hand each finding on.

@@ -104,11 +104,6 @@ class Panel:
         """Names judges, rule and template."""
         return f"{self.rule} " + " + ".join(judge.digest for judge in self.judges)
 
-    def replace_models(self, by: Callable[[Judge], Model]) -> None:
-        """Ask through other models of the same names."""
-        for judge in self.judges:
-            judge.replace_models(by)
-
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
         """Have every response judged by all, and hand each common finding on.
 

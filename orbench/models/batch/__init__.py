@@ -36,6 +36,8 @@ PATIENCE_S = 3600.0
 """Seconds for which the service may fail to answer before the command gives up waiting; the batch goes on."""
 _TOLD_S = 600.0
 """Seconds between two lines about how far a batch is."""
+_DOWNLOADS = 3
+"""Times that results which lack some are fetched before those count as lost, and are paid for again."""
 _UNREACHABLE_POLLS = 3
 """Polls of a service that was never reached before the command gives up: its address is probably wrong."""
 
@@ -322,7 +324,7 @@ class BatchModel:
         self._api.prepare(self._store.path(batch))
         body = self._api.sent_body(self._store.path(batch))
         left: dict[str, str] = {}
-        for _ in range(2):  # what one download lacks may be in the next
+        for _ in range(_DOWNLOADS):  # what one lacks may be in the next
             async for result in self._downloaded(batch, status):
                 name = result.custom_id.removeprefix(f"{batch.key}-")
                 if name not in missing:
