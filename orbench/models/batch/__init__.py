@@ -111,6 +111,8 @@ class BatchModel:
         self._one_at_a_time = False
         self._maybe: set[str] = set()
         """Keys of batches that may have been created without our knowing their id."""
+        self._waited_for: set[str] = set()
+        """Those of them that were spoken of."""
         self._flying: dict[str, Batch] = {}
         """Batches that did not end, by key."""
         self._left: dict[str, str] = {}
@@ -263,6 +265,12 @@ class BatchModel:
             except (HttpError, RejectedError) as error:
                 raise self._meant(error, "cannot ask which batches there are") from None
             if id is None and later:
+                if batch.key not in self._waited_for:
+                    self._waited_for.add(batch.key)
+                    self._tell(
+                        f"whether {_known_as(batch)} was created is not known: another of its size is under way. "
+                        "Its results will tell; nothing is sent twice"
+                    )
                 return batch
             self._maybe.discard(batch.key)
         if id is None:

@@ -18,6 +18,7 @@ import msgspec
 
 from orbench.errors import ModelError
 from orbench.models.anthropic import STATUS, AnthropicModel
+from orbench.models.base import RetryableError
 from orbench.models.batch.api import BatchApi, Result, Status
 from orbench.models.batch.store import Batch
 from orbench.models.remote import decoded
@@ -142,9 +143,10 @@ class AnthropicBatches(BatchApi):
                 async for result in results:
                     return result.custom_id.partition("-")[0]
         except HttpError as error:
-            if error.status != 404:  # somebody else's, deleted
-                raise
-        return None
+            if error.status == 404:  # somebody else's, deleted
+                return None
+            raise
+        raise RetryableError(f"the results of batch {id} cannot be read")
 
     async def status(self, id: str) -> Status:
         """Where the batch is."""

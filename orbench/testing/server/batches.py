@@ -74,6 +74,16 @@ class Batches:
         """Batches that were ever created."""
         return len(self._batches)
 
+    def cancel(self) -> None:
+        """Cancel what is under way, as somebody does on the vendor's pages."""
+        for batch in self._batches.values():
+            batch.cancelled = batch.cancelled or not batch.done
+
+    def fail(self, reason: str) -> None:
+        """Fail what is under way as a whole, as OpenAI does with what it finds wrong."""
+        for batch in self._batches.values():
+            batch.invalid = batch.invalid or (None if batch.done else reason)
+
     def add_file(self, name: str, content: bytes) -> Found:
         """`POST /v1/files`."""
         identity = f"file-{len(self._files) + 1:08d}"
@@ -96,6 +106,8 @@ class Batches:
         after = query.get("after") or query.get("after_id")
         begin = ids.index(after) + 1 if after in ids else 0
         end = begin + int(query.get("limit", 20))
+        for batch in found[begin:end]:
+            self._poll(batch)
         return found[begin:end], end < len(found)
 
     def _of_file(self, method: str, parts: list[str]) -> Found | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import orbench
 from orbench.engine.run_folder import read_responses
 from orbench.testing import Faults, LoopbackServer, message, prompt_of, refusing
 
+ANSWER = refusing(0)({})
 Batched = Callable[..., orbench.Evaluation]
 Address = Callable[[LoopbackServer], str]
 
@@ -62,7 +64,7 @@ def test_the_same_command_asks_nothing_again(batched: Batched) -> None:
 
 
 def test_tokens_of_a_batch_are_marked_for_their_price(batched: Batched, tmp_path: Path) -> None:
-    with LoopbackServer() as server:
+    with LoopbackServer(ANSWER) as server:
         batched(server, rows=5)
     marked = [response.usage is not None and response.usage.batch for response in read_responses(tmp_path / "run")]
     assert sorted(marked) == [False] + [True] * 4  # one was asked directly
@@ -74,7 +76,7 @@ def test_a_batch_is_as_large_as_the_vendor_takes(
 ) -> None:
     name = {"openai": "OpenAIBatches", "anthropic": "AnthropicBatches"}[vendor]
     monkeypatch.setattr(f"orbench.models.batch.{vendor}.{name}.max_requests", 10)
-    with LoopbackServer() as server:
+    with LoopbackServer(ANSWER) as server:
         batched(server, rows=36)
         assert server.batches.created == 4
     assert set(server.answers.values()) == {1}
@@ -84,7 +86,7 @@ def test_a_batch_is_as_large_as_the_vendor_takes(
         "orbench.testing.server.batches.Batches.add_file",
         _counting("add_file", sizes, lambda name, content: len(content)),
     )
-    with LoopbackServer() as server:
+    with LoopbackServer(ANSWER) as server:
         batched(server, rows=20, out=tmp_path / "bytes")
         assert server.batches.created > 2
     assert set(server.answers.values()) == {1}
@@ -110,7 +112,7 @@ def test_a_prompt_that_no_batch_can_hold_is_an_error_and_the_others_go_on(
     monkeypatch.setattr(f"orbench.models.batch.{vendor}.{name}.max_bytes", 2000)
     file = tmp_path / "long.csv"
     file.write_text("prompt\nWhat is tea?\n" + f"Why is {'so ' * 1000}?\n" + "What is rice?\n", encoding="utf-8")
-    with LoopbackServer() as server:
+    with LoopbackServer(ANSWER) as server:
         result = batched(server, splits=f"safe={file}")
     assert result.outcomes == {"direct_answer": 2, "error": 1}
 
@@ -127,7 +129,7 @@ def test_what_a_batch_leaves_open_goes_into_another(kind: str, batched: Batched,
 
 
 def test_what_never_succeeds_ends_as_an_error_and_is_tried_again_by_the_same_command(batched: Batched) -> None:
-    with LoopbackServer(faults=Faults(batch_failed=1.0, attempts=9)) as server:
+    with LoopbackServer(ANSWER, faults=Faults(batch_failed=1.0, attempts=9)) as server:
         result = batched(server, rows=5)
         assert result.outcomes == {"direct_answer": 1, "error": 4}
         assert server.batches.created == 8
@@ -138,7 +140,7 @@ def test_what_never_succeeds_ends_as_an_error_and_is_tried_again_by_the_same_com
 def test_a_bad_request_is_one_row_s_error(batched: Batched, tmp_path: Path) -> None:
     def answer(body: dict[str, Any]) -> Any:
         error = {"type": "error", "error": {"type": "invalid_request_error", "message": "this one is too long"}}
-        return (400, error) if "process 7?" in prompt_of(body) else "Certainly."
+        return (400, error) if "process 7?" in prompt_of(body) else ANSWER
 
     with LoopbackServer(answer) as server:
         result = batched(server, rows=20)
@@ -149,7 +151,7 @@ def test_a_bad_request_is_one_row_s_error(batched: Batched, tmp_path: Path) -> N
 
 
 def test_what_the_platform_blocks_in_a_batch_is_blocked(batched: Batched, vendor: str) -> None:
-    with LoopbackServer(faults=Faults(blocked_prompt=0.3, blocked_output=0.3)) as server:
+    with LoopbackServer(ANSWER, faults=Faults(blocked_prompt=0.3, blocked_output=0.3)) as server:
         result = batched(server)
     blocked = server.fault_counts["blocked_prompt"] + server.fault_counts["blocked_output"]
     assert result.outcomes == {"direct_answer": 40 - blocked, "blocked": blocked}
@@ -186,7 +188,7 @@ def test_a_batch_api_that_fails_is_asked_until_it_does_not(fault: str, batched: 
 
 
 def test_a_stalled_call_is_given_up(batched: Batched) -> None:
-    with LoopbackServer(faults=Faults(stalled=1.0, attempts=1)) as server:
+    with LoopbackServer(ANSWER, faults=Faults(stalled=1.0, attempts=1)) as server:
         batched(server, rows=5, model_options={"timeout_s": 0.5})
         assert server.batches.created == 1
     assert set(server.answers.values()) == {1}
@@ -221,7 +223,7 @@ def test_a_batch_cancelled_at_the_vendor_keeps_what_it_has_and_the_rest_is_an_er
 ) -> None:
     def cancel(moment: str, method: str, path: str) -> None:
         if moment == "before" and method == "GET" and path.endswith("00000001"):
-            server.batches._batches[path.rpartition("/")[2]].cancelled = True
+            server.batches.cancel()
 
     with LoopbackServer(refusing(0.3), on_batch=cancel, batch_polls=5) as server:
         result = batched(server, rows=21)
@@ -239,21 +241,27 @@ def test_a_queue_that_is_full_takes_the_prompts_in_parts(tmp_path: Path, split_f
         )
     assert set(server.answers.values()) == {1}
     ended = [line["ended"] for line in state(tmp_path / "run") if "ended" in line]
-    assert sum(how.startswith("failed: token_limit_exceeded") for how in ended) == 2  # 39, then 19
-    assert ended.count("completed") == 5
+    assert [how for how in ended if how != "completed"] == [ended[0]] * 3  # 39, then 19 twice
+    assert ended[0].startswith("failed: token_limit_exceeded")
 
 
 def test_a_batch_that_fails_as_a_whole_stops_the_run_with_its_reason(
-    tmp_path: Path, split_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, split_file: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("orbench.models.openai.OpenAIModel.endpoint", "/v1/embeddings")
-    with LoopbackServer() as server, pytest.raises(orbench.ModelError, match="failed as a whole: invalid_json_line"):
-        monkeypatch.setattr(
-            "orbench.models.batch.openai._first", lambda path: msgspec.defstruct("First", ["url", "body"])("/v1/x", {})
-        )
-        orbench.evaluate(
-            "openai/any", base_url=server.base_url, splits=split_file(rows=5), out=tmp_path / "run", batch=True
-        )
+    broken = {"on": True}
+
+    def fail(moment: str, method: str, path: str) -> None:
+        if broken["on"] and method == "GET":
+            server.batches.fail("the file is not what it should be")
+
+    given = {"splits": split_file(rows=5), "out": tmp_path / "run", "batch": True}
+    with LoopbackServer(ANSWER, on_batch=fail) as server:
+        with pytest.raises(orbench.ModelError, match="failed as a whole: invalid_json_line: the file is not"):
+            orbench.evaluate("openai/any", base_url=server.base_url, **given)  # type: ignore[arg-type]
+        broken["on"] = False
+        result = orbench.evaluate("openai/any", base_url=server.base_url, **given)  # type: ignore[arg-type]
+        assert result.outcomes == {"direct_answer": 5}
+    assert set(server.answers.values()) == {1}
 
 
 def test_what_the_model_does_not_take_is_learnt_before_the_batch_is_sent(
@@ -262,7 +270,7 @@ def test_what_the_model_does_not_take_is_learnt_before_the_batch_is_sent(
     def answer(body: dict[str, Any]) -> Any:
         if "temperature" in body:
             return 400, {"error": {"type": "invalid_request_error", "message": "temperature is not supported"}}
-        return "Certainly."
+        return ANSWER
 
     with LoopbackServer(answer) as server:
         result = batched(server)
@@ -280,7 +288,7 @@ def test_what_is_learnt_from_a_batch_s_own_lines_goes_into_the_next(
         asked[prompt_of(body)] += 1
         if "temperature" in body and len(asked) > 1:  # the direct call is taken as it is
             return 400, {"error": {"type": "invalid_request_error", "message": "temperature is not supported"}}
-        return "Certainly."
+        return ANSWER
 
     with LoopbackServer(answer) as server:
         assert batched(server).outcomes == {"direct_answer": 40}
@@ -306,7 +314,7 @@ def test_a_line_that_no_other_will_fare_better_than_stops_the_run_when_all_is_sa
     def answer(body: dict[str, Any]) -> Any:
         if broke["on"] and "process 7?" in prompt_of(body):
             return 402, {"error": {"type": "billing_error", "message": "The credit balance is too low."}}
-        return "Certainly."
+        return ANSWER
 
     with LoopbackServer(answer) as server:
         with pytest.raises(orbench.ModelError, match="no quota left"):
@@ -318,13 +326,28 @@ def test_a_line_that_no_other_will_fare_better_than_stops_the_run_when_all_is_sa
 
 
 def test_results_that_are_there_are_read_before_a_used_up_account_stops_the_run(
-    batched: Batched, tmp_path: Path
+    batched: Batched, tmp_path: Path, vendor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with LoopbackServer(refusing(0.3), on_batch=_interrupt_at("GET")) as server:
+    name = {"openai": "OpenAIBatches", "anthropic": "AnthropicBatches"}[vendor]
+    monkeypatch.setattr(f"orbench.models.batch.{vendor}.{name}.max_requests", 10)
+    broke = {"on": True}
+
+    def answer(body: dict[str, Any]) -> Any:
+        if broke["on"] and int(re.sub(r"\D", "", prompt_of(body))) > 10:
+            return 402, {"error": {"type": "billing_error", "message": "The credit balance is too low."}}
+        return ANSWER
+
+    with LoopbackServer(answer, on_batch=_interrupt_at("POST")) as server:
         with pytest.raises(KeyboardInterrupt):
             batched(server, rows=20)
-        assert len(final(tmp_path / "run")) == 1
-        assert batched(server, rows=20).replies == 20
+        (folder,) = tmp_path.glob("run/batches/*")
+        lines = (folder / "state.jsonl").read_bytes().splitlines(keepends=True)
+        (folder / "state.jsonl").write_bytes(lines[0])  # as if it had been stopped before the second was planned
+        with pytest.raises(orbench.ModelError, match="no quota left"):
+            batched(server, rows=20)
+        assert len(final(tmp_path / "run")) == 11
+        broke["on"] = False
+        assert batched(server, rows=20).outcomes == {"direct_answer": 20}
     assert set(server.answers.values()) == {1}
 
 
@@ -364,7 +387,7 @@ def test_a_run_begun_without_batches_goes_on_with_them_and_the_other_way_round(b
     def answer(body: dict[str, Any]) -> Any:
         stopped["at"] -= 1
         error = {"error": {"type": "billing_error", "message": "The credit balance is too low."}}
-        return (402, error) if stopped["at"] == 0 else "Certainly."
+        return (402, error) if stopped["at"] == 0 else ANSWER
 
     with LoopbackServer(answer) as server:
         with pytest.raises(orbench.ModelError):
@@ -377,7 +400,7 @@ def test_a_run_begun_without_batches_goes_on_with_them_and_the_other_way_round(b
 def test_a_batch_of_another_account_is_said_so(batched: Batched) -> None:
     with LoopbackServer(refusing(0.3), on_batch=_interrupt_at("GET")) as server, pytest.raises(KeyboardInterrupt):
         batched(server, rows=20)
-    with LoopbackServer() as server, pytest.raises(orbench.ModelError, match="not known to the service"):
+    with LoopbackServer(ANSWER) as server, pytest.raises(orbench.ModelError, match="not known to the service"):
         batched(server, rows=20)
 
 
@@ -404,7 +427,7 @@ def test_a_run_that_may_stop_early_is_no_batch(split_file: Callable[..., str]) -
 def test_a_server_without_a_batch_api_is_told_in_one_line(batched: Batched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orbench.testing.server.batches.Batches.handle", lambda *_: None)
     monkeypatch.setattr("orbench.testing.server.batches.Batches.add_file", lambda *_: None)
-    with LoopbackServer() as server, pytest.raises(orbench.ModelError, match="leave --batch out"):
+    with LoopbackServer(ANSWER) as server, pytest.raises(orbench.ModelError, match="leave --batch out"):
         batched(server)
 
 
@@ -416,7 +439,7 @@ def test_no_key_is_left_in_what_is_written(
 
     def answer(body: dict[str, Any]) -> Any:
         told = {"error": {"type": "invalid_request_error", "message": f"Bad request with the key {key}"}}
-        return (400, told) if "process 1" in prompt_of(body) else "Certainly."
+        return (400, told) if "process 1" in prompt_of(body) else ANSWER
 
     with LoopbackServer(answer, on_batch=_interrupt_at("GET")) as server:
         with pytest.raises(KeyboardInterrupt):
@@ -471,7 +494,7 @@ def test_two_models_are_in_batches_side_by_side(tmp_path: Path, split_file: Any,
     from orbench.evaluation import evaluate_all
 
     polled: list[str] = []
-    with LoopbackServer(on_batch=lambda moment, method, path: polled.append(path), batch_polls=5) as server:
+    with LoopbackServer(ANSWER, on_batch=lambda moment, method, path: polled.append(path), batch_polls=5) as server:
         found = evaluate_all(
             [f"{vendor}/one", f"{vendor}/two"],
             base_url=address(server),
@@ -498,7 +521,7 @@ def test_the_responses_api_is_asked_in_batches_where_the_model_has_no_other(tmp_
     def answer(body: dict[str, Any]) -> Any:
         if "messages" in body:
             return 404, {"error": {"message": "This model is only supported in v1/responses."}}
-        return "Certainly."
+        return ANSWER
 
     with LoopbackServer(answer, on_batch=_interrupt_at("GET")) as server:
         given = {"base_url": server.base_url, "splits": split_file(rows=20), "out": tmp_path / "run", "batch": True}
@@ -520,7 +543,7 @@ def test_a_slow_batch_is_asked_about_less_and_less_often(batched: Batched, monke
 
     monkeypatch.setattr("orbench.models.batch.FIRST_POLL_S", 0.2)
     monkeypatch.setattr("orbench.models.batch.LAST_POLL_S", 60.0)
-    with LoopbackServer(batch_polls=12) as server:
+    with LoopbackServer(ANSWER, batch_polls=12) as server:
         monkeypatch.setattr("orbench.models.batch.asyncio.sleep", slept)
         batched(server, rows=5)
     grown = [wait for wait in waits if wait]
