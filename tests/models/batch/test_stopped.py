@@ -60,7 +60,7 @@ def test_killed_at_every_stage_in_turn_it_completes(
     def kill(moment: Any, method: str, path: str) -> None:
         parts = [part for part in path.split("/")[2:] if not any(mark in part for mark in "0123456789")]
         stage = (moment, method, "/".join(parts))
-        if stage in stages:
+        if stage in stages or (moment == "after" and method == "GET"):
             return
         stages.append(stage)
         if moment == "during":  # when a part of the results is saved
@@ -69,8 +69,7 @@ def test_killed_at_every_stage_in_turn_it_completes(
                 time.sleep(0.01)
             assert 3 <= (folder / RESPONSES).read_bytes().count(b"\n") < ROWS
         command.signal(signal.SIGKILL)
-        if moment == "before":
-            raise ConnectionError("the call is lost, and nothing done for it")
+        raise ConnectionError("nobody is there to answer")  # "before" then means that nothing was done
 
     with LoopbackServer(refusing(0.3), on_batch=kill) as server:
         command = Command(folder, [f"{vendor}/any", "--base-url", address(server), "--split", split_file(rows=ROWS)])
@@ -89,7 +88,6 @@ def test_killed_at_every_stage_in_turn_it_completes(
         ("before", "POST", batches),
         ("after", "POST", batches),  # created, and the id never told
         ("before", "GET", batches),
-        ("after", "GET", batches),
         ("before", "GET", results),
         ("during", "GET", results),
     }
