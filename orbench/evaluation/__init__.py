@@ -49,6 +49,7 @@ def evaluate(
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     shard: str | None = None,
     precision: float | None = None,
@@ -83,6 +84,7 @@ def evaluate(
         splits: Names, files, `safe=FILE`, `toxic=FILE`, or splits already loaded.
         data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
         revision: Revision of the Hub data set; default `main`.
+        columns: Names of columns in files of prompts, where they differ from ours: `{"prompt": "question"}`.
         limit: Prompts of each split, sampled in proportion to its categories; default all.
         shard: `K/N`: only the K-th of N parts of the prompts; `orbench.merge` joins the runs.
         precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
@@ -120,6 +122,7 @@ def evaluate(
         splits=splits,
         data=data,
         revision=revision,
+        columns=columns,
         limit=limit,
         shard=shard,
         precision=precision,
@@ -155,6 +158,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     shard: str | None = None,
     precision: float | None = None,
@@ -208,7 +212,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     part = None if shard is None else parse_shard(shard)
     if part is not None and precision is not None:
         raise UsageError("--shard and --precision exclude each other: a part cannot know when the whole is enough")
-    whole = load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    whole = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
     loaded = whole if part is None else take(whole, part)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
