@@ -152,7 +152,7 @@ class Run:
         """Ask nothing directly that a batch of an earlier command may answer."""
         judge, safety = self._scorer.judge, self._safety
         asked: list[tuple[Model, str, set[tuple[str, str]]]] = []
-        asked += [] if self.model is None else [(self.model, self._config["digest"], owed)]
+        asked += [] if self.model is None else [(self.model, self.config["digest"], owed)]
         asked += [(one.model, one.digest, unread) for one in (judge.judges if judge else ())]
         asked += [] if safety is None else [(safety.model, safety.digest, unread)]
         for model, scope, keys in asked:
