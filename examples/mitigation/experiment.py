@@ -29,6 +29,7 @@ import teacher
 from orbench.cli.app import app
 from orbench.mitigation.apart import find_groups
 from orbench.mitigation.files import Example, assistant, user, write_prompts, write_rows
+from orbench.mitigation.ranking import ranking
 from orbench.records import Prompt
 from orbench.splits import load_split
 
@@ -48,6 +49,8 @@ class Scale(argparse.Namespace):
     replay = 1000
     cure = 6
     repeat = 1
+    tuning = 2
+    toxic = 2
     full = True
 
 
@@ -107,23 +110,15 @@ def prepare(folder: Path, data: Path | None, scale: Any, seed: int) -> None:
 
 def measure(folder: Path, name: str, model: Path) -> dict[str, float]:
     """Evaluate a model on what was held out and on both sorts of general prompts, and set it beside the base."""
-    where = {"max": ("--max-tokens", 24, "--quiet")}["max"]
-    orbench(
-        "evaluate",
-        f"hf/{model}",
-        "--split",
-        folder / "pairs/held_out_prompts.csv",
-        *where,
-        "--out",
-        folder / f"runs/{name}",
-    )
+    short = ("--max-tokens", 24, "--quiet")
+    held_out = folder / "pairs/held_out_prompts.csv"
+    orbench("evaluate", f"hf/{model}", "--split", held_out, *short, "--out", folder / f"runs/{name}")
+    found = rates(folder / f"runs/{name}")
     for split in ("general", "natural"):
-        file = f"safe={folder / split}.csv"
-        orbench("evaluate", f"hf/{model}", "--split", file, *where, "--out", folder / f"runs/{name}-{split}")
-    found = {}
-    for split in ("general", "natural"):
-        found[split] = rates(folder / f"runs/{name}-{split}")["over-refusal"]
-    return {**rates(folder / f"runs/{name}"), **found}
+        out = folder / f"runs/{name}-{split}"
+        orbench("evaluate", f"hf/{model}", "--split", f"safe={folder / split}.csv", *short, "--out", out)
+        found[split] = rates(out)["over-refusal"]
+    return found
 
 
 def rates(run: Path) -> dict[str, float]:
@@ -146,129 +141,41 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
         prepare(folder, data, scale, seed)
     train = ("--batch-size", 32, "--max-length", 256, "--seed", seed, "--quiet")
     fresh = ("--learning-rate", "2e-3", "--warmup", 0.1, "--checkpoints", 0, *train)
-    general_rows = ("--data", folder / "general.jsonl")
 
-    # Before: brought up on general prompts, then safety tuning (SIT) with n safety rows; the last is the base.
-    orbench(
-        "align",
-        "sft",
-        *general_rows,
-        "--model",
-        folder / "untrained",
-        "--out",
-        folder / "plain",
-        "--epochs",
-        scale.epochs,
-        *fresh,
-    )
-    counts = [n for n in (30, 100) if n < scale.safety] if scale.full else []
-    for n in [*counts, 0]:
-        orbench(
-            "align", "sft", *general_rows, "--model", folder / "plain", "--out", folder / (f"sit-{n}" if n else "base"),
-            "--safety", folder / "safety.jsonl", "--safety-rows", n, "--toxic-repeat", scale.repeat, "--epochs", 2, *fresh,
-        )  # fmt: skip
+    # Before: brought up on general prompts, then safety tuning (SIT) with n safety rows; with all of them it is the base.
+    def sft(*arguments: object, out: str) -> None:
+        orbench("align", "sft", "--out", folder / out, *arguments)
+
+    safety = ("--safety", folder / "safety.jsonl")
+    everyday = ("--data", folder / "general.jsonl")
+    sft(*everyday, "--model", folder / "untrained", "--epochs", scale.epochs, *fresh, out="plain")
+    counts = [30, 100] if scale.full else []
+    for n in (*counts, 0):
+        more = (*safety, "--safety-rows", n, "--toxic-repeat", scale.repeat, "--epochs", scale.tuning)
+        sft(*everyday, "--model", folder / "plain", *more, *fresh, out=f"sit-{n}" if n else "base")
 
     # The diagnosis, and pairs from it.
-    orbench(
-        "evaluate",
-        f"hf/{folder}/base",
-        "--split",
-        f"safe={folder}/safe.csv",
-        "--split",
-        f"toxic={folder}/toxic.csv",
-        "--max-tokens",
-        24,
-        "--quiet",
-        "--out",
-        folder / "run",
-    )
-    orbench(
-        "align",
-        "pairs",
-        folder / "run",
-        "--teacher",
-        TAUGHT,
-        "--stand-in",
-        teacher.STAND_IN,
-        "--held-out",
-        scale.held_out,
-        "--validation",
-        scale.validation,
-        "--seed",
-        seed,
-        "--out",
-        folder / "pairs",
-        "--quiet",
-    )
+    asked = ("--split", f"safe={folder}/safe.csv", "--split", f"toxic={folder}/toxic.csv")
+    orbench("evaluate", f"hf/{folder}/base", *asked, "--max-tokens", 24, "--quiet", "--out", folder / "run")
+    parts = ("--held-out", scale.held_out, "--validation", scale.validation, "--seed", seed)
+    with_teacher = ("--teacher", TAUGHT, "--stand-in", teacher.STAND_IN)
+    orbench("align", "pairs", folder / "run", *with_teacher, *parts, "--out", folder / "pairs", "--quiet")
 
     # The cures, and their controls.
-    cure = (
-        "--data", folder / "pairs", "--model", folder / "base", "--safety", folder / "safety.jsonl",
-        "--replay", folder / "general.jsonl", "--replay-rows", scale.replay, "--checkpoints", scale.cure, "--max-tokens", 24, *train,
-    )  # fmt: skip
-    orbench(
-        "align",
-        "sft",
-        *cure,
-        "--epochs",
-        scale.cure,
-        "--learning-rate",
-        "2e-3",
-        "--toxic-repeat",
-        2,
-        "--out",
-        folder / "chosen",
-    )
-    orbench(
-        "align",
-        "dpo",
-        *cure,
-        "--epochs",
-        scale.cure,
-        "--learning-rate",
-        "1e-3",
-        "--toxic-repeat",
-        2,
-        "--beta",
-        0.1,
-        "--sft-weight",
-        1,
-        "--out",
-        folder / "dpo",
-    )
-    models = {"base": "base", "SFT on chosen, replay": "chosen", "DPO": "dpo"}
+    base = ("--data", folder / "pairs", "--model", folder / "base", "--checkpoints", scale.cure, "--max-tokens", 24)
+    replay = ("--replay", folder / "general.jsonl", "--replay-rows", scale.replay)
+    cure = (*base, *safety, *replay, "--epochs", scale.cure, *train)
+    fast = ("--learning-rate", "2e-3", "--toxic-repeat", scale.toxic)
+    slow = ("--learning-rate", "1e-3", "--toxic-repeat", scale.toxic)
+    sft(*cure, *fast, out="chosen")
+    dpo = ("--beta", 0.1, "--sft-weight", 1, *slow)
+    orbench("align", "dpo", *cure, *dpo, "--out", folder / "dpo")
+    models = {"base (SIT)": "base", "SFT on chosen, replay": "chosen", "DPO": "dpo"}
     if scale.full:
+        sft(*cure, *fast, "--containment", 1, out="chosen-free")
+        draws = ("--samples", 4, "--prompts", 500, "--iterations", 2, "--temperature", 1)
         orbench(
-            "align",
-            "sft",
-            *cure,
-            "--epochs",
-            scale.cure,
-            "--learning-rate",
-            "2e-3",
-            "--containment",
-            1,
-            "--out",
-            folder / "chosen-free",
-        )
-        orbench(
-            "align",
-            "raft",
-            *cure,
-            "--epochs",
-            1,
-            "--learning-rate",
-            "1e-3",
-            "--samples",
-            4,
-            "--prompts",
-            500,
-            "--iterations",
-            2,
-            "--temperature",
-            1,
-            "--out",
-            folder / "raft",
+            "align", "raft", *base, *safety, *replay, "--epochs", 1, *train, *slow, *draws, "--out", folder / "raft"
         )
         models = {
             **{f"SIT, n {n}": f"sit-{n}" for n in counts},
@@ -277,24 +184,14 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
             "RAFT": "raft",
         }
     found = {}
+    held_out = list(load_split(folder / "pairs/held_out_prompts.csv"))
     for label, name in models.items():
         found[label] = measure(folder, name, folder / name)
-    for label, name in models.items():
-        orbench(
-            "align",
-            "report",
-            folder / "runs/base",
-            folder / f"runs/{name}",
-            "--general",
-            folder / "runs/base-general",
-            folder / f"runs/{name}-general",
-            "--pairs",
-            folder / "pairs",
-        )
-        from orbench.mitigation.ranking import ranking
-
-        held_out = list(load_split(folder / "pairs/held_out_prompts.csv"))
         found[label]["ranking"] = ranking(str(folder / name), held_out, folder / "pairs")
+    runs = folder / "runs"
+    for name in ("chosen", "dpo"):
+        general_runs = ("--general", runs / "base-general", runs / f"{name}-general")
+        orbench("align", "report", runs / "base", runs / name, *general_runs, "--pairs", folder / "pairs")
     (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     return found
 
