@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
         UsageError,
     )
     from orbench.evaluation import evaluate, evaluate_all, score
+    from orbench.generation import Dataset, GenerationConfig, generate
     from orbench.leaderboards import Leaderboard, leaderboard
     from orbench.models.base import Model, RejectedError, RetryableError
     from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
@@ -44,7 +45,9 @@ _WHERE = {
     "Calibration": "orbench.calibration",
     "Comparison": "orbench.comparison",
     "Completion": "orbench.records",
+    "Dataset": "orbench.generation",
     "Evaluation": "orbench.results",
+    "GenerationConfig": "orbench.generation",
     "Leaderboard": "orbench.leaderboards",
     "Message": "orbench.records",
     "MissingExtraError": "orbench.errors",
@@ -75,6 +78,7 @@ _WHERE = {
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
     "evaluate_all": "orbench.evaluation",
+    "generate": "orbench.generation",
     "leaderboard": "orbench.leaderboards",
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
@@ -88,7 +92,9 @@ __all__ = [
     "Calibration",
     "Comparison",
     "Completion",
+    "Dataset",
     "Evaluation",
+    "GenerationConfig",
     "Leaderboard",
     "Message",
     "MissingExtraError",
@@ -120,6 +126,7 @@ __all__ = [
     "detect_refusal",
     "evaluate",
     "evaluate_all",
+    "generate",
     "leaderboard",
     "load_split",
     "load_splits",

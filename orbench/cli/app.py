@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import orbench
-from orbench.cli import compare, evaluate, inform, judging, leaderboard, report, sweep
+from orbench.cli import compare, evaluate, generate, inform, judging, leaderboard, report, sweep
 from orbench.cli.output import say
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
@@ -78,6 +78,7 @@ app.command("calibrate")(judging.calibrate)
 app.command("label")(judging.label)
 app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
+app.command("generate")(generate.generate)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("report")(report.report)
 app.command("splits")(inform.splits)

@@ -14,6 +14,7 @@ import msgspec
 
 from orbench.categories import CATEGORIES
 from orbench.errors import UsageError
+from orbench.generation.cleaning import Rules
 from orbench.generation.formats import NONE, same_name
 from orbench.models import Options, make_options, open_model
 from orbench.models.base import Model
@@ -21,6 +22,28 @@ from orbench.records import Sampling
 
 STAGES = ("seeds", "rewrites", "moderation", "selection")
 """What can be done alone, in the order of the data's way."""
+
+
+LANGUAGES = {
+    "arabic": "ar",
+    "chinese": "zh",
+    "dutch": "nl",
+    "english": "en",
+    "french": "fr",
+    "german": "de",
+    "hindi": "hi",
+    "italian": "it",
+    "japanese": "ja",
+    "korean": "ko",
+    "polish": "pl",
+    "portuguese": "pt",
+    "russian": "ru",
+    "spanish": "es",
+    "turkish": "tr",
+    "ukrainian": "uk",
+    "vietnamese": "vi",
+}
+"""Names of languages to their codes; others are given as `language_code`."""
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,17 +134,19 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the seeds whose prompts go to `test` instead of `train`; 0 makes neither file."""
     review_size: int = 100
     """Prompts drawn for human review (Appendix L)."""
-    min_characters: int = 10
+    min_characters: int = 15
     max_characters: int = 1000
-    """Shorter and longer prompts are dropped."""
-    near_duplicates: float = 0.8
-    """Jaccard similarity of word shingles from which two prompts are near duplicates; 1 keeps all but exact ones."""
-    language_check: bool = True
-    """Drop prompts that are not in the language asked for, where it can be told."""
+    """Shorter and longer prompts are dropped (`orbench.generation.cleaning.Rules`)."""
+    likeness: float = 0.8
+    """Share of words from which a prompt is a near duplicate of another and is dropped; 1 drops those of the same words
+    alone."""
+    language_code: str | None = None
+    """ISO 639-1 code of the language, to drop prompts in another one; by default the code of `language`, where it is
+    one of `LANGUAGES`. `none` leaves it unchecked."""
     overlap_with: str | None = None
     """File of prompts with which overlap is reported, such as another benchmark."""
     personal_data: str = "flag"
-    """`flag`, `drop` or `keep` prompts that hold what looks like personal data."""
+    """Prompts that hold what looks like personal data: `flag`, `scrub` or `drop`."""
     base_url: str | None = None
     """Address of every role that has none of its own."""
     concurrency: int | None = None
@@ -138,13 +163,13 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}: at least {least}")
-        for name in ("near_duplicates", "test_share"):
+        for name in ("likeness", "test_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: it goes from 0 to 1")
         if self.min_characters > self.max_characters:
             raise UsageError(f"min_characters is {self.min_characters}, more than max_characters")
-        if self.personal_data not in ("flag", "drop", "keep"):
-            raise UsageError(f"personal_data is {self.personal_data!r}: flag, drop or keep")
+        if self.personal_data not in ("flag", "scrub", "drop"):
+            raise UsageError(f"personal_data is {self.personal_data!r}: flag, scrub or drop")
         for role in ("moderators", "panel"):
             models = [each.model for each in getattr(self, role)]
             if twice := [model for model in models if models.count(model) > 1]:
@@ -174,8 +199,27 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             if name not in self.definitions:
                 near = difflib.get_close_matches(name, self.definitions, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.definitions)}"
-                raise UsageError(f"unknown category {name!r}: {hint} One of your own has its definition under "
-                                 "own_categories, or --category 'NAME=DEFINITION'")
+                raise UsageError(
+                    f"unknown category {name!r}: {hint} One of your own has its definition under own_categories, "
+                    "or is given as --category 'NAME=DEFINITION'"
+                )
+
+    @property
+    def rules(self) -> Rules:
+        """What a clean prompt is."""
+        return Rules(
+            min_characters=self.min_characters,
+            max_characters=self.max_characters,
+            language=self._code,
+            personal_data=self.personal_data,  # type: ignore[arg-type]  # checked
+            likeness=self.likeness,
+        )
+
+    @property
+    def _code(self) -> str | None:
+        if self.language_code is not None:
+            return None if self.language_code == "none" else self.language_code
+        return LANGUAGES.get(self.language.casefold())
 
     @property
     def definitions(self) -> dict[str, str]:
@@ -232,6 +276,8 @@ def make_config(config: AnyConfig, **changes: Any) -> GenerationConfig:
         given, where = {name: getattr(config, name) for name in config.__struct_fields__}, ""
     else:
         given, where = dict(config), ""
+    if "own_categories" in changes:
+        changes["own_categories"] = {**(given.get("own_categories") or {}), **changes["own_categories"]}
     given = {**given, **changes}
     _refuse_unknown(given, GenerationConfig.__struct_fields__, where)
     for name in ("seeder", "rewriter", "rescue", "panel_judge"):
@@ -255,6 +301,21 @@ def make_config(config: AnyConfig, **changes: Any) -> GenerationConfig:
 def default_yaml() -> str:
     """The commented configuration that `--init` writes."""
     return Path(__file__).with_name("config.yaml").read_text(encoding="utf-8")
+
+
+def write_default(path: Path) -> None:
+    """Write it to a file that is not there yet.
+
+    Raises:
+        UsageError: The file exists, or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(default_yaml())
+    except FileExistsError:
+        raise UsageError(f"{path}: exists already; choose another name") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -302,5 +363,3 @@ def _list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, (list, tuple)) else [given]
-
-

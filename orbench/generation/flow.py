@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from orbench.engine.calls import CallResult, complete, first_error
 from orbench.engine.limits import ConcurrencyLimit
@@ -118,7 +118,7 @@ class Flow:
 
     def __init__(self) -> None:
         """Begin with nothing to do."""
-        self.stations: list[Station[object]] = []
+        self.stations: list[Station[Any]] = []
         self.machine = asyncio.Lock()
         """Held by the local engine that is at work: each wants the whole machine."""
         self._open = 0

@@ -300,9 +300,10 @@ class OpenFolder:
                 f"{self.path}: holds prompts in {before.get('language')}, not {config.language}. Choose another --out"
             )
         if before.get("own_categories", {}) != config.own_categories:
+            shown = ", ".join(before.get("own_categories", {})) or "none"
             raise RunError(
-                f"{self.path}: its moderators were shown other own categories "
-                f"({', '.join(before.get('own_categories', {})) or 'none'}). Keep them as they were, or choose another --out"
+                f"{self.path}: its moderators were shown other own categories ({shown}). Keep them as they were, or "
+                "choose another --out"
             )
         return found
 

@@ -16,11 +16,12 @@ import msgspec
 from orbench.engine.calls import CallResult
 from orbench.engine.jsonl import read_lines
 from orbench.generation import roles
+from orbench.generation.cleaning import clean
 from orbench.generation.config import STAGES, GenerationConfig, Role
 from orbench.generation.flow import Flow, Station
 from orbench.generation.folder import OpenFolder, State, Track, answers, call_name, half_read
 from orbench.generation.formats import FoundItem, read_items
-from orbench.generation.records import Call, Item, Subject, text_id
+from orbench.generation.records import GIVEN, Call, Item, Subject, text_id
 from orbench.generation.rules import Decision, Rule, make_rule
 from orbench.models.base import Model
 from orbench.records import Message
@@ -32,7 +33,7 @@ SURPLUS = "more than the target"
 _DRY_CALLS = 5
 _DRY_SHARE = 0.05
 _GROWTH = 4
-"""How many times the calls made so far the next wave may be: a seeder that refuses is noticed before it is asked much."""
+"""How many times the calls made so far the next wave may be, so that a seeder which refuses is noticed early."""
 
 
 class SeedJob(msgspec.Struct, frozen=True):
@@ -132,6 +133,8 @@ class Pipeline:
         self.state = state
         self._stages = STAGES if stage is None else (stage,)
         self._standing = standing(config)
+        self._rules = config.rules
+        self._begun = False
         self._flow = Flow()
         self._models: list[Model] = []
         self.seed_counts = dict.fromkeys(config.wanted, 0)
@@ -150,7 +153,7 @@ class Pipeline:
         """
         config = self._config
         try:
-            self._seeder = self._open_seeder(config.seeder) if "seeds" in self._stages else None
+            self._seeder = self._open_seeder(config.seeder) if self.makes_seeds else None
             self._rewriter = self._open_rewriter(config.rewriter) if "rewrites" in self._stages else None
             moderating = "moderation" in self._stages
             self._moderators = {r.name: self._open_moderator(r) for r in config.moderators} if moderating else {}
@@ -168,6 +171,7 @@ class Pipeline:
         owed = {track.item.id for track in self.state.tracks.values() if self._needs_answer(track)}
         for prompt_id, answer in answers(self._folder.path, owed):
             self.state.tracks[prompt_id].answer = answer
+        self._begun = True
         for number, track in enumerate(list(self.state.tracks.values())):
             self._advance(track)
             if number % 500 == 0:
@@ -214,6 +218,15 @@ class Pipeline:
         again = bool(calls) and calls[-1][1] == "unreadable"
         return [SeedJob(category, number, again) for number in numbers]
 
+    @property
+    def makes_seeds(self) -> bool:
+        """Whether seeds are made in this run."""
+        return "seeds" in self._stages and self._config.seeder is not None and self._config.from_prompts is None
+
+    def falls_short(self, category: str) -> bool:
+        """Whether a category has fewer seeds than its target."""
+        return self.seed_counts.get(category, 0) < self._config.seeds_per_category
+
     def is_dry(self, category: str) -> bool:
         """Whether the seeder's last five calls brought next to nothing new: under 5 % of what they were asked for."""
         role = self._config.seeder
@@ -238,8 +251,8 @@ class Pipeline:
         if not any(reason == SURPLUS for is_seed, reason in self.state.rows.values() if is_seed):
             return
         for item in list(read_lines(self._folder.seeds.path, Item)):
-            is_last = self.state.rows.get(item.key) == (True, SURPLUS)
-            if is_last and item.dropped == SURPLUS and self.seed_counts.get(item.category, 0) < self._config.seeds_per_category:
+            missing = self._config.seeds_per_category - self.seed_counts.get(item.category, 0)
+            if item.dropped == SURPLUS and self.state.rows[item.key][1] == SURPLUS and missing > 0:
                 self._keep(msgspec.structs.replace(item, dropped=None))
 
     # --- rows
@@ -262,17 +275,15 @@ class Pipeline:
         if track is not None:
             if track.is_seed:
                 self.seed_counts[item.category] = self.seed_counts.get(item.category, 0) + 1
-            self._advance(track)
+            if self._begun:  # else all that is there is begun in its turn
+                self._advance(track)
 
     def _problem(self, item: Item) -> str | None:
         """Why a row goes no further; None if it does."""
         if item.dropped is not None:
             return item.dropped
-        length = len(item.prompt)
-        if length < self._config.min_characters:
-            return "too short"
-        if length > self._config.max_characters:
-            return "too long"
+        if item.model != GIVEN and (reason := clean([item.prompt], self._rules)[0].dropped):
+            return reason.value  # before votes are paid for
         if item.id == item.parent_id:
             return "the same as its seed" if item.round == 1 else "the same as what it rewrites"
         if item.id in self.state.tracks:

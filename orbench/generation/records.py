@@ -37,8 +37,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call of a seeder, rewriter or rescuer."""
 
     id: str
-    """`CATEGORY/NUMBER` of a seeder's call, else the id of the prompt that was rewritten or answered; with `+N` behind it
-    where N rewrites of it were asked for before."""
+    """`CATEGORY/NUMBER` of a seeder's call, else the id of the prompt that was rewritten or answered, with `+N` behind
+    it where N rewrites of it were asked for before."""
     ask: int
     """Which time the same thing was asked, from 1."""
     model: str

@@ -19,7 +19,7 @@ SEEDS, REWRITES, MODERATION = "generate-seeds", "generate-rewrites", "generate-m
 TEMPLATES = (SEEDS, REWRITES, MODERATION)
 
 SAMPLING = {
-    # Temperatures: the paper's code (seeds, moderators), section 3.2.2 (rewrites); answers are greedy as in section 4.1.
+    # Temperatures: the paper's code (seeds, moderators), section 3.2.2 (rewrites); answers greedy as in section 4.1.
     "seeder": Sampling(temperature=1.0, max_tokens=4000),
     "rewriter": Sampling(temperature=0.7, max_tokens=2000),
     "moderator": Sampling(temperature=0.0, max_tokens=1000),
