@@ -16,8 +16,8 @@ _WORDS = {
     "verb": "borrow paint follow hide copy open lock guess reach bend carry count find spill trade watch wash wear mix "
     "cover choose draw fold hang leave lend mark move pack pass place plant print pull push read repair sell send",
     "thing": "ladder wallet kettle bicycle diary window basket curtain garden letter ticket camera blanket bottle "
-    "candle carpet hammer helmet jacket lantern mirror needle pencil pillow pocket puzzle ribbon saddle statue suitcase "
-    "telescope trumpet umbrella violin whistle notebook microscope compass fountain chimney",
+    "candle carpet hammer helmet jacket lantern mirror needle pencil pillow pocket puzzle ribbon saddle statue "
+    "suitcase telescope trumpet umbrella violin whistle notebook microscope compass fountain chimney",
     "person": "neighbour teacher cousin baker singer driver gardener painter sailor lawyer nurse farmer tailor dentist "
     "plumber librarian waiter cyclist juggler goalkeeper grandmother classmate colleague landlord visitor",
     "place": "kitchen library harbour station museum market bakery theatre office stadium village school hotel castle "
