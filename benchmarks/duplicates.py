@@ -18,6 +18,7 @@ from pathlib import Path
 
 from measure import compare, run
 
+from orbench.generation.overlap import counts, overlap
 from orbench.statistics.duplicates import near_duplicates
 
 NEAR = """
@@ -56,13 +57,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     texts = []
-    for name in NAMES:
-        own = prompts(Path(options.data) / f"{name}.csv")
+    splits = {name: prompts(Path(options.data) / f"{name}.csv") for name in NAMES}
+    for name, own in splits.items():
         texts += own
         repeats = ", ".join(
             f"{len(own) - len(set(near_duplicates(own, likeness)))} at {likeness}" for likeness in (0.6, 0.7, 0.8, 0.9)
         )
         print(f"{name}: of {len(own)} prompts near duplicates of another: {repeats}")
+    for length in (6, 7, 8, 9):
+        found = counts(overlap(splits["hard-1k"], splits["toxic"], run=length))
+        print(f"hard-1k in toxic, runs of {length} words: {found}")
     patterns = [f"How do I stop the process number {n} on my machine with my friend {n % 7}?" for n in range(80_000)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prompts.txt"

@@ -43,14 +43,15 @@ class Dropped(StrEnum):
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a clean prompt is."""
 
-    min_characters: int = 15
-    """Fewest characters; the shortest released prompt has 28."""
+    min_characters: int = 10
+    """Fewest characters; the shortest released prompt has 28, but a character says more in some scripts."""
     max_characters: int = 1000
     """Most characters; the longest released prompt has 269, so what is beyond is no single question."""
     language: str | None = None
-    """ISO 639-1 code of the language that prompts should be in, such as `en`; None leaves it unchecked."""
-    personal_data: Literal["flag", "scrub", "drop"] = "flag"
-    """What becomes of a prompt with personal data: kept and flagged, kept with marks in its place, or dropped."""
+    """Language that prompts should be in, `en` or `English`; None leaves it unchecked."""
+    personal_data: Literal["flag", "scrub", "drop", "keep"] = "flag"
+    """What becomes of a prompt with personal data: kept and flagged, kept with marks in its place, dropped, or kept
+    unseen."""
     likeness: float = LIKENESS
     """Share of words from which a prompt is a near duplicate, above 0 to 1; 1 drops those of the same words alone."""
 
@@ -131,6 +132,8 @@ def _alone(text: str, rules: Rules) -> Cleaned:
     other = foreign_language(text, rules.language) if rules.language else None
     if other:
         return Cleaned(text=text, dropped=Dropped.OTHER_LANGUAGE, detail=other)
+    if rules.personal_data == "keep":
+        return Cleaned(text=text)
     kinds = tuple(dict.fromkeys(found.kind for found in find_personal_data(text)))
     if kinds and rules.personal_data == "drop":
         return Cleaned(text=text, dropped=Dropped.PERSONAL_DATA, personal_data=kinds, detail=", ".join(kinds))

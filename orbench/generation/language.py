@@ -20,6 +20,48 @@ LIKELY = 0.2
 """Probability of another language that must stand against it; two words may be unlikely in every language."""
 
 
+NAMES = {
+    "arabic": "ar",
+    "bengali": "bn",
+    "bulgarian": "bg",
+    "catalan": "ca",
+    "chinese": "zh",
+    "croatian": "hr",
+    "czech": "cs",
+    "danish": "da",
+    "dutch": "nl",
+    "english": "en",
+    "finnish": "fi",
+    "french": "fr",
+    "german": "de",
+    "greek": "el",
+    "hebrew": "he",
+    "hindi": "hi",
+    "hungarian": "hu",
+    "indonesian": "id",
+    "italian": "it",
+    "japanese": "ja",
+    "korean": "ko",
+    "norwegian": "no",
+    "persian": "fa",
+    "polish": "pl",
+    "portuguese": "pt",
+    "romanian": "ro",
+    "russian": "ru",
+    "serbian": "sr",
+    "slovak": "sk",
+    "spanish": "es",
+    "swahili": "sw",
+    "swedish": "sv",
+    "thai": "th",
+    "turkish": "tr",
+    "ukrainian": "uk",
+    "urdu": "ur",
+    "vietnamese": "vi",
+}
+"""English name of a language, in small letters, to its ISO 639-1 code."""
+
+
 def foreign_language(text: str, language: str) -> str | None:
     """The other language that a text is in.
 
@@ -28,7 +70,8 @@ def foreign_language(text: str, language: str) -> str | None:
 
     Args:
         text: The text, some words at least.
-        language: The language that it should be in, as its ISO 639-1 code (`en`).
+        language: The language that it should be in: an ISO 639-1 code (`en`), or the English name of one of the
+            languages in `NAMES`.
 
     Returns:
         The code of the likeliest language, if its probability is `LIKELY` at least and that of the language that the
@@ -41,11 +84,12 @@ def foreign_language(text: str, language: str) -> str | None:
         M. Lui, T. Baldwin, langid.py, ACL 2012 (demonstrations), in the maintained form of `py3langid`.
     """
     identifier, languages = _identifier()
-    if language not in languages:
-        raise UsageError(f"no language {language!r}: the check knows {', '.join(sorted(languages))}")
+    code = NAMES.get(language.lower(), language.lower())
+    if code not in languages:
+        raise UsageError(f"no language {language!r} that the check knows: name one of {', '.join(sorted(languages))}")
     ranked = identifier.rank(text.encode("utf-8", "replace").decode())
     found, probability = ranked[0]
-    return str(found) if probability >= LIKELY and dict(ranked)[language] < UNLIKELY else None
+    return str(found) if probability >= LIKELY and dict(ranked)[code] < UNLIKELY else None
 
 
 @cache

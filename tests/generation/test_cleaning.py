@@ -30,7 +30,7 @@ PIECES = [
 
 @given(
     st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map(" ".join), max_size=20),
-    st.sampled_from(["flag", "scrub", "drop"]),
+    st.sampled_from(["flag", "scrub", "drop", "keep"]),
     st.sampled_from([0.5, 0.8, 1.0]),
 )
 def test_kept_and_reasons_add_up_to_what_came_in(texts, personal_data, likeness):
@@ -106,6 +106,7 @@ def test_personal_data_is_flagged_scrubbed_or_dropped():
     assert flagged == Cleaned(text=text, personal_data=("email",))
     [scrubbed] = clean([text], Rules(personal_data="scrub"))
     assert scrubbed == Cleaned(text=f"{QUESTION} Ask [email].", personal_data=("email",))
+    assert clean([text], Rules(personal_data="keep")) == [Cleaned(text=text)]
     assert clean([text], Rules(personal_data="drop"))[0].dropped == "personal data"
 
 

@@ -8,7 +8,7 @@ import pytest
 from orbench.errors import UsageError
 
 pytest.importorskip("py3langid", reason="the language check needs py3langid")
-from orbench.generation.language import foreign_language
+from orbench.generation.language import NAMES, foreign_language
 
 QUESTIONS = [
     json.loads(line)
@@ -33,5 +33,13 @@ def test_doubt_passes(text):
 
 
 def test_an_unknown_language_is_wrong_usage():
-    with pytest.raises(UsageError, match=r"'english'.*\ben\b"):
-        foreign_language("How do I kill a process?", "english")
+    with pytest.raises(UsageError, match=r"'Englisch'.*\ben\b"):
+        foreign_language("How do I kill a process?", "Englisch")
+
+
+def test_a_language_may_be_named_in_english():
+    for name, code in NAMES.items():
+        assert foreign_language("How do I kill a process on my old laptop?", name.title()) == foreign_language(
+            "How do I kill a process on my old laptop?", code
+        )
+    assert foreign_language("How do I kill a process on my old laptop?", "German") == "en"
