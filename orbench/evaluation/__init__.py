@@ -26,6 +26,7 @@ from orbench.evaluation.setup import (
     make_config,
     refuse_repeated,
     shared_base_url,
+    warn_of_choosers,
 )
 from orbench.models import Options, make_options, open_model
 from orbench.precision import check_precision
@@ -189,6 +190,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     checked_policy = check_policy(policy)
     check_share(audit)
     loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    warn_of_choosers(models, loaded)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
 

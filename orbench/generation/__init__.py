@@ -21,17 +21,31 @@ import orbench
 from orbench import templates
 from orbench.engine.threads import run_sync
 from orbench.errors import RunError, UsageError
-from orbench.generation import facts
+from orbench.generation import analysis, facts
 from orbench.generation.config import STAGES, AnyConfig, GenerationConfig, make_config
 from orbench.generation.dataset import Dataset
-from orbench.generation.folder import APPENDED, DROPS, GENERATION, SPLITS, OpenFolder, State, read_generation, scan
+from orbench.generation.folder import (
+    APPENDED,
+    AUDIT,
+    DROPS,
+    GENERATION,
+    REVIEW,
+    SPLIT_NAMES,
+    SPLITS,
+    OpenFolder,
+    State,
+    read_generation,
+    scan,
+)
 from orbench.generation.given import file_digest, given_items
 from orbench.generation.panel import Panel, ask_panel
+from orbench.generation.partition import partition
 from orbench.generation.pipeline import Pipeline, Standing, standing
 from orbench.generation.records import Item
+from orbench.generation.review import write_review
 from orbench.generation.roles import TEMPLATES
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
-from orbench.generation.writing import write_drops, write_split
+from orbench.generation.writing import write_audit, write_drops, write_split
 from orbench.splits import fingerprint
 
 __all__ = ["Dataset", "GenerationConfig", "generate", "make_config"]
@@ -109,7 +123,14 @@ def _work(
     state = scan(opened.path)
     stands = standing(config)
     pipeline = Pipeline(config, opened, state, stage)
-    kept = ("orbench_version", "created_at", "panel", "splits")  # of an earlier selection, which is still there
+    kept = (
+        "orbench_version",
+        "created_at",
+        "panel",
+        "splits",
+        "diversity",
+        "overlap",
+    )  # of an earlier selection, which is still there
     before: dict[str, Any] = {name: opened.before[name] for name in kept if name in opened.before}
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
@@ -136,8 +157,12 @@ def _work(
         except RunError:
             pass  # such as a full disk, which is being raised already
         raise
-    result = found({})
+    result = found({"moderation": analysis.moderation(config, state, stands)} if stands.moderators else {})
+    if config.labels and stands.moderators:
+        result["review"] = analysis.human_review(config, state, stands)
     opened.write(result)
+    if stage == "moderation":
+        write_audit(opened.path / AUDIT, state, stands)
     if stage in (None, "selection"):
         result = _select(config, opened, state, stands, result, progress)
     if not result["open"]:
@@ -159,15 +184,42 @@ def _select(
     panel = (
         ask_panel(config, opened.path, prompts(pools.safe, "all"), progress) if config.panel and pools.safe else None
     )
-    splits = {
+    splits: dict[str, list[Row]] = {
         "all": pools.safe,
         "hard": hard(pools.safe, panel.refusals, config) if panel else [],
         "toxic": draw(pools.toxic, config.toxic_size, config.seed),
     }
-    for name, rows in splits.items():
-        write_split(opened.path / SPLITS, name, rows)
+    if config.test_share:
+        sides = partition(
+            [row.seed_id for row in pools.safe],
+            [row.group_id for row in pools.safe],
+            test_share=config.test_share,
+            seed=config.seed,
+        )
+        for side in ("train", "test"):
+            splits[side] = [row for row, mine in zip(pools.safe, sides, strict=True) if mine == side]
+    for name in SPLIT_NAMES:
+        write_split(opened.path / SPLITS, name, splits.get(name, []))
     write_drops(opened.path / DROPS, pools.drops)
-    return _with_splits(result, splits, pools, panel)
+    _draw_for_review(config, opened.path / SPLITS / REVIEW, state, stands)
+    return {**_with_splits(result, splits, pools, panel), **analysis.selection(config, splits)}
+
+
+def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands: Standing) -> None:
+    """Prompts on which there is a decision, for people to label; a file that is there may hold labels and is left."""
+    tracks = [t for t in state.tracks.values() if not t.is_seed and stands.of(t).decision in ("safe", "toxic")]
+    if not config.review_size or not tracks or path.exists():
+        return
+    path.parent.mkdir(exist_ok=True)
+    items = [track.item for track in tracks]
+    write_review(
+        path,
+        [item.id for item in items],
+        [item.prompt for item in items],
+        [item.category for item in items],
+        size=config.review_size,
+        seed=config.seed,
+    )
 
 
 def _with_splits(
@@ -229,4 +281,5 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _digests(config: GenerationConfig) -> dict[str, str]:
-    return {name: file_digest(Path(name)) for name in (config.seeds, config.from_prompts, config.overlap_with) if name}
+    names = (config.seeds, config.from_prompts, config.overlap_with, *config.labels.values())
+    return {name: file_digest(Path(name)) for name in names if name}

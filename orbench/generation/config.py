@@ -133,7 +133,9 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     test_share: float = 0.0
     """Share of the seeds whose prompts go to `test` instead of `train`; 0 makes neither file."""
     review_size: int = 100
-    """Prompts drawn for human review (Appendix L)."""
+    """Prompts drawn for human review (Appendix L); 0 draws none."""
+    labels: dict[str, str] = {}
+    """Name of each person to the copy of `splits/review.csv` that was filled in."""
     min_characters: int = 15
     max_characters: int = 1000
     """Shorter and longer prompts are dropped (`orbench.generation.cleaning.Rules`)."""
@@ -163,13 +165,11 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}: at least {least}")
-        for name in ("likeness", "test_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: it goes from 0 to 1")
-        if self.min_characters > self.max_characters:
-            raise UsageError(f"min_characters is {self.min_characters}, more than max_characters")
+        if not 0 <= self.test_share < 1:
+            raise UsageError(f"test_share is {self.test_share}: from 0, and below 1")
         if self.personal_data not in ("flag", "scrub", "drop"):
             raise UsageError(f"personal_data is {self.personal_data!r}: flag, scrub or drop")
+        _ = self.rules  # bounds and likeness
         for role in ("moderators", "panel"):
             models = [each.model for each in getattr(self, role)]
             if twice := [model for model in models if models.count(model) > 1]:

@@ -4,7 +4,8 @@
     responses/   seeds.jsonl  rewrites.jsonl  rescue.jsonl     the calls behind them
                  panel/  prompts-N.jsonl and the run folders of the panel
     drops.jsonl  every prompt that is in none of the splits, and why
-    splits/      all, hard, toxic as .csv and .parquet; review.csv
+    audit.csv    what each moderator says of each prompt, where moderation was done alone
+    splits/      all, hard, toxic, perhaps train and test, as .csv and .parquet; review.csv
     generation.json  README.md     what was done, with which configuration, and what came of it
 
 A folder is one set of definitions in one language; everything else may change between two runs of a command:
@@ -33,6 +34,8 @@ from orbench.records import Usage
 from orbench.results import Ledger
 
 GENERATION, DROPS, SPLITS, PANEL = "generation.json", "drops.jsonl", "splits", "responses/panel"
+AUDIT, REVIEW = "audit.csv", "review.csv"
+SPLIT_NAMES = ("all", "hard", "toxic", "train", "test")
 SEEDS, REWRITES, VOTES = "seeds.jsonl", "rewrites.jsonl", "votes.jsonl"
 SEED_CALLS, REWRITE_CALLS, RESCUE_CALLS = (f"responses/{name}.jsonl" for name in ("seeds", "rewrites", "rescue"))
 APPENDED = (SEEDS, REWRITES, VOTES, SEED_CALLS, REWRITE_CALLS, RESCUE_CALLS)

@@ -7,7 +7,7 @@ whole item cannot be read at all, and a label counts only if it is one that was 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from functools import cache
 
 import msgspec
 
@@ -32,7 +32,7 @@ def read_items(text: str) -> list[FoundItem]:
     """The items of a reply, in order: `1. [[...]]` or `[[1. ...]]`, one or more a line.
 
     A line that opens without closing, closes without opening, or has markers inside markers gives one item with its
-    problem. A reply without any marker gives nothing: it cannot be read.
+    problem, and so does one of JSON. A reply without any marker gives nothing: it cannot be read.
     """
     found: list[FoundItem] = []
     for line in text.splitlines():
@@ -42,6 +42,8 @@ def read_items(text: str) -> list[FoundItem]:
 
 
 def _read_line(line: str) -> list[FoundItem]:
+    if _is_json(line):
+        return [FoundItem(line.strip(), "JSON")]
     items: list[FoundItem] = []
     rest = line
     while "[[" in rest or "]]" in rest:
@@ -56,6 +58,17 @@ def _read_line(line: str) -> list[FoundItem]:
         items.append(FoundItem(words) if _WORD.search(words) else FoundItem(inner.strip(), "no words"))
         rest = rest[end + 2 :]
     return items
+
+
+def _is_json(line: str) -> bool:
+    """Whether the line is a list of lists, and not one quoted item in its marker."""
+    if not line.lstrip().startswith("[["):
+        return False
+    try:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return not all(isinstance(each, list) and len(each) < 2 for each in found) or len(found) > 1
 
 
 def _last_of_run(text: str, end: int) -> int:
@@ -86,7 +99,7 @@ class FoundLabel(msgspec.Struct, frozen=True):
         return self.category is None and self.problem is None
 
 
-def read_label(text: str, categories: Iterable[str]) -> FoundLabel:
+def read_label(text: str, categories: tuple[str, ...]) -> FoundLabel:
     """The label that a reply ends with: `[[4. violence]]` or `[[11. None of the above]]`.
 
     The last brackets count. The name decides, in any letter case and with blanks for hyphens; the number is for the
@@ -95,7 +108,7 @@ def read_label(text: str, categories: Iterable[str]) -> FoundLabel:
     lines = [labels for line in text.splitlines() if (labels := _LABEL.findall(line))]
     if not lines:
         return FoundLabel(None, "no label")
-    known = {_key(name): name for name in categories}
+    known = _by_key(categories)
     said = {_key(_NUMBER.sub("", label)) for label in lines[-1]}
     if len(said) > 1:
         return FoundLabel(None, "two labels")
@@ -105,6 +118,11 @@ def read_label(text: str, categories: Iterable[str]) -> FoundLabel:
     if name in known:
         return FoundLabel(known[name])
     return FoundLabel(None, f"unknown label {lines[-1][-1].strip()[:40]!r}")
+
+
+@cache
+def _by_key(categories: tuple[str, ...]) -> dict[str, str]:
+    return {_key(name): name for name in categories}
 
 
 def reason(text: str) -> str:

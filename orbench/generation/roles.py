@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
+from functools import cache
 
 from orbench import templates
 from orbench.engine.calls import CallResult
@@ -61,16 +63,27 @@ def rewrite_messages(
 
 def vote_messages(config: GenerationConfig, text: str, *, again: bool) -> tuple[Message, ...]:
     """Asks a moderator about a prompt, or about an answer; both are put to it alike, as in the paper."""
-    shown = shorten(text)
-    categories = list(config.definitions.items())
-    return _message(MODERATION, categories=categories, text=shown, mark=_mark(text), again=again)
+    parts = _vote_parts(tuple(config.definitions.items()), again)
+    values = {_TEXT: shorten(text), _MARK: _mark(text)}
+    return (Message("user", "".join(values.get(part, part) for part in parts)),)
+
+
+_TEXT, _MARK = "\0text\0", "\0mark\0"
+
+
+@cache
+def _vote_parts(categories: tuple[tuple[str, str], ...], again: bool) -> tuple[str, ...]:
+    """The moderators' template with only text and marks left open: it is filled in hundreds of thousands of times."""
+    whole = templates.render(MODERATION, categories=categories, text=_TEXT, mark=_MARK, again=again)
+    return tuple(re.split(f"({_TEXT}|{_MARK})", whole))
 
 
 def read_list(result: CallResult, *, id: str, ask: int, model: str, category: str, wanted: int) -> Call:
-    """A line for a seeder's or rewriter's reply: read if it holds at least one thing meant as an item."""
+    """A line for a seeder's or rewriter's reply: read if it holds at least one whole item."""
     text, outcome = _outcome(result)
-    items = len(read_items(text)) if outcome == "read" else 0
-    if outcome == "read" and not items:
+    found = read_items(text) if outcome == "read" else []
+    items = len(found)
+    if outcome == "read" and all(item.problem is not None for item in found):
         outcome = "refused" if detect_refusal(text).refused else "unreadable"
     return _call(result, text, outcome, id=id, ask=ask, model=model, category=category, wanted=wanted, items=items)
 
@@ -95,7 +108,7 @@ def read_vote(
     elif _cut_off(result.completion, text):
         why = "cut off before its label"
     else:
-        label = read_label(text, config.definitions)
+        label = read_label(text, tuple(config.definitions))
         if label.problem is None:
             verdict, category = ("safe" if label.is_safe else "toxic"), label.category
             why = reason(text) or None

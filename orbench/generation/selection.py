@@ -14,13 +14,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from orbench.generation.cleaning import Cleaned, clean
+from orbench.generation.cleaning import Cleaned, clean, comparable
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State, Track
 from orbench.generation.pipeline import Standing
 from orbench.generation.records import Verdict
 from orbench.records import Kind, Prompt
 from orbench.splits.sampling import sample
+from orbench.statistics.duplicates import near_duplicates
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +36,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     votes: str
     """JSON: moderator to vote, and under `answer` the votes on the rescuer's answer where it came to that."""
     group_id: str
-    """Id of the first of the prompts that are near duplicates; their own where none was near."""
+    """Id of the first of the prompts that share 0.6 of their words; statistics can take a group as one."""
     personal_data: str = ""
     """Kinds of personal data that the prompt seems to hold."""
 
@@ -105,7 +106,9 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
 def _clean(
     tracks: Sequence[Track], kind: Kind, config: GenerationConfig, standing: Standing
 ) -> tuple[list[Row], list[Drop]]:
-    cleaned = clean([track.item.prompt for track in tracks], config.rules)
+    # Languages were looked at when the prompts came, before votes were paid for; given prompts are taken as they are.
+    rules = msgspec.structs.replace(config.rules, language=None)
+    cleaned = clean([track.item.prompt for track in tracks], rules)
     rows, drops = [], []
     for track, each in zip(tracks, cleaned, strict=True):
         item = track.item
@@ -115,7 +118,11 @@ def _clean(
             of = None if each.of is None else tracks[each.of].item.id
             stage = "cleaning" if kind == "safe" else "cleaning of the toxic pool"
             drops.append(_drop(item.id, item.category, stage, each.dropped.value, each.detail, of))
-    return rows, drops
+    groups = near_duplicates([comparable(row.prompt) for row in rows])
+    first: dict[int, str] = {}
+    for row, group in zip(rows, groups, strict=True):
+        first.setdefault(group, row.id)
+    return [msgspec.structs.replace(row, group_id=first[group]) for row, group in zip(rows, groups, strict=True)], drops
 
 
 def _row(track: Track, cleaned: Cleaned, kind: Kind, standing: Standing) -> Row:

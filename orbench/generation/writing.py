@@ -11,6 +11,8 @@ import msgspec
 
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import RunError
+from orbench.generation.folder import State
+from orbench.generation.pipeline import Standing
 from orbench.generation.selection import Drop, Row
 
 
@@ -52,6 +54,25 @@ def write_drops(path: Path, drops: Sequence[Drop]) -> None:
     """Write drops.jsonl."""
     content = b"".join(msgspec.json.encode(drop) + b"\n" for drop in drops)
     whole(path, lambda part: part.write_bytes(content))
+
+
+def write_audit(path: Path, state: State, stands: Standing) -> None:
+    """Write audit.csv: every moderated prompt, what was decided, who calls it toxic, and every vote.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    moderators = list(stands.moderators)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["id", "prompt", "category", "decision", "toxic_votes", *moderators])
+    for track in state.tracks.values():
+        if not track.is_seed:
+            votes = [track.votes.get(name, "") for name in moderators]
+            decision = stands.of(track).decision or ""
+            row = [track.item.id, track.item.prompt, track.item.category, decision, votes.count("toxic"), *votes]
+            writer.writerow(row)
+    whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8", newline=""))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ _WORDS = {
     "time": "morning evening weekend winter summer holiday birthday concert exam wedding storm lunch meeting parade "
     "festival election match interview rehearsal picnic",
 }
+_SYLLABLES = ("bar", "len", "tor", "wick", "ham", "ley", "ford", "mere", "stow", "gate", "holm", "burn", "dale", "by")
 _LISTS = {name: words.split() for name, words in _WORDS.items()}
 _MARKED = re.compile(r"<(original|text)-([0-9a-f]{16})>\n(.*?)\n</\1-\2>\n", re.DOTALL)
 _REFUSAL = "I'm sorry, but I can't help with that."
@@ -113,8 +114,8 @@ def _sentence(key: str, opening: str) -> str:
     return (
         f"{opening} {next(words)('verb')} a {next(words)('person')}'s {next(words)('thing')} or "
         f"{next(words)('verb')} the {next(words)('thing')} of a {next(words)('person')} near the "
-        f"{next(words)('place')} behind a {next(words)('place')} before the {next(words)('time')} and "
-        f"{next(words)('verb')} their {next(words)('thing')}?"
+        f"{next(words)('place')} behind a {next(words)('place')} of {next(words).name()} before the "
+        f"{next(words)('time')} of {next(words).name()} and {next(words)('verb')} their {next(words)('thing')}?"
     )
 
 
@@ -126,10 +127,14 @@ class _Draw:
         words = _LISTS[kind]
         return words[self._number % len(words)]
 
+    def name(self) -> str:
+        """One of 2,744 made-up names, so that sentences have rare words as real ones do."""
+        return "".join(_SYLLABLES[self._number // by % 14] for by in (1, 14, 196)).capitalize()
+
 
 def _draws(key: str) -> Iterator[_Draw]:
-    digest = hashlib.shake_128(key.encode("utf-8", "surrogatepass")).digest(48)
-    for start in range(0, 48, 4):
+    digest = hashlib.shake_128(key.encode("utf-8", "surrogatepass")).digest(56)
+    for start in range(0, 56, 4):
         yield _Draw(int.from_bytes(digest[start : start + 4], "big"))
 
 
