@@ -41,7 +41,11 @@ class DiversityRow(msgspec.Struct, frozen=True, kw_only=True):
     spread: float | None
     """Standard deviation of self-BLEU over the runs; None for one run."""
     paper_self_bleu: tuple[float, float] | None
-    """The paper's for this category, of Hard-1K and of 1,000 of the 80K; over the ten categories 0.31 to 0.44."""
+    """The paper's for this category, of Hard-1K and of 1,000 of the 80K; over the ten categories 0.31 to 0.44.
+
+    The two hardly differ though Hard-1K has 41 to 527 prompts a category, so the paper's was computed in another way:
+    compare the order of the categories, not the level.
+    """
 
 
 def diversity(

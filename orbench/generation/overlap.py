@@ -22,9 +22,9 @@ much rather than too little. Rewrites of one seed are seldom further apart."""
 RUN = 8
 """Words in a row that two prompts must share.
 
-Between the released Hard-1K and Toxic 8 words find 35 prompts that are not nearly the same, 6 words find 178 by turns of
-phrase alone (benchmarks/duplicates.py prints it). Longer runs, as of 13 words for pages of text (Brown et al., NeurIPS
-2020, appendix C), would be most of a prompt.
+Between the released Hard-1K and Toxic 8 words find 35 prompts that are not nearly the same; 6 words find 178, by turns
+of phrase alone (benchmarks/duplicates.py prints it). Longer runs, as of 13 words for pages of text (Brown et al.,
+NeurIPS 2020, appendix C), would be most of a prompt.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orbench.testing.generation import ScriptedGeneration
+from orbench.testing.hub import LoopbackHub
 from orbench.testing.scripted import ScriptedModel
 from orbench.testing.server import LoopbackServer
 from orbench.testing.server.faults import Faults, refusing
@@ -11,6 +12,7 @@ from orbench.testing.tiny_model import make_tiny_model
 
 __all__ = [
     "Faults",
+    "LoopbackHub",
     "LoopbackServer",
     "ScriptedGeneration",
     "ScriptedModel",
