@@ -13,7 +13,7 @@ from orbench.errors import OrbenchError
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="provider/name; see `orbench models`.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="provider/name; see `orbench models`.")],
     split: options.Splits = None,
     data: options.Data = None,
     revision: options.Revision = None,
@@ -69,7 +69,7 @@ def evaluate(
         audit=audit,
         calibration=calibration,
         family=family,
-        policy=policy or "default",
+        policy=policy,
         base_url=base_url,
         judge_base_url=judge_base_url,
         temperature=temperature,

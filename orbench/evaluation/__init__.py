@@ -26,11 +26,12 @@ from orbench.evaluation.setup import (
     folder_of,
     load,
     make_config,
+    policy_of,
     refuse_repeated,
     shared_base_url,
     warn_of_choosers,
 )
-from orbench.models import Options, make_options, open_model
+from orbench.models import Options, find_provider, make_options, open_model
 from orbench.precision import check_precision
 from orbench.records import Sampling
 from orbench.results import Evaluation, scan
@@ -62,7 +63,7 @@ def evaluate(
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
@@ -97,7 +98,8 @@ def evaluate(
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
         calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
         family: Family of phrases for `paper`, where the model's name does not say it.
-        policy: `default`, `strict` or `paper`: which outcomes count as refused.
+        policy: `default`, `strict` or `paper`: which outcomes count as refused. By default that of the run which is
+            gone on with, and `default` for a new one.
         base_url: Address of the models, and of a judge of the same provider.
         judge_base_url: Address of the judge.
         temperature: 0 (greedy, as in the paper) to 2.
@@ -167,7 +169,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
@@ -198,7 +200,10 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
         raise UsageError("no model given")
     check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
-    checked_policy = check_policy(policy)
+    check_policy(policy or "default")
+    for spec in models:
+        if isinstance(spec, str):
+            find_provider(spec)  # a slip of the pen is told before any prompts are fetched
     check_share(audit)
     part = None if shard is None else parse_shard(shard)
     if part is not None and precision is not None:
@@ -228,14 +233,15 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                         config["shard"] = {**asdict(part), "digest": of["digest"], "splits": of["splits"]}
                     reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
                     check_calibration(calibration, reader)
+                    folder = folder_of(out, model.name, config["digest"], many=len(models) > 1)
                     prepared.append(
                         Run(
                             model=model,
                             splits=loaded,
-                            folder=folder_of(out, model.name, config["digest"], many=len(models) > 1),
+                            folder=folder,
                             config={
                                 **config,
-                                "policy": checked_policy,
+                                "policy": policy_of(folder, policy),
                                 "concurrency": concurrency,
                                 "precision": None if precision is None else {"half_width": precision, "seed": seed},
                                 "stopped_early": None,

@@ -33,7 +33,7 @@ from orbench.scoring.scorers import Scorer
 from orbench.splits import Split
 
 _JUDGE_AHEAD = 32
-"""Replies that may wait for the judge where a run may stop early: what the judge has not read cannot stop it."""
+"""Replies that may be at the judge where a run may stop early: what it has not settled cannot stop the run."""
 _PART = 200
 """Prompts that a local engine gets at once where a run may stop early."""
 

@@ -14,7 +14,7 @@ import msgspec
 
 from orbench.errors import UsageError
 from orbench.generation.cleaning import comparable, normalised, words
-from orbench.statistics.duplicates import nearest
+from orbench.statistics.nearest import nearest
 
 LIKENESS = 0.6
 """Share of words from which two prompts count as nearly the same: lower than in cleaning, for a report should show too

@@ -112,7 +112,7 @@ def is_generated(path: Path) -> bool:
 
 
 def choosers(path: Path) -> tuple[str, ...]:
-    """The models whose refusals chose the prompts of this file; none unless it is a Hard split of `orbench generate`."""
+    """The models whose refusals chose a file's prompts; none unless it is a Hard split of `orbench generate`."""
     found = _generation(path)
     if found is None or path.stem.lower() != _HARD.generated:
         return ()

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbench.statistics import duplicates
-from orbench.statistics.duplicates import near_duplicates, nearest
+from orbench.statistics.duplicates import near_duplicates
+from orbench.statistics.nearest import nearest
 
 
 def jaccard(a, b):
