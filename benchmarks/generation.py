@@ -4,8 +4,8 @@ python benchmarks/generation.py [--seeds 1000] [--latency 0.05] [--connections 2
 
 1,000 seeds x 5 rewrites x 3 moderators are 50 + 1,000 + 15,000 calls. The connections are shared out among the five
 models as their calls are. The bare client posts the same requests, which are taken from a run of ours, with as many
-connections, and writes each reply as a line. With `--scale N` a finished folder of N prompts is made without any call,
-and gone on with: how long until it says that nothing is owed, and how much memory all stages take.
+connections, and writes each reply as a line. With `--scale N` all stages make N rewrites with models inside the process,
+and the finished folder is gone on with: how much memory it takes, and how long until it says that nothing is owed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=int, default=0, help="prompts of a finished folder; 0 leaves that out")
     parser.add_argument("--bare", nargs=3, metavar=("REQUESTS", "URL", "OUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--in-process", metavar="OUT", help=argparse.SUPPRESS)
+    parser.add_argument("--rule", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.in_process:
+        in_process(options.in_process, options.scale, options.rule)
+        return
     if options.bare:
         requests, url, out = options.bare
         bare(Path(requests), url, Path(out), options.connections)
@@ -125,21 +130,57 @@ def beside_a_bare_client(folder: Path, options: argparse.Namespace) -> None:
     server.wait()
 
 
-def at_scale(folder: Path, prompts: int) -> None:
-    """A folder of so many prompts, all stages done: how long until it says so, and how much memory it takes."""
-    from orbench.testing.generation import ScriptedGeneration, finished_folder
+class InProcess:
+    """A model of the scripted world, without a wire."""
 
-    out = folder / "scale"
-    config = folder / "scale.json"
-    given = configuration(out, "http://127.0.0.1:9/v1", 1000, 256)
-    finished_folder(given, prompts, ScriptedGeneration(toxic=0.2))
-    config.write_text(json.dumps(given), encoding="utf-8")
-    command = [sys.executable, "-m", "orbench", "generate", "--config", str(config), "--json"]
-    for what in ("selection", "resume when finished", "resume after a change of the rule"):
-        began = time.perf_counter()
-        more = ["--rule", "unanimous"] if what.endswith("rule") else []
+    batch_size = 1
+    max_concurrency = 64
+
+    def __init__(self, name: str) -> None:
+        from orbench.testing import ScriptedGeneration
+
+        self.name = f"in-process/{name}"
+        self._model = name
+        self._world = ScriptedGeneration()
+
+    async def generate(self, requests):  # noqa: ANN001, ANN201
+        from orbench.records import Completion, Usage
+
+        for request in requests:
+            body = {"model": self._model, "messages": [{"content": request.prompt}]}
+            usage = Usage(input_tokens=len(request.prompt) // 4, output_tokens=40)
+            yield Completion(id=request.id, text=self._world(body), usage=usage)
+
+    async def close(self) -> None:
+        pass
+
+
+def in_process(out: str, prompts: int, rule: str | None) -> None:
+    """One generation of so many rewrites; prints what it made."""
+    from orbench.generation import generate
+
+    names = ("seeder", "rewriter", "rescue", "moderator-1", "moderator-2", "moderator-3")
+    models = {name: InProcess(name) for name in names}
+    config = {
+        "out": out,
+        "seeds_per_category": prompts // 50,
+        "seeder": models["seeder"],
+        "rewriter": models["rewriter"],
+        "rescue": models["rescue"],
+        "moderators": [models[f"moderator-{n}"] for n in (1, 2, 3)],
+        "rule": rule,
+    }
+    began = time.perf_counter()
+    made = generate(config, progress=False)
+    print(f"{made.counts}, {time.perf_counter() - began:.1f} s after the imports", file=sys.stderr)
+
+
+def at_scale(folder: Path, prompts: int) -> None:
+    """All stages, then the same again, then another rule: wall clock and memory of each."""
+    command = [sys.executable, __file__, "--in-process", str(folder / "scale"), "--scale", str(prompts)]
+    for what, more in (("all stages", []), ("resume when finished", []), ("another rule", ["--rule", "unanimous"])):
         cost = run([*command, *more])
-        print(f"{prompts:,} prompts, {what}: {time.perf_counter() - began:.1f} s, {cost.peak_mb:.0f} MB", flush=True)
+        print(f"{prompts:,} prompts, {what}: {cost.wall_s:.1f} s, {cost.peak_mb:.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

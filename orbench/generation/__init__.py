@@ -24,9 +24,11 @@ from orbench.errors import RunError, UsageError
 from orbench.generation import analysis, facts
 from orbench.generation.config import STAGES, AnyConfig, GenerationConfig, make_config
 from orbench.generation.dataset import Dataset
+from orbench.generation.describe import describe
 from orbench.generation.folder import (
     APPENDED,
     AUDIT,
+    CARD,
     DROPS,
     GENERATION,
     REVIEW,
@@ -45,7 +47,7 @@ from orbench.generation.records import Item
 from orbench.generation.review import write_review
 from orbench.generation.roles import TEMPLATES
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
-from orbench.generation.writing import write_audit, write_drops, write_split
+from orbench.generation.writing import write_audit, write_drops, write_split, write_text
 from orbench.splits import fingerprint
 
 __all__ = ["Dataset", "GenerationConfig", "generate", "make_config"]
@@ -165,6 +167,7 @@ def _work(
         write_audit(opened.path / AUDIT, state, stands)
     if stage in (None, "selection"):
         result = _select(config, opened, state, stands, result, progress)
+        write_text(opened.path / CARD, describe(opened.path, result, config.rules.language))
     if not result["open"]:
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)

@@ -58,13 +58,15 @@ def count(config: GenerationConfig, state: State, standing: Standing) -> dict[st
 
 
 def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:
-    """What became of each author's rows: how many there were, went on, and were kept."""
+    """What became of each author's prompts: how many went on, and how many were kept; a seed if a rewrite of it was."""
+    kept = {track.item.id for track in state.tracks.values() if standing.of(track).decision == "safe"}
+    kept |= {state.tracks[id].item.seed_id for id in kept}
     found: dict[str, dict[str, Any]] = {}
-    for track in state.tracks.values():
+    for id, track in state.tracks.items():
         role = "seeder" if track.is_seed else "rewriter"
         mine = found.setdefault(f"{role} {track.item.model}", {"prompts": 0, "kept": 0})
         mine["prompts"] += 1
-        mine["kept"] += standing.of(track).decision == "safe"
+        mine["kept"] += id in kept
     return found
 
 

@@ -34,7 +34,7 @@ from orbench.records import Usage
 from orbench.results import Ledger
 
 GENERATION, DROPS, SPLITS, PANEL = "generation.json", "drops.jsonl", "splits", "responses/panel"
-AUDIT, REVIEW = "audit.csv", "review.csv"
+AUDIT, CARD, REVIEW = "audit.csv", "README.md", "review.csv"
 SPLIT_NAMES = ("all", "hard", "toxic", "train", "test")
 SEEDS, REWRITES, VOTES = "seeds.jsonl", "rewrites.jsonl", "votes.jsonl"
 SEED_CALLS, REWRITE_CALLS, RESCUE_CALLS = (f"responses/{name}.jsonl" for name in ("seeds", "rewrites", "rescue"))
