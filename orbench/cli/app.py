@@ -11,7 +11,21 @@ import typer
 from typer.core import TyperGroup
 
 import orbench
-from orbench.cli import align, check, compare, evaluate, importing, inform, judging, leaderboard, merge, report, sweep
+from orbench.cli import (
+    align,
+    check,
+    compare,
+    evaluate,
+    generate,
+    importing,
+    inform,
+    judging,
+    leaderboard,
+    merge,
+    push,
+    report,
+    sweep,
+)
 from orbench.cli.output import say
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
@@ -79,6 +93,8 @@ _COMMANDS = (
     ("label", judging.label, "Label replies of a run by hand; feeds calibrate."),
     ("compare", compare.compare, "Two runs or more, prompt by prompt."),
     ("sweep", sweep.sweep, "One model under temperatures, system prompts, defences."),
+    ("generate", generate.generate, "New splits: seeds, rewrites, moderation, selection."),
+    ("push", push.push, "A generated data set to the Hub."),
     ("leaderboard", leaderboard.leaderboard, "Many models: table, ranks, correlation, picture."),
     ("report", report.report, "One HTML page about one run or several."),
     ("merge", merge.merge, "One run from the shards of an evaluation."),

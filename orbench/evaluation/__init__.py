@@ -29,6 +29,7 @@ from orbench.evaluation.setup import (
     policy_of,
     refuse_repeated,
     shared_base_url,
+    warn_of_choosers,
 )
 from orbench.models import find_provider, make_options, open_model
 from orbench.models.batch import in_batches
@@ -219,6 +220,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     if part is not None and precision is not None:
         raise UsageError("--shard and --precision exclude each other: a part cannot know when the whole is enough")
     whole = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
+    warn_of_choosers(models, whole)
     loaded = whole if part is None else take(whole, part)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)

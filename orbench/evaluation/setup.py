@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import os
 import platform
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 import orbench
 from orbench.engine.jsonl import without_surrogates
 from orbench.engine.run_folder import folder_name, read_config
-from orbench.errors import UsageError
+from orbench.errors import OrbenchWarning, UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
 from orbench.models.batch import in_batches
@@ -26,6 +27,7 @@ from orbench.scoring.panel import open_judges
 from orbench.scoring.safety import SafetyJudge
 from orbench.scoring.scorers import Scorer
 from orbench.splits import Split, load_splits
+from orbench.splits.named import choosers
 from orbench.splits.prompts import KINDS
 from orbench.splits.sampling import sample
 
@@ -70,6 +72,23 @@ def refuse_repeated(names: Sequence[str], message: str) -> None:
     name, times = next(iter(Counter(names).most_common(1)), ("", 0))
     if times > 1:
         raise UsageError(message.format(repr(name)))
+
+
+def warn_of_choosers(models: Sequence[AnyModel], splits: Sequence[Split]) -> None:
+    """Warn where a model is evaluated on prompts that its own refusals chose: its rate on them is biased upwards.
+
+    Source: OR-Bench (arXiv 2405.20947), Appendix Q, on Hard-1K.
+    """
+    for split in splits:
+        chosen_by = choosers(Path(split.source))
+        for model in models:
+            if isinstance(model, str) and model in chosen_by:
+                warnings.warn(
+                    f"{model} is one of the {len(chosen_by)} models whose refusals chose the prompts of {split.name} "
+                    f"({split.source}): its over-refusal rate on them is biased upwards",
+                    OrbenchWarning,
+                    stacklevel=3,
+                )
 
 
 def make_config(model: Model, splits: Sequence[Split], sampling: Sampling, system_prompt: str | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orbench.testing.generation import ScriptedGeneration
 from orbench.testing.hub import LoopbackHub
 from orbench.testing.scripted import ScriptedModel
 from orbench.testing.server import LoopbackServer
@@ -13,6 +14,7 @@ __all__ = [
     "Faults",
     "LoopbackHub",
     "LoopbackServer",
+    "ScriptedGeneration",
     "ScriptedModel",
     "chat_completion",
     "generated_content",
