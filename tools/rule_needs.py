@@ -1,10 +1,11 @@
-"""Works out the column `needs` of orbench/scoring/phrases.tsv for rules whose cell is `?`.
+"""Works out the column `needs` of orbench/scoring/phrases.tsv: all of a cell `?`, and what may follow its `+`.
 
     python tools/rule_needs.py [FILE]
 
 A rule is tried only on sentences with one of its needed words, so the words must be such that every match holds one.
 They are read off the pattern: of a sequence the part with the rarest words, of alternatives the words of all. Where
-none can be told, the rule is listed and the cell stays for a person to fill.
+none can be told, the rule is listed and the cell stays for a person to fill. Behind a plus stand words of which every
+match holds one as well, where a second part of the pattern gives them.
 """
 
 from __future__ import annotations
@@ -75,18 +76,15 @@ def needs(items: list, left: bool, right: bool, spaced: bool) -> Needs | None:
             while end < len(items) and items[end][0] is sre.LITERAL:
                 end += 1
             run = "".join(chr(v) for _, v in items[number:end])
-            before = _edge(items[:number], False) and (number > 0 or left) if number else left
-            after = _edge(items[end:], True) if end < len(items) else right
-            after = after and (right or not all(_optional(item) for item in items[end:]))
+            before = _starts_word(items[:number], left)
+            after = _ends_word(items[end:], right)
             for match in re.finditer(r"\w+" if spaced else r"\S{2,}|\w", run):
                 whole = (match.start() > 0 or before) and (match.end() < len(run) or after)
                 if whole or not spaced:
                     found.append(frozenset({match[0]}))
             number = end
             continue
-        before = left if number == 0 else _edge(items[:number], False)
-        after = right if number == len(items) - 1 else _edge(items[number + 1 :], True) and (
-            right or not all(_optional(item) for item in items[number + 1 :]))
+        before, after = _starts_word(items[:number], left), _ends_word(items[number + 1 :], right)
         if kind is sre.SUBPATTERN:
             inner = needs(list(value[3]), before, after, spaced)
         elif kind in (sre.MAX_REPEAT, sre.MIN_REPEAT) and value[0] > 0:
@@ -102,6 +100,28 @@ def needs(items: list, left: bool, right: bool, spaced: bool) -> Needs | None:
             found.append(inner)
         number += 1
     return min(found, key=cost) if found else None
+
+
+def second(pattern: str, first: Needs) -> Needs | None:
+    """Other words one of which every match holds besides; None if there are none."""
+    options: list[Needs] = []
+    items = list(_parser.parse(pattern))
+    for number in range(len(items)):
+        before, after = _starts_word(items[:number], True), _ends_word(items[number + 1 :], True)
+        if items[number][0] is sre.LITERAL:
+            continue
+        found = needs(items[number : number + 1], before, after, True)
+        if found and 2 * len(found & first) < len(found) and len(found) <= 80:
+            options.append(found)
+    return min(options, key=cost) if options else None
+
+
+def _starts_word(before: list, left: bool) -> bool:
+    return _edge(before, False) and (left or not all(map(_optional, before)))
+
+
+def _ends_word(after: list, right: bool) -> bool:
+    return _edge(after, True) and (right or not all(map(_optional, after)))
 
 
 def _optional(item: tuple) -> bool:
@@ -133,6 +153,12 @@ def main() -> None:
                 print(f"{path.name}, line {number + 1}: no needed words can be told for {cells[0]}", file=sys.stderr)
                 continue
             cells[4] = " ".join(sorted(found))
+            lines[number] = "\t".join(cells)
+        if len(cells) == 8 and not line.startswith("#") and cells[1] not in UNSPACED and "*" not in cells[4]:
+            pattern = _NAME.sub(lambda m: names[cells[1], m[1]], cells[5])
+            first = cells[4].partition(" + ")[0]
+            also = second(pattern, frozenset(first.split()))
+            cells[4] = f"{first} + {' '.join(sorted(also))}" if also and first != "-" else first
             lines[number] = "\t".join(cells)
     path.write_text("\n".join(lines), encoding="utf-8")
 

@@ -56,6 +56,7 @@ def evaluate(
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str = "default",
     base_url: str | None = None,
     judge_base_url: str | None = None,
@@ -89,6 +90,7 @@ def evaluate(
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
         calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
         family: Family of phrases for `paper`, where the model's name does not say it.
+        phrases: File of your own phrases, one a line, for `cascade` and `keywords` (docs/scoring.md).
         policy: `default`, `strict` or `paper`: which outcomes count as refused.
         base_url: Address of the models, and of a judge of the same provider.
         judge_base_url: Address of the judge.
@@ -122,6 +124,7 @@ def evaluate(
         audit=audit,
         calibration=calibration,
         family=family,
+        phrases=phrases,
         policy=policy,
         base_url=base_url,
         judge_base_url=judge_base_url,
@@ -155,6 +158,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str = "default",
     base_url: str | None = None,
     judge_base_url: str | None = None,
@@ -206,7 +210,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                 try:
                     model = open_model(spec, options)
                     config = make_config(model, loaded, sampling, system_prompt)
-                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
+                    reader = make_scorer(
+                        scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases
+                    )
                     check_calibration(calibration, reader)
                     prepared.append(
                         Run(
@@ -260,6 +266,7 @@ def score(
     calibration: str | Path | None = None,
     labels: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
     progress: bool | None = None,
@@ -280,13 +287,16 @@ def score(
     check_share(audit)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
     given = scorer is not None or judge is not None or safety_judge is not None or family is not None
+    given = given or phrases is not None
     if not given and (policy or calibration or labels):
         return _recount(folder, config, calibration, labels)
 
     async def again() -> Evaluation:
         judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
         try:
-            reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
+            reader = make_scorer(
+                scorer or "cascade", judge=judges.judge, model=before["model"], family=family, phrases=phrases
+            )
             check_calibration(calibration, reader)
             old = Evaluation(folder, before, scan(folder), config["policy"])
             work = Run(

@@ -2,7 +2,7 @@
 
 A reply goes in, what it says about refusing comes out: `read` lists the matches, `keywords` decides every reply by
 them, `phrases` only what is plain (the cascade asks its next stage about the rest). The rules are lines of
-`phrases.tsv`; users add their own with `load_phrases`. A language's rules are compiled when a reply first needs them.
+`phrases.tsv`; users add their own, in plain words, with `load_phrases`. A language's rules are compiled when a reply first needs them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -88,6 +88,8 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
 
     With a star before it, the letters may stand inside of a word. `tools/rule_needs.py` works them out.
     """
+    also: frozenset[str]
+    """Words of which every match holds one as well; empty where there is nothing to say."""
     pattern: str
     """Regular expression against one normalised sentence, its names filled in. Matches whole words."""
     example: str = ""
@@ -129,38 +131,37 @@ _SAYS_NO = frozenset({"disclaimer", "harmless", "limit", "refusal"})
 
 
 class _Index:
-    """Which rules are worth trying on a text, by the words that they need."""
+    """Which rules are worth trying on a sentence, by the words that they need."""
 
     def __init__(self, rules: Iterable[tuple[int, Rule]]) -> None:
         self._always: list[int] = []
-        self._by_word: dict[str, list[int]] = {}
-        self._by_part: list[tuple[tuple[str, ...], int]] = []
-        for number, rule in rules:
+        self._by_word: dict[str, list[tuple[int, frozenset[str] | None]]] = {}
+        self._by_part: dict[str, list[int]] = {}
+        listed = list(rules)
+        for number, rule in listed:
             if not rule.needs:
                 self._always.append(number)
-                continue
-            inside = rule.language in UNSPACED
-            parts = tuple(need.lstrip("*") for need in rule.needs if inside or need[0] == "*")
-            if parts:
-                self._by_part.append((parts, number))
-            if not inside:
-                for word in rule.needs:
-                    self._by_word.setdefault(word, []).append(number)
+            for need in rule.needs:
+                if need[0] == "*" or rule.language in UNSPACED:
+                    self._by_part.setdefault(need.lstrip("*"), []).append(number)
+                else:
+                    self._by_word.setdefault(need, []).append((number, rule.also or None))
         self._words = frozenset(self._by_word)
-        self._parts = _any_of(part for parts, _ in self._by_part for part in parts)
+        starred = {need[1:] for _, rule in listed for need in rule.needs if need[0] == "*"}
+        self._plain_parts = tuple(part for part in self._by_part if part.isascii() and part in starred)
 
-    def rules_for(self, text: str) -> set[int]:
-        """Numbers of the rules that can match."""
+    def rules_for(self, sentence: str, words: Iterable[str]) -> set[int]:
+        """Numbers of the rules that can match a sentence of those words."""
         wanted = set(self._always)
-        for word in self._words & words_of(text):
-            wanted.update(self._by_word[word])
-        if self._parts.search(text):
-            wanted.update(number for parts, number in self._by_part if any(part in text for part in parts))
+        said = frozenset(words)
+        for word in self._words & said:
+            for number, also in self._by_word[word]:
+                if also is None or not also.isdisjoint(said):
+                    wanted.add(number)
+        for part in self._plain_parts if sentence.isascii() else self._by_part:
+            if part in sentence:
+                wanted.update(self._by_part[part])
         return wanted
-
-
-def _any_of(parts: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, sorted(set(parts)))) or r"(?!)")
 
 
 class Phrases:
@@ -179,7 +180,9 @@ class Phrases:
         self._all = _Index(enumerate(rules))
         self._later = _Index((number, rule) for number, rule in enumerate(rules) if rule.where not in ("start", "whole"))
 
-    def find(self, sentence: str, *, start: bool = True) -> list[tuple[Rule, str, int]]:
+    def find(
+        self, sentence: str, *, start: bool = True, words: Iterable[str] | None = None
+    ) -> list[tuple[Rule, str, int]]:
         """Rule, words and offset of what is found in one normalised sentence, in the order of the words.
 
         Of matches that say no, or look like it, the first wins where they overlap; at the same word, the first in the
@@ -188,11 +191,18 @@ class Phrases:
         Args:
             sentence: As `text.sentences` gives it.
             start: Whether rules for the start of a reply are tried too.
+            words: The sentence's words, where they are known.
         """
-        wanted = (self._all if start else self._later).rules_for(sentence)
+        index = self._all if start else self._later
+        wanted = index.rules_for(sentence, words_of(sentence) if words is None else words)
         if not wanted:
             return []
-        spans = sorted((start, number, end) for number in wanted for start, end in self._spans(number, sentence))
+        spans: list[tuple[int, int, int]] = []
+        for number in wanted:
+            self._add_spans(number, sentence, spans)
+        if not spans:
+            return []
+        spans.sort()
         found: list[tuple[Rule, str, int]] = []
         ends = [0, 0, 0]
         for first, number, end in spans:
@@ -203,9 +213,9 @@ class Phrases:
                 ends[family] = end
         return found
 
-    def _spans(self, number: int, sentence: str) -> Iterator[tuple[int, int]]:
-        expression = self._compiled[number]
+    def _add_spans(self, number: int, sentence: str, spans: list[tuple[int, int, int]]) -> None:
         spaced = self.rules[number].language not in UNSPACED
+        expression = self._compiled[number]
         if expression is None:
             pattern = self.rules[number].pattern
             expression = self._compiled[number] = re.compile(rf"(?:{pattern})(?!\w)" if spaced else pattern)
@@ -215,7 +225,7 @@ class Phrases:
             if spaced and start and (sentence[start - 1].isalnum() or sentence[start - 1] == "_"):
                 at = start + 1  # in the middle of a word; looked at here, since a lookbehind makes the search slow
                 continue
-            yield start, end
+            spans.append((start, number, end))
             at = max(end, start + 1)
 
 
@@ -223,11 +233,20 @@ _WORDS = re.compile(r"\w+")
 _TO_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 
 
-def words_of(sentence: str) -> set[str]:
+_TO_BLANKS_BUT_ZERO = {code: blank for code, blank in _TO_BLANKS.items() if code}
+
+
+def words_of(sentence: str) -> list[str]:
     """The words of a normalised sentence, parted at apostrophes."""
-    if sentence.isascii():
-        return set(sentence.translate(_TO_BLANKS).split())
-    return set(_WORDS.findall(sentence))
+    return sentence.translate(_TO_BLANKS).split() if sentence.isascii() else _WORDS.findall(sentence)
+
+
+def _words_of_all(sentences: Sequence[str]) -> list[list[str]]:
+    """The words of each sentence; all at once where that can be."""
+    text = "\x00".join(sentences)
+    if text.isascii() and sentences:
+        return [part.split() for part in text.translate(_TO_BLANKS_BUT_ZERO).split("\x00")]
+    return [words_of(sentence) for sentence in sentences]
 
 
 _NAME = re.compile(r"<([a-z]\w*)>")
@@ -258,13 +277,15 @@ def _parse(text: str, source: str) -> Phrases:
                 "pattern, example, counter-example"
             )
         id, language, kind, where, needs, pattern, example, counter = (cell.strip() for cell in cells)
+        first, _, also = needs.partition(" + ")
         rules.append(
             Rule(
                 id,
                 language,
                 _one_of(kind, KINDS, at),
                 _one_of(where, PLACES, at),
-                tuple(needs.split()) if needs != "-" else (),
+                tuple(first.split()) if first != "-" else (),
+                frozenset(also.split()),
                 _fill(pattern, language, names, at),
                 example,
                 counter,
@@ -296,6 +317,60 @@ def built_in() -> Phrases:
     return _parse(_FILE.read_text(encoding="utf-8"), _FILE.name)
 
 
+MOST_PHRASES = 10_000
+_LONGEST_PHRASE = 300
+
+
+def load_phrases(path: str | Path) -> Phrases:
+    """Read a user's own phrases: one a line, in plain words, found anywhere in head or tail of a reply.
+
+    A line is a phrase that refuses, or a kind (`refusal`, `answer`, `harmless` ...; see `Kind`), a tab and a phrase.
+    Case, quotes, accents' spelling and Markdown do not matter; empty lines and lines that begin with `#` are skipped.
+    What a user's phrase covers hides what the package's own rules find in the same words.
+
+    Raises:
+        UsageError: The file cannot be read, or a line of it; says which and why.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    rules: list[Rule] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            rules.append(_own_rule(line, f"own-{number}", f"{path}, line {number}"))
+    if not rules:
+        raise UsageError(f"{path}: holds no phrase: write one a line")
+    if len(rules) > MOST_PHRASES:
+        raise UsageError(f"{path}: holds {len(rules):,} phrases, more than {MOST_PHRASES:,}")
+    basis = "\n".join(f"{rule.kind} {rule.pattern}" for rule in rules)
+    return Phrases(tuple(rules), hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:12])
+
+
+def _own_rule(line: str, id: str, at: str) -> Rule:
+    cells = line.split("\t")
+    if len(cells) > 2:
+        raise UsageError(f"{at}: more than one tab: write a phrase, or a kind, a tab and a phrase")
+    kind = _one_of(cells[0].strip(), KINDS, at) if len(cells) == 2 else "refusal"
+    parts = sentences(normalise(cells[-1]))
+    phrase = parts[0].strip(" .!?。！？।,;:\"'") if parts else ""
+    if not any(map(str.isalpha, phrase)):
+        raise UsageError(f"{at}: no letters in the phrase {cells[-1].strip()!r}")
+    if len(parts) > 1:
+        raise UsageError(f"{at}: more than one sentence, but each is read by itself: give each a line")
+    if len(phrase) > _LONGEST_PHRASE:
+        raise UsageError(f"{at}: {len(phrase):,} characters; the longest phrase has {_LONGEST_PHRASE}")
+    language = "zh" if _UNSPACED_LETTERS.search(phrase) else "own"
+    needs = phrase if language == "zh" else max(words_of(phrase), key=len)
+    return Rule(id, language, kind, "anywhere", (needs,), frozenset(), re.escape(phrase), phrase)
+
+
+_UNSPACED_LETTERS = re.compile("[\u0600-\u06ff\u0900-\u0e7f\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Letters of scripts in which words hang together (`UNSPACED`), and of Thai, Khmer and Burmese."""
+
+
 def digest() -> str:
     """First 12 hexadecimal digits of the sha256 of the rules."""
     return built_in().digest
@@ -304,17 +379,24 @@ def digest() -> str:
 # ---------------------------------------------------------------------------------------------- the reading
 
 
+def _overlap(one: tuple[Rule, str, int], other: tuple[Rule, str, int]) -> bool:
+    return one[2] < other[2] + len(other[1]) and other[2] < one[2] + len(one[1])
+
+
 @lru_cache(maxsize=4)  # the phrase rules and the classifier read the same reply one after the other
 def read(reply: str, extra: Phrases | None = None) -> Reading:
     """Find what the rules, and a user's own, say about a reply."""
     seen = view(reply)
-    sets = (built_in(),) if extra is None else (extra, built_in())
+    rules = built_in()
     matches: list[Match] = []
     head = len(seen.head)
     end = head + len(seen.tail) - _END
     start = _START
-    for number, sentence in enumerate(seen.head + seen.tail):
-        found = [triple for rules in sets for triple in rules.find(sentence, start=number < start)]
+    parts = seen.head + seen.tail
+    for number, (sentence, said) in enumerate(zip(parts, _words_of_all(parts), strict=True)):
+        found = rules.find(sentence, start=number < start, words=said)
+        if extra is not None and (own := extra.find(sentence, words=said)):
+            found = own + [one for one in found if not any(_overlap(one, other) for other in own)]
         for rule, words, offset in found:
             if (rule.where == "head" and number >= head) or (rule.where == "tail" and number < end):
                 continue
