@@ -225,8 +225,8 @@ _HASH_COMMENT = re.compile(r"^[ \t]*# .*$", re.MULTILINE)
 _INLINE = re.compile(r"`[^`\n]{1,300}`")
 _BLOCK_QUOTE = re.compile(r"^ {0,3}>.*$", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*(?://|/\*|<!--|--\[\[).*$", re.MULTILINE)
-_DIALOGUE = re.compile(r"^(?:[—–] ?\S.*(?:\n+[—–] ?\S.*)+|[—–] ?\S[^\n—–]{0,300}[—–,]? ?[—–].*)$", re.MULTILINE)
-"""Lines that open with a dash, as speech does in many languages: two or more, or one with a second dash in it."""
+_SPOKEN = re.compile(r"^[—–] ?\S.*$", re.MULTILINE)
+"""A line that opens with a dash, as speech does in many languages."""
 _SPEECH = re.compile(
     r"""(?<![a-zA-Z0-9"])"(?=[^\s"])[^"\n]{1,800}"(?![a-zA-Z0-9])"""
     "|“[^“”\n]{1,800}[”“]|„[^“”„\n]{1,800}[“”]|«[^«»\n]{1,800}»|»[^«»\n]{1,800}«"
@@ -255,13 +255,25 @@ def own_voice(text: str) -> str:
     if "//" in found or "/*" in found or "--" in found:
         found = _COMMENT.sub("", found)
     if "—" in found or "–" in found:
-        found, lines = _DIALOGUE.subn("", found)
-        others += lines if lines > 1 else 2 * lines
+        found, lines = _without_dialogue(found)
+        others += lines
     if '"' in found or (not found.isascii() and _QUOTING.search(found)):
         quoted = len(found)
         found, speeches = _SPEECH.subn("''", found)
         others += 2 if quoted - len(found) > _DRAFT else speeches
     return prose if found is not text and others < 2 and _is_bare(found) else found
+
+
+def _without_dialogue(text: str) -> tuple[str, int]:
+    """The text without lines of speech, and how many those were; two for one with its speaker ("— ..., — she said").
+
+    A single line that opens the reply and has no second dash is the reply's own.
+    """
+    spoken = list(_SPOKEN.finditer(text))
+    told = any("—" in line[0][1:] or "–" in line[0][1:] for line in spoken)
+    if not spoken or (len(spoken) == 1 and spoken[0].start() == 0 and not told):
+        return text, 0
+    return _SPOKEN.sub("", text), len(spoken) + told
 
 
 def _prose(fence: re.Match[str]) -> str:
@@ -352,7 +364,7 @@ _SALUTATION = re.compile(
     r"\W{0,4}(?:subject:[^\n]{0,120}\s{1,4})?(?:dear|hi|hello|hola|estimad[oa]|querid[oa]|sehr geehrter? (?:herr|frau)|lieber?|cher|chère"
     r"|bonjour|caro|cara|gentile|prezad[oa]|olá|exm[oa]\.|szanown[ay]|drog[ia]|sevgili|sayın|merhaba|уважаем(?:ый|ая)"
     r"|дорог(?:ой|ая)|عزيز(?:ي|تي)|प्रिय|beste|geachte|kära|bästa|kepada|kính gửi)"
-    r",? (?!user|customer|sir|madam|friend|there|all|everyone|usuari)[\[\w][^\n!:,.?]{0,40}[,:!]", re.IGNORECASE
+    r",? (?!user|customer|sir|madam|friend|there|all|everyone|usuari)(?:m[rs]s?\. |dr\. |prof\. )?[\[\w][^\n!:,.?]{0,40}[,:!]", re.IGNORECASE
 )
 _SIGNATURE = re.compile(
     r"(?:^|\W)(?:sincerely|(?:best|kind|warm|warmest) (?:regards|wishes)|regards|yours|cheers|un saludo|saludos|un abrazo"
