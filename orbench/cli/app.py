@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import orbench
-from orbench.cli import compare, evaluate, inform, judging, leaderboard, report, sweep
+from orbench.cli import check, compare, evaluate, importing, inform, judging, leaderboard, merge, report, sweep
 from orbench.cli.output import say
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
@@ -80,6 +80,10 @@ app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("report")(report.report)
+app.command("merge")(merge.merge)
+app.command("import")(importing.import_)
+app.command("check")(check.check)
 app.command("splits")(inform.splits)
 app.command("models")(inform.models)
+app.command("doctor")(inform.doctor)
 app.command("path")(inform.path)

@@ -26,9 +26,19 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub."),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", metavar="REV", help="Revision of the Hub data set.")]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="NAME=THEIRS", help="Such as prompt=question, where a file's columns have other names."
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", help="Prompts of each split: a seeded sample in proportion to categories."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the prompts; `orbench merge` joins them."),
 ]
 Precision = Annotated[
     float | None,
@@ -119,6 +129,23 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress; err
 Format = Annotated[
     str, typer.Option("--format", metavar="NAME", help="text, or for other programs csv, markdown or latex.")
 ]
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """`NAME=VALUE` of a repeated option as a dictionary.
+
+    Raises:
+        UsageError: Not of that form, or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} {one}: write NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} {one}: {name} was given before as {found[name]}")
+        found[name] = value
+    return found
 
 
 def export(table: Table, format: str) -> str:

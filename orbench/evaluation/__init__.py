@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.run_folder import RunFolder, read_config
 from orbench.engine.threads import run_sync
@@ -35,6 +37,7 @@ from orbench.scoring.audit import SHARE, check_share
 from orbench.scoring.judge import TEMPLATE
 from orbench.scoring.outcomes import check_policy
 from orbench.scoring.scorers import make_scorer
+from orbench.shards import parse_shard, take
 
 DEFAULT_SPLITS = ("hard-1k", "toxic")
 
@@ -45,7 +48,9 @@ def evaluate(
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
+    shard: str | None = None,
     precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
@@ -78,7 +83,9 @@ def evaluate(
         splits: Names, files, `safe=FILE`, `toxic=FILE`, or splits already loaded.
         data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
         revision: Revision of the Hub data set; default `main`.
+        columns: Names of columns in files of prompts, where they differ from ours: `{"prompt": "question"}`.
         limit: Prompts of each split, sampled in proportion to its categories; default all.
+        shard: `K/N`: only the K-th of N parts of the prompts; `orbench.merge` joins the runs.
         precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
             same call without it goes on to the end. See `orbench.precision`.
         seed: Seed of that sample or order, and of sampling models where temperature is not 0.
@@ -113,7 +120,9 @@ def evaluate(
         splits=splits,
         data=data,
         revision=revision,
+        columns=columns,
         limit=limit,
+        shard=shard,
         precision=precision,
         seed=seed,
         scorer=scorer,
@@ -147,7 +156,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
+    shard: str | None = None,
     precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
@@ -192,7 +203,11 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     check_precision(precision)
     checked_policy = check_policy(policy)
     check_share(audit)
-    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    part = None if shard is None else parse_shard(shard)
+    if part is not None and precision is not None:
+        raise UsageError("--shard and --precision exclude each other: a part cannot know when the whole is enough")
+    whole = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
+    loaded = whole if part is None else take(whole, part)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
 
@@ -210,6 +225,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                 try:
                     model = open_model(spec, options)
                     config = make_config(model, loaded, sampling, system_prompt)
+                    if part is not None:
+                        of = make_config(model, whole, sampling, system_prompt)
+                        config["shard"] = {**asdict(part), "digest": of["digest"], "splits": of["splits"]}
                     reader = make_scorer(
                         scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases
                     )

@@ -75,7 +75,7 @@ class Run:
         judge = scorer.judge
         files = [find_template(judge.template).file] if judge else []
         files += [safety.guard.template] if safety and safety.guard.template else []
-        self._config = {
+        self.config = {
             **config,
             "scorer": {
                 "name": scorer.name,
@@ -100,7 +100,7 @@ class Run:
     async def run(self) -> Evaluation:
         """Do what is still owed, and close the folder and the model whatever happens."""
         try:
-            opened = RunFolder(self.folder, self._config)
+            opened = RunFolder(self.folder, self.config)
             try:
                 return await self._work(opened)
             finally:
@@ -120,9 +120,9 @@ class Run:
         unscored = {key for key, row in state.rows.items() if key not in owed and self._needs_verdict(row)}
         unlabelled = {key for key, row in state.rows.items() if key not in owed | unscored and self._needs_label(row)}
         total = max(len(self._prompts), len(state.rows))
-        policy = check_policy(self._config["policy"])
+        policy = check_policy(self.config["policy"])
         progress = Progress(
-            self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
+            self.config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
         )
         work = Work(opened, state, self._scorer, progress, self._safety)
         work.keep_labels(read_verdicts(self.folder))
@@ -146,10 +146,10 @@ class Run:
         return self._conclude(opened, state, stopper)
 
     def _stopper(self, state: RunState) -> Stopper | None:
-        precision = self._config.get("precision")
+        precision = self.config.get("precision")
         if precision is None or self.model is None:
             return None
-        policy = check_policy(self._config["policy"])
+        policy = check_policy(self.config["policy"])
         return Stopper(list(self._prompts.values()), state.rows, precision["half_width"], policy, precision["seed"])
 
     async def _ask_until(self, stopper: Stopper, owed: set[tuple[str, str]], work: Work) -> None:
@@ -177,7 +177,7 @@ class Run:
             opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
         if adaptations := getattr(self.model, "adaptations", []):
             opened.note("adaptations", adaptations)
-        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self._config["policy"]))
+        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self.config["policy"]))
         if any(self._corrections.values()):
             result.correct(**self._corrections)
         if self._compare is not None:

@@ -156,3 +156,14 @@ def test_path_of_what_is_not_shipped_lists_what_is(cli):
     assert (done.code, done.out) == (1, "")
     assert "no template '../pyproject': there are " in done.err
     assert "judge-three-classes" in done.err
+
+
+def test_doctor_prints_what_it_finds_and_fails_for_a_problem(cli, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-good")
+    done = cli("doctor")
+    assert done.code == 0
+    assert "ok  key openai: OPENAI_API_KEY is set" in done.out
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-bad ")
+    assert cli("doctor").code == 1
+    assert {line["status"] for line in cli("doctor", "--json").json} >= {"ok", "problem"}
+    assert cli("doctor", "baseline/always-refuse", "--data", "nowhere").code == 1
