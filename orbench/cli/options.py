@@ -74,6 +74,10 @@ CalibrationOption = Annotated[
 LabelsOption = Annotated[
     Path | None, typer.Option("--labels", metavar="FILE", help="Of orbench label on this run: adds corrected rates.")
 ]
+Phrases = Annotated[
+    Path | None,
+    typer.Option("--phrases", metavar="FILE", help="Your own refusal phrases, one a line, for cascade and keywords."),
+]
 Family = Annotated[str | None, typer.Option("--family", metavar="NAME", help="Family of phrases for --scorer paper.")]
 PolicyOption = Annotated[
     str | None,

@@ -64,6 +64,7 @@ def evaluate(
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
@@ -100,6 +101,7 @@ def evaluate(
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
         calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
         family: Family of phrases for `paper`, where the model's name does not say it.
+        phrases: File of your own phrases, one a line, for `cascade` and `keywords` (docs/scoring.md).
         policy: `default`, `strict` or `paper`: which outcomes count as refused. By default that of the run which is
             gone on with, and `default` for a new one.
         base_url: Address of the models, and of a judge of the same provider.
@@ -139,6 +141,7 @@ def evaluate(
         audit=audit,
         calibration=calibration,
         family=family,
+        phrases=phrases,
         policy=policy,
         base_url=base_url,
         judge_base_url=judge_base_url,
@@ -175,6 +178,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
@@ -242,7 +246,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                     if part is not None:
                         of = make_config(model, whole, sampling, system_prompt)
                         config["shard"] = {**asdict(part), "digest": of["digest"], "splits": of["splits"]}
-                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
+                    reader = make_scorer(
+                        scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases
+                    )
                     check_calibration(calibration, reader)
                     folder = folder_of(out, model.name, config["digest"], many=len(models) > 1)
                     asked = in_batches(model, folder, config["digest"], quiet=progress is False) if batch else model
@@ -299,6 +305,7 @@ def score(
     calibration: str | Path | None = None,
     labels: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
     model_options: Mapping[str, Any] | None = None,
@@ -322,6 +329,7 @@ def score(
     check_share(audit)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
     given = scorer is not None or judge is not None or safety_judge is not None or family is not None
+    given = given or phrases is not None
     if not given and (policy or calibration or labels):
         return _recount(folder, config, calibration, labels)
 
@@ -329,7 +337,9 @@ def score(
         options = make_options(judge_base_url, None, model_options)
         judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options)
         try:
-            reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
+            reader = make_scorer(
+                scorer or "cascade", judge=judges.judge, model=before["model"], family=family, phrases=phrases
+            )
             check_calibration(calibration, reader)
             if batch:
                 judges.ask_in_batches(folder, progress is False)
