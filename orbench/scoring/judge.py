@@ -271,6 +271,7 @@ def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
     return Usage(
         input_tokens=(one.input_tokens or 0) + (other.input_tokens or 0),
         output_tokens=(one.output_tokens or 0) + (other.output_tokens or 0),
+        batch=one.batch and other.batch,
     )
 
 
