@@ -70,6 +70,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     messages: tuple[Message, ...]
     """The conversation, ending with the turn to reply to."""
     sampling: Sampling = Sampling()
+    pattern: str | None = None
+    """Regular expression that the whole reply shall match, for engines that can hold a model to it (vLLM); others
+    leave it aside."""
 
     @property
     def prompt(self) -> str:

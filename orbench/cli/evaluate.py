@@ -13,7 +13,7 @@ from orbench.errors import OrbenchError
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="provider/name; see `orbench models`.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="provider/name; see `orbench models`.")],
     split: options.Splits = None,
     data: options.Data = None,
     revision: options.Revision = None,
@@ -42,6 +42,7 @@ def evaluate(
     google_sdk: options.GoogleSdk = None,
     google_safety: options.GoogleSafety = None,
     timeout: options.Timeout = None,
+    engine_option: options.EngineOption = None,
     out: options.Out = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -70,7 +71,7 @@ def evaluate(
         audit=audit,
         calibration=calibration,
         family=family,
-        policy=policy or "default",
+        policy=policy,
         base_url=base_url,
         judge_base_url=judge_base_url,
         temperature=temperature,
@@ -83,6 +84,7 @@ def evaluate(
             "google_sdk": google_sdk,
             "google_safety": google_safety,
             "timeout_s": timeout,
+            "engine": options.engine_options(engine_option),
         },
         out=out,
         progress=False if quiet else None,
@@ -109,6 +111,7 @@ def score(
     family: options.Family = None,
     policy: options.PolicyOption = None,
     judge_base_url: options.JudgeBaseUrl = None,
+    engine_option: options.EngineOption = None,
     batch: options.Batch = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -134,6 +137,7 @@ def score(
         family=family,
         policy=policy,
         judge_base_url=judge_base_url,
+        model_options={"engine": options.engine_options(engine_option)},
         batch=batch,
         progress=False if quiet else None,
     )

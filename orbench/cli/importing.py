@@ -14,7 +14,7 @@ from orbench.cli.output import exit_code, print_results
 def import_(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Tables with prompt and response; safe=FILE or toxic=FILE."),
+        typer.Argument(metavar="FILE", help="Tables with prompt and response; safe=FILE or toxic=FILE."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to make.")],
     model: Annotated[

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from orbench.errors import UsageError
@@ -111,6 +112,12 @@ Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="S", help="Seconds after which one call is given up; default 300."),
 ]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option", metavar="KEY=VALUE", help="For hf and vllm models, such as dtype=bfloat16; repeatable."
+    ),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
@@ -158,6 +165,26 @@ def export(table: Table, format: str) -> str:
     if format not in formats:
         raise UsageError(f"unknown format {format!r}: choose text, {', '.join(formats)}")
     return formats[format]()
+
+
+def engine_options(given: list[str] | None) -> dict[str, Any] | None:
+    """`KEY=VALUE` each, the value as JSON where it is some, else as text.
+
+    Raises:
+        UsageError: Not of that form, or a key twice.
+    """
+    found: dict[str, Any] = {}
+    for each in given or ():
+        key, equals, value = each.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"--engine-option {each!r}: write KEY=VALUE, such as dtype=bfloat16")
+        if key in found:
+            raise UsageError(f"--engine-option {key} is given twice")
+        try:
+            found[key] = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            found[key] = value
+    return found or None
 
 
 def text_or_file(value: str | None) -> str | None:

@@ -26,10 +26,11 @@ from orbench.evaluation.setup import (
     folder_of,
     load,
     make_config,
+    policy_of,
     refuse_repeated,
     shared_base_url,
 )
-from orbench.models import Options, make_options, open_model
+from orbench.models import find_provider, make_options, open_model
 from orbench.models.batch import in_batches
 from orbench.precision import check_precision
 from orbench.records import Sampling
@@ -62,7 +63,7 @@ def evaluate(
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
@@ -98,7 +99,8 @@ def evaluate(
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
         calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
         family: Family of phrases for `paper`, where the model's name does not say it.
-        policy: `default`, `strict` or `paper`: which outcomes count as refused.
+        policy: `default`, `strict` or `paper`: which outcomes count as refused. By default that of the run which is
+            gone on with, and `default` for a new one.
         base_url: Address of the models, and of a judge of the same provider.
         judge_base_url: Address of the judge.
         temperature: 0 (greedy, as in the paper) to 2.
@@ -107,7 +109,8 @@ def evaluate(
         concurrency: Calls open at once for each model; default: found out while running.
         batch: Ask through OpenAI's or Anthropic's batch API: half the price, done within a day. The call waits for
             it, may be stopped anywhere, and the same call goes on.
-        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md).
+        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md),
+            `engine` (docs/local-models.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
         progress: Show a progress bar; default: if standard error is a terminal.
 
@@ -171,7 +174,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
@@ -203,11 +206,14 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
         raise UsageError("no model given")
     check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
+    check_policy(policy or "default")
+    for spec in models:
+        if isinstance(spec, str):
+            find_provider(spec)  # a slip of the pen is told before any prompts are fetched
     if batch and precision is not None:
         raise UsageError(
             "precision looks at replies as they come; a batch brings them all at once: leave one of them out"
         )
-    checked_policy = check_policy(policy)
     check_share(audit)
     part = None if shard is None else parse_shard(shard)
     if part is not None and precision is not None:
@@ -245,7 +251,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                             folder=folder,
                             config={
                                 **config,
-                                "policy": checked_policy,
+                                "policy": policy_of(folder, policy),
                                 "concurrency": concurrency,
                                 "batch": batch,
                                 "precision": None if precision is None else {"half_width": precision, "seed": seed},
@@ -293,6 +299,7 @@ def score(
     family: str | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
     batch: bool = False,
     progress: bool | None = None,
 ) -> Evaluation:
@@ -317,7 +324,8 @@ def score(
         return _recount(folder, config, calibration, labels)
 
     async def again() -> Evaluation:
-        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url))
+        options = make_options(judge_base_url, None, model_options)
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options)
         try:
             reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
             check_calibration(calibration, reader)

@@ -34,7 +34,7 @@ from orbench.scoring.scorers import Scorer
 from orbench.splits import Split
 
 _JUDGE_AHEAD = 32
-"""Replies that may wait for the judge where a run may stop early: what the judge has not read cannot stop it."""
+"""Replies that may be at the judge where a run may stop early: what it has not settled cannot stop the run."""
 _PART = 200
 """Prompts that a local engine gets at once where a run may stop early."""
 
@@ -73,6 +73,7 @@ class Run:
         self._position = position
         self._show = progress
         self._closed = False
+        self._note_facts: Callable[[], None] = lambda: None
         judge = scorer.judge
         files = [find_template(judge.template).file] if judge else []
         files += [safety.guard.template] if safety and safety.guard.template else []
@@ -125,6 +126,7 @@ class Run:
         progress = Progress(
             self.config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
         )
+        self._note_facts = lambda: note_facts(opened, self.model)
         work = Work(opened, state, self._scorer, progress, self._safety)
         work.keep_labels(read_verdicts(self.folder))
 
@@ -137,6 +139,8 @@ class Run:
                 await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
             elif owed and stopper is not None:
                 await self._ask_until(stopper, owed, work)
+            if self.model is not None and self.model.batch_size is None:
+                await self.close()  # a judge on this machine may need its memory
 
         try:
             await work.do(self._stored(unscored), self._decided(unlabelled), ask, self._to_audit(state))
@@ -253,7 +257,13 @@ class Run:
         )
 
     def _receiver(self, work: Work) -> Callable[[CallResult], Any]:
+        noted = False
+
         async def receive(result: CallResult) -> None:
+            nonlocal noted
+            if not noted:  # a local engine knows when it is loaded
+                self._note_facts()
+                noted = True
             split, _, prompt_id = result.request.id.partition("\n")
             await work.receive(_response(self._prompts[split, prompt_id], result))
 
@@ -267,6 +277,24 @@ class Run:
         for number, response in enumerate(read_responses(self.folder)):
             if response.key in keys and last[response.key] == number:
                 yield response
+
+
+def note_facts(opened: RunFolder, model: Model | None) -> None:
+    """Say in `run.json` what the replies of a local engine are made with.
+
+    Raises:
+        RunError: Earlier replies of the run were asked for with another chat template.
+    """
+    facts = getattr(model, "facts", None)
+    if not facts:
+        return
+    before = (read_config(opened.path).get("engine") or {}).get("chat_template")
+    if before not in (None, facts["chat_template"]):
+        raise RunError(
+            f"{opened.path}: its replies were asked for with another chat template ({before} there, "
+            f"{facts['chat_template']} now). Put the old one back, or choose another --out"
+        )
+    opened.note("engine", facts)
 
 
 def _needs_machine(model: Model) -> bool:

@@ -15,12 +15,13 @@ import msgspec
 
 import orbench
 from orbench.engine.jsonl import without_surrogates
-from orbench.engine.run_folder import folder_name
+from orbench.engine.run_folder import folder_name, read_config
 from orbench.errors import UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
 from orbench.models.batch import in_batches
 from orbench.records import Sampling
+from orbench.scoring.outcomes import Policy, check_policy
 from orbench.scoring.panel import open_judges
 from orbench.scoring.safety import SafetyJudge
 from orbench.scoring.scorers import Scorer
@@ -112,6 +113,17 @@ def folder_of(out: str | Path | None, model: str, digest: str, *, many: bool) ->
     return Path(out) / folder_name(model) if many else Path(out)
 
 
+def policy_of(folder: Path, policy: str | None) -> Policy:
+    """The policy asked for; else that of the run in the folder, which is gone on with; else `default`.
+
+    Raises:
+        orbench.UsageError: Unknown policy.
+    """
+    if policy is None and (folder / "run.json").exists():
+        policy = read_config(folder).get("policy")
+    return check_policy(policy or "default")
+
+
 class Judges:
     """The judges of a command, opened; nothing is sent yet."""
 
@@ -153,7 +165,8 @@ def check_calibration(path: str | Path | None, scorer: Scorer) -> None:
 
 def shared_base_url(base_url: str | None, models: Sequence[AnyModel], judge: AnyModel | None) -> str | None:
     """The models' address, where the judge is of the same provider as one of them."""
-    providers = {model.partition("/")[0] for model in models if isinstance(model, str)}
+    names = [model if isinstance(model, str) else getattr(model, "name", "") for model in models]
+    providers = {name.partition("/")[0] for name in names}
     return base_url if isinstance(judge, str) and judge.partition("/")[0] in providers else None
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Protocol
 
 import msgspec
 
@@ -42,6 +43,11 @@ class JudgeTemplate(msgspec.Struct, frozen=True):
     labels: Mapping[str, Outcome]
     reasons: bool = True
     """Whether the judge says why before it gives its label, as in the paper (Appendix S)."""
+
+    @property
+    def pattern(self) -> str:
+        """What an answer looks like; an engine that can hold the judge to it gets no unreadable one."""
+        return label_pattern(self.labels, reasons=self.reasons)
 
 
 _THREE = {outcome.value: outcome for outcome in CLASSES}
@@ -151,8 +157,18 @@ class Judge:
         """This one alone."""
         return (self,)
 
-    async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
+    async def judge(
+        self,
+        responses: AsyncIterable[Response],
+        receive: Receive,
+        machine: AbstractAsyncContextManager[Any] | None = None,
+    ) -> None:
         """Judge every response and hand each finding on.
+
+        Args:
+            responses: The replies.
+            receive: Gets each finding.
+            machine: Held while an engine on this machine is at work; judges that share one take turns.
 
         Raises:
             orbench.ModelError: The judge cannot be used at all.
@@ -170,7 +186,16 @@ class Judge:
             outcome = Outcome.UNSCORED if answer.label is None else template.labels[answer.label]
             await receive(response, Finding(outcome=outcome, by="judge", reason=answer.reason, judge=answer.judgement))
 
-        await ask(self.model, responses, receive_answer, messages=messages, read=read, limit=self._limit)
+        await ask(
+            self.model,
+            responses,
+            receive_answer,
+            messages=messages,
+            read=read,
+            limit=self._limit,
+            pattern=template.pattern,
+            machine=machine,
+        )
 
 
 def named(model: Model) -> str:
@@ -187,6 +212,8 @@ async def ask(
     read: Callable[[str], str | None],
     limit: ConcurrencyLimit,
     tagged: bool = True,
+    pattern: str | None = None,
+    machine: AbstractAsyncContextManager[Any] | None = None,
 ) -> None:
     """Ask a model about every reply until its answer can be read, at most `ROUNDS` times.
 
@@ -198,6 +225,9 @@ async def ask(
         read: The label of an answer; None if there is none.
         limit: Bounds the open calls, in every round.
         tagged: The label stands in double square brackets at the end.
+        pattern: Regular expression of an answer that can be read.
+        machine: Held while an engine on this machine is at work. Such an engine is asked when all replies are there,
+            and let go afterwards, so that those of one command take turns.
 
     Raises:
         orbench.ModelError: The model cannot be used at all.
@@ -210,6 +240,7 @@ async def ask(
             id=f"{response.split}\n{response.prompt_id}",
             messages=messages(response, judgement.requests > 1),
             sampling=Sampling(temperature=0.0, max_tokens=1000),
+            pattern=pattern,
         )
         asked[made.id] = (response, judgement)
         return made
@@ -226,11 +257,26 @@ async def ask(
         async for response in responses:
             yield request(response, Judgement(model=model.name))
 
-    await complete(model, first(), receive_result, limit=limit)
-    while again:
-        requests = [request(response, _once_more(judgement)) for response, judgement in again]
-        again.clear()
+    async def all_rounds(requests: AsyncIterable[Request] | list[Request]) -> None:
         await complete(model, requests, receive_result, limit=limit)
+        while again:
+            requests = [request(response, _once_more(judgement)) for response, judgement in again]
+            again.clear()
+            await complete(model, requests, receive_result, limit=limit)
+
+    if model.batch_size is not None:
+        await all_rounds(first())
+        return
+    requests = [each async for each in first()]
+    async with machine or nullcontext():
+        await all_rounds(requests)
+        await model.close()
+
+
+def label_pattern(labels: Iterable[str], *, reasons: bool) -> str:
+    """Regular expression of an answer that ends with one of the labels: alone, or after up to 1,000 characters."""
+    label = rf"\[\[({'|'.join(labels)})\]\]"
+    return rf"[^\[\]]{{1,1000}}{label}" if reasons else label
 
 
 def marked(template: str, response: Response, **values: object) -> tuple[Message, ...]:

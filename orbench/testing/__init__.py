@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orbench.testing.hub import LoopbackHub
 from orbench.testing.scripted import ScriptedModel
 from orbench.testing.server import LoopbackServer
 from orbench.testing.server.faults import Faults, refusing
@@ -10,6 +11,7 @@ from orbench.testing.tiny_model import make_tiny_model
 
 __all__ = [
     "Faults",
+    "LoopbackHub",
     "LoopbackServer",
     "ScriptedModel",
     "chat_completion",

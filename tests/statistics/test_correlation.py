@@ -77,6 +77,7 @@ def test_drawing_prompts_again_widens_the_interval():
     def redraw(draws, random):
         return x + random.normal(0, 0.1, (draws, 20)), y + random.normal(0, 0.1, (draws, 20))
 
+    y[[0, 1]] = y[[1, 0]]
     alone, both = correlate(x, y), correlate(x, y, redraw=redraw)
     assert alone.over == "models"
     assert both.over == "models and prompts"
@@ -125,3 +126,9 @@ def test_the_curve_is_numpys_and_r_squared_is_the_explained_share():
 def test_three_different_x_are_the_fewest_for_a_curve():
     assert quadratic_fit([0.1, 0.2, 0.2], [1, 2, 3]) is None
     assert quadratic_fit([0.1, 0.2, 0.3], [1, 2, 3]).r_squared == pytest.approx(1)
+
+
+def test_draws_that_all_agree_make_no_interval():
+    found = correlate([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], draws=200)
+    assert (found.value, found.low, found.high) == (1, None, None)
+    assert "all bootstrap draws of the 4 models agree" in found.why

@@ -1,0 +1,1 @@
+"""Generation of splits: seeds -> rewrites -> moderation -> selection."""
