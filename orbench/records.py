@@ -94,7 +94,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     output_tokens: int | None = None
     """Tokens of the reply, reasoning included."""
     batch: bool = False
-    """Asked through a batch API: these tokens cost what the vendor takes for batches."""
+    """All of these tokens went through a batch API, and cost what the vendor takes for batches: half."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True, gc=False):

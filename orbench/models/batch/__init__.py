@@ -121,6 +121,11 @@ class BatchModel:
         """What to raise when all that is there has been read."""
 
     @property
+    def base_url(self) -> str:
+        """The model's own address."""
+        return self._model.base_url
+
+    @property
     def adaptations(self) -> list[str]:
         """What the model had to change in its requests."""
         return self._model.adaptations
