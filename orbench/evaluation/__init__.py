@@ -30,7 +30,7 @@ from orbench.evaluation.setup import (
     refuse_repeated,
     shared_base_url,
 )
-from orbench.models import Options, find_provider, make_options, open_model
+from orbench.models import find_provider, make_options, open_model
 from orbench.precision import check_precision
 from orbench.records import Sampling
 from orbench.results import Evaluation, scan
