@@ -1,6 +1,7 @@
 """Runs side by side: the numbers, the flips, what is refused and what to do about it."""
 
 import json
+import shutil
 
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
@@ -57,8 +58,9 @@ def test_groups_hold_for_prompts_that_only_the_second_run_has(run, here):
     for name in ("responses.jsonl", "verdicts.jsonl"):
         lines = (here / "a" / name).read_text().splitlines(keepends=True)
         (here / "a" / name).write_text("".join(lines[:50]))
-    three = orbench.compare("a", b, run({3}, "c"))
-    assert three.pairs[2].over_refusal.groups == 40
+    shutil.copytree(here / "a", here / "a-again")
+    found = orbench.compare("a", "a-again", b, run({3}, "c"))
+    assert found.pairs[-1].over_refusal.groups == 40
     assert a.prompts == 70
 
 

@@ -12,6 +12,7 @@ import orbench
 from orbench import published
 from orbench.comparison import decisions
 from orbench.leaderboards import family_of
+from orbench.models.baseline import ANSWER
 from orbench.statistics.paired import mcnemar, unpaired_test
 
 
@@ -261,3 +262,12 @@ def test_the_bootstrap_draws_groups_of_prompts_as_a_whole(run, here):
         runs = [run(range(n, n + size), f"{name}-{n}-{size}", splits=f"{name}.csv") for n, size in sizes]
         lows[name] = orbench.leaderboard(runs, draws=1000).spearman.low or 1
     assert lows["grouped"] < lows["alone"] - 0.1
+
+
+def test_prompts_without_a_verdict_of_both_tell_no_models_apart(run):
+    def sparse(request):
+        return "" if int("".join(filter(str.isdigit, request.prompt))) < 20 else ANSWER
+
+    board = orbench.leaderboard([run(sparse, "a"), run(range(20), "b")])
+    assert [board.neighbours(kind) for kind in ("safe", "toxic")] == [(1, 1), (1, 1)]
+    assert all((row.over_refusal_rank.low, row.over_refusal_rank.high) == (1, 2) for row in board.rows)

@@ -96,6 +96,19 @@ def test_a_row_that_failed_before_does_not_count_till_it_is_asked_again():
     assert stopper.known["safe"].asked == 30
 
 
+def test_an_end_that_was_reached_is_kept():
+    """All looks hold together, so the interval is what they share: it never grows, though the newest one alone may."""
+    rows = {}
+    stopper = Stopper(prompts({"a": 400}), rows, 0.01, "default", 0)
+    before = (0.0, 1.0)
+    for n, prompt in enumerate(stopper.order[:160]):
+        settle(rows, prompt, n % 2 == 0 or n > 100)
+        stopper.wants(stopper.order[-1])
+        known = stopper.known["safe"]
+        assert before[0] <= known.low <= known.high <= before[1]
+        before = known.low, known.high
+
+
 def test_a_row_that_failed_before_is_asked_again_although_enough_is_known():
     given = prompts({"a": 60})
     *others, last = seeded_order(given, 0)

@@ -178,7 +178,9 @@ class Phrases:
         self.digest = digest
         self._compiled: list[re.Pattern[str] | None] = [None] * len(rules)
         self._all = _Index(enumerate(rules))
-        self._later = _Index((number, rule) for number, rule in enumerate(rules) if rule.where not in ("start", "whole"))
+        self._later = _Index(
+            (number, rule) for number, rule in enumerate(rules) if rule.where not in ("start", "whole")
+        )
 
     def find(
         self, sentence: str, *, start: bool = True, words: Iterable[str] | None = None
@@ -367,7 +369,9 @@ def _own_rule(line: str, id: str, at: str) -> Rule:
     return Rule(id, language, kind, "anywhere", (needs,), frozenset(), re.escape(phrase), phrase)
 
 
-_UNSPACED_LETTERS = re.compile("[\u0600-\u06ff\u0900-\u0e7f\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_UNSPACED_LETTERS = re.compile(
+    "[\u0600-\u06ff\u0900-\u0e7f\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+)
 """Letters of scripts in which words hang together (`UNSPACED`), and of Thai, Khmer and Burmese."""
 
 

@@ -364,7 +364,8 @@ _SALUTATION = re.compile(
     r"\W{0,4}(?:subject:[^\n]{0,120}\s{1,4})?(?:dear|hi|hello|hola|estimad[oa]|querid[oa]|sehr geehrter? (?:herr|frau)|lieber?|cher|chère"
     r"|bonjour|caro|cara|gentile|prezad[oa]|olá|exm[oa]\.|szanown[ay]|drog[ia]|sevgili|sayın|merhaba|уважаем(?:ый|ая)"
     r"|дорог(?:ой|ая)|عزيز(?:ي|تي)|प्रिय|beste|geachte|kära|bästa|kepada|kính gửi)"
-    r",? (?!user|customer|sir|madam|friend|there|all|everyone|usuari)(?:m[rs]s?\. |dr\. |prof\. )?[\[\w][^\n!:,.?]{0,40}[,:!]", re.IGNORECASE
+    r",? (?!user|customer|sir|madam|friend|there|all|everyone|usuari)(?:m[rs]s?\. |dr\. |prof\. )?[\[\w][^\n!:,.?]{0,40}[,:!]",
+    re.IGNORECASE,
 )
 _SIGNATURE = re.compile(
     r"(?:^|\W)(?:sincerely|(?:best|kind|warm|warmest) (?:regards|wishes)|regards|yours|cheers|un saludo|saludos|un abrazo"

@@ -101,3 +101,10 @@ def test_the_grouped_interval_and_test_hold_where_the_plain_ones_do_not():
     assert rejected <= 65
     assert plain < 750
     assert false > 250
+
+
+def test_groups_that_all_agree_count_as_one_prompt_each():
+    found = grouped_difference(Pairs(0, 0, 30, 0), [(5, 5)] * 6)
+    assert found.design_effect == 5
+    scale = 5 * (stats.t.ppf(0.975, 5) / stats.norm.ppf(0.975)) ** 2
+    assert (found.low, found.high) == pytest.approx(tango(30 / scale, 30 / scale, 0))
