@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
         UsageError,
     )
     from orbench.evaluation import evaluate, evaluate_all, score
+    from orbench.gate import Check, Gate, check
+    from orbench.generation import Dataset, GenerationConfig, generate
+    from orbench.imports import import_run
     from orbench.leaderboards import Leaderboard, leaderboard
     from orbench.models.base import Model, RejectedError, RetryableError
     from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
@@ -33,6 +36,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
     from orbench.results import Evaluation, Row
     from orbench.scoring.outcomes import Outcome, Verdict
     from orbench.scoring.scorers import detect_refusal
+    from orbench.shards import merge
     from orbench.splits import Split, load_split, load_splits
     from orbench.statistics.rates import Rate
     from orbench.summary import Summary, summarise
@@ -42,9 +46,13 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Calibration": "orbench.calibration",
+    "Check": "orbench.gate",
     "Comparison": "orbench.comparison",
     "Completion": "orbench.records",
+    "Dataset": "orbench.generation",
     "Evaluation": "orbench.results",
+    "Gate": "orbench.gate",
+    "GenerationConfig": "orbench.generation",
     "Leaderboard": "orbench.leaderboards",
     "Message": "orbench.records",
     "MissingExtraError": "orbench.errors",
@@ -71,13 +79,17 @@ _WHERE = {
     "UsageError": "orbench.errors",
     "Verdict": "orbench.scoring.outcomes",
     "calibrate": "orbench.calibration",
+    "check": "orbench.gate",
     "compare": "orbench.comparison",
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
     "evaluate_all": "orbench.evaluation",
+    "generate": "orbench.generation",
+    "import_run": "orbench.imports",
     "leaderboard": "orbench.leaderboards",
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
+    "merge": "orbench.shards",
     "score": "orbench.evaluation",
     "summarise": "orbench.summary",
     "sweep": "orbench.sweeps",
@@ -86,9 +98,13 @@ _WHERE = {
 
 __all__ = [
     "Calibration",
+    "Check",
     "Comparison",
     "Completion",
+    "Dataset",
     "Evaluation",
+    "Gate",
+    "GenerationConfig",
     "Leaderboard",
     "Message",
     "MissingExtraError",
@@ -116,13 +132,17 @@ __all__ = [
     "Verdict",
     "__version__",
     "calibrate",
+    "check",
     "compare",
     "detect_refusal",
     "evaluate",
     "evaluate_all",
+    "generate",
+    "import_run",
     "leaderboard",
     "load_split",
     "load_splits",
+    "merge",
     "score",
     "summarise",
     "sweep",

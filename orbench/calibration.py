@@ -6,7 +6,7 @@ can be saved to correct the rates of runs that were scored by the same scorer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from orbench.engine.run_folder import write_json
 from orbench.engine.threads import run_sync
 from orbench.errors import RunError
 from orbench.labels import GROUPS, PARTIAL, Label, Labels, load_labels
-from orbench.models import Options
+from orbench.models import make_options
 from orbench.models.base import Model
 from orbench.records import Response
 from orbench.scoring.finding import Finding
@@ -150,7 +150,9 @@ def calibrate(
     judge_template: str = TEMPLATE,
     judge_rule: str = "majority",
     family: str | None = None,
+    phrases: str | Path | None = None,
     base_url: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
 ) -> Calibration:
     """Measure a scorer against labels by people.
 
@@ -161,17 +163,20 @@ def calibrate(
         judge_template: How it is asked.
         judge_rule: How a panel settles.
         family: Family of phrases for `paper`.
+        phrases: File of your own phrases, for `cascade` and `keywords`.
         base_url: Address of the judge.
+        model_options: As in `orbench.evaluate`.
 
     Raises:
         orbench.OrbenchError: Labels that cannot be read, or options that cannot be meant.
     """
     loaded = labels if isinstance(labels, Labels) else load_labels(labels)
+    options = make_options(base_url, None, model_options)
 
     async def run() -> Calibration:
-        reader = open_judges(judge, judge_template, judge_rule, lambda _: Options(base_url))
+        reader = open_judges(judge, judge_template, judge_rule, lambda _: options)
         try:
-            made = make_scorer(scorer, judge=reader, family=family)
+            made = make_scorer(scorer, judge=reader, family=family, phrases=phrases)
             return _calibration(loaded, made, await _read(loaded.rows, made))
         finally:
             for model in reader.models if reader else ():

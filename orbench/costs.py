@@ -110,12 +110,17 @@ def find_price(prices: Mapping[str, Price], model: _Priced) -> Price | None:
     """The price of a model; None if it is unknown.
 
     The name counts, then the name without the date of a snapshot (`-2024-07-18`), then `provider/*`. A model behind
-    another address than the vendor's own has a price only in the user's file.
+    another address than the vendor's own has a price only in the user's file. Batches cost half.
     """
     full = _DEFENDED.sub("", model.name)
     found = [prices.get(name) for name in (full, _DATED.sub("", full), f"{full.partition('/')[0]}/*")]
     own = _is_own(model)
-    return next((price for price in found if price is not None and (price.anywhere or own)), None)
+    price = next((price for price in found if price is not None and (price.anywhere or own)), None)
+    share: float = getattr(model, "price_share", 1.0)
+    if price is None or share == 1:
+        return price
+    source = f"{price.source}, times {share:g}"
+    return msgspec.structs.replace(price, input=price.input * share, output=price.output * share, source=source)
 
 
 def need_price(prices: Mapping[str, Price], model: _Priced, option: str = "--max-cost") -> Price:
@@ -242,14 +247,20 @@ class Budget:
         """Whether money is held for it."""
         return work in self._held
 
-    async def hold(self, work: Hashable, usd: float) -> bool:
-        """Hold money back for a piece of work, waiting for work under way to turn out cheaper than feared.
+    async def hold(self, work: Hashable, usd: float, *, wait: bool = True) -> bool:
+        """Hold money back for a piece of work.
+
+        Args:
+            work: Names it.
+            usd: Most that it can cost.
+            wait: Whether to wait for work under way to turn out cheaper than feared; False where that work begins
+                only after this.
 
         Returns:
-            False if it does not fit although nothing is under way: then it must not be begun.
+            False if it does not fit, although nothing is waited for any more: then it must not be begun.
         """
         while self.spent_usd + self._held_usd + usd > self.max_usd:
-            if not self._held:
+            if not self._held or not wait:
                 self.refused += 1
                 return False
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

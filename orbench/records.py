@@ -70,6 +70,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     messages: tuple[Message, ...]
     """The conversation, ending with the turn to reply to."""
     sampling: Sampling = Sampling()
+    pattern: str | None = None
+    """Regular expression that the whole reply shall match, for engines that can hold a model to it (vLLM); others
+    leave it aside."""
 
     @property
     def prompt(self) -> str:
@@ -90,6 +93,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Tokens of the request, cached ones included."""
     output_tokens: int | None = None
     """Tokens of the reply, reasoning included."""
+    batch: bool = False
+    """All of these tokens went through a batch API, and cost what the vendor takes for batches: half."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True, gc=False):

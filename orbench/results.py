@@ -67,69 +67,70 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         self.scorer = verdict.scorer
 
 
-class Tokens(msgspec.Struct):
-    """Tokens of one model, as its provider counted them."""
+class Ledger(msgspec.Struct):
+    """Calls and tokens of one model, counted over everything received, superseded lines included."""
 
-    input: int = 0
-    output: int = 0
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
     uncounted: int = 0
     """Replies whose tokens the provider did not say; what they cost is not known."""
 
-
-class Ledger(msgspec.Struct):
-    """Calls and tokens, counted over everything received, superseded lines included."""
-
-    requests: int = 0
-    models: dict[str, Tokens] = msgspec.field(default_factory=dict)
-
-    def add(self, model: str, requests: int, usage: Usage | None, *, answered: bool) -> None:
-        """Count some calls to a model.
+    def add(self, requests: int, usage: Usage | None, *, answered: bool = True) -> None:
+        """Count some calls.
 
         Args:
-            model: Its name.
             requests: How many.
             usage: Their tokens.
-            answered: Whether a reply came of them; failed calls and what a platform blocked without a word on tokens
+            answered: Whether a reply came of them; failed calls, and what a platform blocked without a word on tokens,
                 are taken to cost nothing.
         """
         self.requests += requests
-        tokens = self.models.setdefault(model, Tokens())
         if usage is not None:
-            tokens.input += usage.input_tokens or 0
-            tokens.output += usage.output_tokens or 0
+            self.input_tokens += usage.input_tokens or 0
+            self.output_tokens += usage.output_tokens or 0
         if answered and (usage is None or usage.input_tokens is None or usage.output_tokens is None):
-            tokens.uncounted += 1
+            self.uncounted += 1
 
-    def cost(self, prices: Mapping[str, Price]) -> float | None:
-        """USD; None where a price or a number of tokens is unknown, which is not 0."""
-        if not self.models or any(model not in prices for model in self.models):
+    def cost(self, price: Price | None) -> float | None:
+        """USD; None where the price or a number of tokens is unknown, which is not 0."""
+        if price is None or (self.uncounted and not price.is_free):
             return None
-        if any(tokens.uncounted and not prices[model].is_free for model, tokens in self.models.items()):
-            return None
-        return round(sum(prices[model].cost(tokens.input, tokens.output) for model, tokens in self.models.items()), 6)
+        return round(price.cost(self.input_tokens, self.output_tokens), 6)
 
-    def to_dict(self, prices: Mapping[str, Price]) -> dict[str, Any]:
+    def to_dict(self, price: Price | None = None) -> dict[str, Any]:
         """For result.json."""
-        return {
-            "requests": self.requests,
-            "input_tokens": sum(tokens.input for tokens in self.models.values()),
-            "output_tokens": sum(tokens.output for tokens in self.models.values()),
-            "cost_usd": self.cost(prices),
-        }
+        return ledgers_dict({"": self}, {} if price is None else {"": price})
+
+
+Ledgers = dict[str, Ledger]
+"""A model's name to its ledger; those of one role."""
+
+
+def ledgers_dict(ledgers: Ledgers, prices: Mapping[str, Price]) -> dict[str, Any]:
+    """The ledgers of one role together, for result.json; the cost is unknown where that of one is."""
+    costs = [ledger.cost(prices.get(model)) for model, ledger in ledgers.items()]
+    known = [cost for cost in costs if cost is not None]
+    return {
+        "requests": sum(ledger.requests for ledger in ledgers.values()),
+        "input_tokens": sum(ledger.input_tokens for ledger in ledgers.values()),
+        "output_tokens": sum(ledger.output_tokens for ledger in ledgers.values()),
+        "cost_usd": round(sum(known), 6) if costs and len(known) == len(costs) else None,
+    }
 
 
 class RunState(msgspec.Struct):
     """Every row of a run, and what it cost."""
 
     rows: dict[Key, RowState]
-    usage: Ledger
-    judge_usage: Ledger
-    safety_usage: Ledger = msgspec.field(default_factory=Ledger)
+    usage: Ledgers
+    judge_usage: Ledgers
+    safety_usage: Ledgers = msgspec.field(default_factory=dict)
 
     def add_response(self, model: str, response: Response) -> None:
         """Count a line of responses.jsonl."""
         answered = response.error is None and (response.usage is not None or response.blocked_by is None)
-        self.usage.add(model, response.attempts, response.usage, answered=answered)
+        self.usage.setdefault(model, Ledger()).add(response.attempts, response.usage, answered=answered)
         self.rows[response.key] = RowState(
             kind=response.kind, category=response.category, failed=response.error is not None
         )
@@ -143,9 +144,9 @@ class RunState(msgspec.Struct):
         _add(self.safety_usage, judgement)
 
 
-def _add(ledger: Ledger, judgement: Judgement) -> None:
+def _add(ledgers: Ledgers, judgement: Judgement) -> None:
     for part in judgement.votes or (judgement,):
-        ledger.add(part.model, part.requests, part.usage, answered=bool(part.reply))
+        ledgers.setdefault(part.model, Ledger()).add(part.requests, part.usage, answered=bool(part.reply))
 
 
 def scan(folder: Path, model: str) -> RunState:
@@ -158,7 +159,7 @@ def scan(folder: Path, model: str) -> RunState:
     Raises:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
     """
-    state = RunState({}, Ledger(), Ledger(), Ledger())
+    state = RunState({}, {}, {}, {})
     for response in read_responses(folder):
         state.add_response(model, response)
     for verdict in read_verdicts(folder):
@@ -373,10 +374,10 @@ class Evaluation:
         calls were made.
         """
         prices = {name: msgspec.convert(price, Price) for name, price in self.config.get("prices", {}).items()}
-        usage = self._state.usage.to_dict(prices)
-        for name, ledger in (("judge", self._state.judge_usage), ("safety_judge", self._state.safety_usage)):
-            if ledger.requests:
-                usage[name] = ledger.to_dict(prices)
+        usage = ledgers_dict(self._state.usage, prices)
+        for name, ledgers in (("judge", self._state.judge_usage), ("safety_judge", self._state.safety_usage)):
+            if ledgers:
+                usage[name] = ledgers_dict(ledgers, prices)
         return usage
 
     @property

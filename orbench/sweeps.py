@@ -21,7 +21,7 @@ from orbench.errors import OrbenchError, UsageError
 from orbench.evaluation import DEFAULT_SPLITS, estimate, evaluate
 from orbench.evaluation.money import Plan, make_budget, warn_if_out
 from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
-from orbench.models import Options, open_model
+from orbench.models import make_options, open_model
 from orbench.models.defended import DEFENSES, defend
 from orbench.records import Kind
 from orbench.results import Evaluation, Key
@@ -230,6 +230,7 @@ def sweep(
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     seed: int = 0,
     base_url: str | None = None,
@@ -249,15 +250,17 @@ def sweep(
         defenses: Of `self-reminder`, `in-context-refusal`, `smoothllm`, `response-check`.
         repeat: Runs of each cell, each with a seed of its own where the temperature is not 0.
         grid: All combinations.
-        splits: As in `evaluate`, and so are `data`, `revision`, `limit`, `seed`, `base_url`, `concurrency`.
+        splits: As in `evaluate`, and so are `data`, `revision`, `columns`, `limit`, `seed`, `base_url`, `concurrency`.
         data: See `splits`.
         revision: See `splits`.
+        columns: See `splits`.
         limit: See `splits`.
         seed: See `splits`; the n-th repetition samples with `seed + n`.
         base_url: See `splits`.
         concurrency: See `splits`.
         out: Folder of the cells' folders. Default `runs/<provider>--<name>-sweep-<digest>`.
-        options: Further options of `evaluate`, such as `scorer` and `judge`; `max_cost` holds for all runs together.
+        options: Further options of `evaluate`, such as `scorer`, `judge` and `model_options`; `max_cost` holds for all
+            runs together.
 
     Raises:
         UsageError: Conditions that cannot be meant.
@@ -271,6 +274,7 @@ def sweep(
         splits=splits,
         data=data,
         revision=revision,
+        columns=columns,
         limit=limit,
         seed=seed,
         base_url=base_url,
@@ -315,6 +319,7 @@ def _cells(
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     seed: int = 0,
     base_url: str | None = None,
@@ -325,18 +330,16 @@ def _cells(
     """The conditions, the model's name, and for each condition its runs: a model, and the arguments of `evaluate`."""
     if repeat < 1:
         raise UsageError(f"repeat is {repeat}: at least 1")
-    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
-    judge = options.get("judge")
-    if base_url and isinstance(model, str) and isinstance(judge, str) and _provider(model) == _provider(judge):
-        options["judge_base_url"] = options.get("judge_base_url") or base_url
-    opened = open_model(model, Options(base_url, concurrency))
+    loaded = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
+    of_models = make_options(base_url, concurrency, options.get("model_options"))
+    opened = open_model(model, of_models)
     prompts = hashlib.sha256("".join(split.name + split.fingerprint for split in loaded).encode()).hexdigest()[:8]
     root = Path(out) if out is not None else RUNS / f"{folder_name(opened.name)}-sweep-{prompts}"
 
     def run(condition: Condition, number: int) -> tuple[AnyModel, dict[str, Any]]:
         asked = model
         if condition.defense:
-            asked = defend(open_model(model, Options(base_url, concurrency)), condition.defense)
+            asked = defend(open_model(model, of_models), condition.defense)
         return asked, {
             **options,
             "splits": loaded,
@@ -404,10 +407,6 @@ def _difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) -> tuple
 
 def _usual(verdicts: Sequence[bool]) -> bool:
     return 2 * sum(verdicts) > len(verdicts)
-
-
-def _provider(model: str) -> str:
-    return model.partition("/")[0]
 
 
 def _start(text: str) -> str:

@@ -21,8 +21,10 @@ def calibrate(
     judge_template: options.JudgeTemplateOption = "three-classes",
     judge_rule: options.JudgeRule = "majority",
     family: options.Family = None,
+    phrases: options.Phrases = None,
     judge_base_url: options.JudgeBaseUrl = None,
     base_url: options.BaseUrl = None,
+    engine_option: options.EngineOption = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Save it for --calibration.")] = None,
     show: Annotated[bool, typer.Option("--show", help="List the replies that went wrong with their text.")] = False,
     json: options.Json = False,
@@ -41,7 +43,9 @@ def calibrate(
         judge_template=judge_template,
         judge_rule=judge_rule,
         family=family,
+        phrases=phrases,
         base_url=judge_base_url or base_url,
+        model_options={"engine": options.engine_options(engine_option)},
     )
     if out is not None:
         found.save(out)

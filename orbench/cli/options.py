@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from orbench.errors import UsageError
@@ -26,9 +27,19 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub."),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", metavar="REV", help="Revision of the Hub data set.")]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="NAME=THEIRS", help="Such as prompt=question, where a file's columns have other names."
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", help="Prompts of each split: a seeded sample in proportion to categories."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Only the K-th of N parts of the prompts; `orbench merge` joins them."),
 ]
 Precision = Annotated[
     float | None,
@@ -62,6 +73,10 @@ CalibrationOption = Annotated[
 ]
 LabelsOption = Annotated[
     Path | None, typer.Option("--labels", metavar="FILE", help="Of orbench label on this run: adds corrected rates.")
+]
+Phrases = Annotated[
+    Path | None,
+    typer.Option("--phrases", metavar="FILE", help="Your own refusal phrases, one a line, for cascade and keywords."),
 ]
 Family = Annotated[str | None, typer.Option("--family", metavar="NAME", help="Family of phrases for --scorer paper.")]
 PolicyOption = Annotated[
@@ -101,6 +116,12 @@ Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="S", help="Seconds after which one call is given up; default 300."),
 ]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option", metavar="KEY=VALUE", help="For hf and vllm models, such as dtype=bfloat16; repeatable."
+    ),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
@@ -123,6 +144,10 @@ Prices = Annotated[
     Path | None,
     typer.Option("--prices", metavar="FILE", help="CSV: model,input,output in USD per million tokens."),
 ]
+Batch = Annotated[
+    bool,
+    typer.Option("--batch", help="Through OpenAI's or Anthropic's batch API: half the price, done within a day."),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Run folder; for several models the folder of their run folders."),
@@ -133,6 +158,23 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress; err
 Format = Annotated[
     str, typer.Option("--format", metavar="NAME", help="text, or for other programs csv, markdown or latex.")
 ]
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """`NAME=VALUE` of a repeated option as a dictionary.
+
+    Raises:
+        UsageError: Not of that form, or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} {one}: write NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} {one}: {name} was given before as {found[name]}")
+        found[name] = value
+    return found
 
 
 def export(table: Table, format: str) -> str:
@@ -147,6 +189,26 @@ def export(table: Table, format: str) -> str:
     return formats[format]()
 
 
+def engine_options(given: list[str] | None) -> dict[str, Any] | None:
+    """`KEY=VALUE` each, the value as JSON where it is some, else as text.
+
+    Raises:
+        UsageError: Not of that form, or a key twice.
+    """
+    found: dict[str, Any] = {}
+    for each in given or ():
+        key, equals, value = each.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"--engine-option {each!r}: write KEY=VALUE, such as dtype=bfloat16")
+        if key in found:
+            raise UsageError(f"--engine-option {key} is given twice")
+        try:
+            found[key] = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            found[key] = value
+    return found or None
+
+
 def text_or_file(value: str | None) -> str | None:
     """The text itself, or the contents of the file for `@FILE`.
 
@@ -158,4 +220,4 @@ def text_or_file(value: str | None) -> str | None:
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--system-prompt {value}: cannot be read: {error}") from None
+        raise UsageError(f"{value}: cannot be read: {error}") from None

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from orbench.costs import Budget, load_prices
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
@@ -27,10 +29,13 @@ from orbench.evaluation.setup import (
     folder_of,
     load,
     make_config,
+    policy_of,
     refuse_repeated,
     shared_base_url,
+    warn_of_choosers,
 )
-from orbench.models import Options, make_options, open_model
+from orbench.models import find_provider, make_options, open_model
+from orbench.models.batch import in_batches
 from orbench.precision import check_precision
 from orbench.records import Sampling
 from orbench.results import Evaluation, scan
@@ -38,6 +43,7 @@ from orbench.scoring.audit import SHARE, check_share
 from orbench.scoring.judge import TEMPLATE
 from orbench.scoring.outcomes import check_policy
 from orbench.scoring.scorers import make_scorer
+from orbench.shards import parse_shard, take
 
 DEFAULT_SPLITS = ("hard-1k", "toxic")
 
@@ -48,7 +54,9 @@ def evaluate(
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
+    shard: str | None = None,
     precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
@@ -59,7 +67,8 @@ def evaluate(
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    phrases: str | Path | None = None,
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
@@ -70,6 +79,7 @@ def evaluate(
     tpm: float | None = None,
     prices: str | Path | None = None,
     max_cost: float | Budget | None = None,
+    batch: bool = False,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -84,7 +94,9 @@ def evaluate(
         splits: Names, files, `safe=FILE`, `toxic=FILE`, or splits already loaded.
         data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
         revision: Revision of the Hub data set; default `main`.
+        columns: Names of columns in files of prompts, where they differ from ours: `{"prompt": "question"}`.
         limit: Prompts of each split, sampled in proportion to its categories; default all.
+        shard: `K/N`: only the K-th of N parts of the prompts; `orbench.merge` joins the runs.
         precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
             same call without it goes on to the end. See `orbench.precision`.
         seed: Seed of that sample or order, and of sampling models where temperature is not 0.
@@ -96,7 +108,9 @@ def evaluate(
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
         calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
         family: Family of phrases for `paper`, where the model's name does not say it.
-        policy: `default`, `strict` or `paper`: which outcomes count as refused.
+        phrases: File of your own phrases, one a line, for `cascade` and `keywords` (docs/scoring.md).
+        policy: `default`, `strict` or `paper`: which outcomes count as refused. By default that of the run which is
+            gone on with, and `default` for a new one.
         base_url: Address of the models, and of a judge of the same provider.
         judge_base_url: Address of the judge.
         temperature: 0 (greedy, as in the paper) to 2.
@@ -108,7 +122,10 @@ def evaluate(
         prices: CSV of prices over the shipped ones; see `orbench.costs.load_prices`.
         max_cost: USD that the run may spend, earlier runs in the same folder and judges included; then it stops with
             what there is. A `Budget` is shared by several calls.
-        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md).
+        batch: Ask through OpenAI's or Anthropic's batch API: half the price, done within a day. The call waits for
+            it, may be stopped anywhere, and the same call goes on.
+        model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md),
+            `engine` (docs/local-models.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
         progress: Show a progress bar; default: if standard error is a terminal.
 
@@ -123,7 +140,9 @@ def evaluate(
         splits=splits,
         data=data,
         revision=revision,
+        columns=columns,
         limit=limit,
+        shard=shard,
         precision=precision,
         seed=seed,
         scorer=scorer,
@@ -134,6 +153,7 @@ def evaluate(
         audit=audit,
         calibration=calibration,
         family=family,
+        phrases=phrases,
         policy=policy,
         base_url=base_url,
         judge_base_url=judge_base_url,
@@ -145,6 +165,7 @@ def evaluate(
         tpm=tpm,
         prices=prices,
         max_cost=max_cost,
+        batch=batch,
         model_options=model_options,
         out=out,
         progress=progress,
@@ -160,7 +181,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
+    shard: str | None = None,
     precision: float | None = None,
     seed: int = 0,
     scorer: str = "cascade",
@@ -171,7 +194,8 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    phrases: str | Path | None = None,
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
@@ -182,6 +206,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     tpm: float | None = None,
     prices: str | Path | None = None,
     max_cost: float | Budget | None = None,
+    batch: bool = False,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -209,10 +234,22 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
     Pace(rpm, tpm)  # refuses what cannot be meant
-    checked_policy = check_policy(policy)
-    check_share(audit)
     table, budget = load_prices(prices), make_budget(max_cost)
-    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    check_policy(policy or "default")
+    for spec in models:
+        if isinstance(spec, str):
+            find_provider(spec)  # a slip of the pen is told before any prompts are fetched
+    if batch and precision is not None:
+        raise UsageError(
+            "precision looks at replies as they come; a batch brings them all at once: leave one of them out"
+        )
+    check_share(audit)
+    part = None if shard is None else parse_shard(shard)
+    if part is not None and precision is not None:
+        raise UsageError("--shard and --precision exclude each other: a part cannot know when the whole is enough")
+    whole = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
+    warn_of_choosers(models, whole)
+    loaded = whole if part is None else take(whole, part)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
 
@@ -232,19 +269,25 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                 try:
                     model = open_model(spec, options)
                     config = make_config(model, loaded, sampling, system_prompt)
-                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
+                    if part is not None:
+                        of = make_config(model, whole, sampling, system_prompt)
+                        config["shard"] = {**asdict(part), "digest": of["digest"], "splits": of["splits"]}
+                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases)
                     check_calibration(calibration, reader)
+                    folder = folder_of(out, model.name, config["digest"], many=len(models) > 1)
+                    asked = in_batches(model, folder, config["digest"], quiet=progress is False) if batch else model
                     prepared.append(
                         Run(
-                            model=model,
+                            model=asked,
                             splits=loaded,
-                            folder=folder_of(out, model.name, config["digest"], many=len(models) > 1),
+                            folder=folder,
                             config={
                                 **config,
-                                "policy": checked_policy,
+                                "policy": policy_of(folder, policy),
                                 "concurrency": concurrency,
                                 "rpm": rpm,
                                 "tpm": tpm,
+                                "batch": batch,
                                 "precision": None if precision is None else {"half_width": precision, "seed": seed},
                                 "stopped_early": None,
                             },
@@ -310,12 +353,15 @@ def score(
     calibration: str | Path | None = None,
     labels: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
     rpm: float | None = None,
     tpm: float | None = None,
     prices: str | Path | None = None,
     max_cost: float | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    batch: bool = False,
     progress: bool | None = None,
     _do: Callable[[Run], Awaitable[Any]] = Run.run,
 ) -> Evaluation:
@@ -323,7 +369,8 @@ def score(
 
     The old verdicts stay in the file; the last one of a row counts, and `rescored` of the result sets them side by
     side. Where nothing is given but `policy`, `calibration` or `labels`, no verdict changes and nothing is asked.
-    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own.
+    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own. `batch`
+    asks the judges through their vendors' batch APIs.
 
     Raises:
         orbench.OrbenchError: No such run, or options that cannot be meant.
@@ -336,14 +383,20 @@ def score(
     table, budget = load_prices(prices), make_budget(max_cost)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
     given = scorer is not None or judge is not None or safety_judge is not None or family is not None
+    given = given or phrases is not None
     if not given and (policy or calibration or labels) and _do is Run.run:
         return _recount(folder, config, calibration, labels)
 
     async def again() -> Any:
-        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: Options(judge_base_url), rpm, tpm)
+        options = make_options(judge_base_url, None, model_options)
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options, rpm, tpm)
         try:
-            reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
+            reader = make_scorer(
+                scorer or "cascade", judge=judges.judge, model=before["model"], family=family, phrases=phrases
+            )
             check_calibration(calibration, reader)
+            if batch:
+                judges.ask_in_batches(folder, progress is False)
             old = Evaluation(folder, before, scan(folder, before["model"]), config["policy"])
             work = Run(
                 model=None,

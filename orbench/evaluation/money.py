@@ -110,6 +110,8 @@ class Money:
                 need_price(table, each)
         found = {each.name: find_price(table, each) for each in models}
         self.prices = {each: price for each, price in found.items() if price is not None}
+        # What takes its requests as a list begins when all others are drawn; nothing may wait for it meanwhile.
+        self._waits = all(each.batch_size is not None for each in models)
         self._frames: dict[str, Range] = {}
 
     def count_spent(self, usd: float | None) -> None:
@@ -135,13 +137,14 @@ class Money:
         key = (self._folder, prompt.split, prompt.id)
         _, sent, received = call_tokens(self._target, request)
         usd = cost_range(self.prices[self.model], sent, received).high
-        return await self._budget.hold(key, usd + self._judging(prompt.text, prompt.kind, may_defer(self._scorer)))
+        usd += self._judging(prompt.text, prompt.kind, may_defer(self._scorer))
+        return await self._budget.hold(key, usd, wait=self._waits)
 
     async def admit_reply(self, response: Response) -> bool:
         """Hold money for judging a reply, where none is held for its row; False if there is none left."""
         if self._budget is None or self._budget.holds(key := (self._folder, *response.key)):
             return True
-        return await self._budget.hold(key, self._judging(response.prompt, response.kind, True))
+        return await self._budget.hold(key, self._judging(response.prompt, response.kind, True), wait=self._waits)
 
     def asked(self, response: Response) -> None:
         """Count what a reply has cost; at its high estimate where its tokens are not said."""

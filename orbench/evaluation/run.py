@@ -22,6 +22,7 @@ from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.money import Money, Plan
 from orbench.evaluation.work import Work
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel, refuse_under_way
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, Key, RowState, RunState, scan
@@ -35,7 +36,7 @@ from orbench.scoring.scorers import Scorer
 from orbench.splits import Split
 
 _JUDGE_AHEAD = 32
-"""Replies that may wait for the judge where a run may stop early: what the judge has not read cannot stop it."""
+"""Replies that may be at the judge where a run may stop early: what it has not settled cannot stop the run."""
 _PART = 200
 """Prompts that a local engine gets at once where a run may stop early."""
 
@@ -76,10 +77,11 @@ class Run:
         self._position = position
         self._show = progress
         self._closed = False
+        self._note_facts: Callable[[], None] = lambda: None
         judge = scorer.judge
         files = [find_template(judge.template).file] if judge else []
         files += [safety.guard.template] if safety and safety.guard.template else []
-        self._config = {
+        self.config = {
             **config,
             "scorer": {
                 "name": scorer.name,
@@ -110,12 +112,12 @@ class Run:
         """Whether an engine on this machine, which wants it for itself, is part of it."""
         judges = self._scorer.judge.models if self._scorer.judge else ()
         safety = self._safety.model if self._safety else None
-        return any(model is not None and model.batch_size is None for model in (self.model, *judges, safety))
+        return any(_needs_machine(model) for model in (self.model, *judges, safety) if model is not None)
 
     async def run(self) -> Evaluation:
         """Do what is still owed, and close the folder and the model whatever happens."""
         try:
-            opened = RunFolder(self.folder, self._config)
+            opened = RunFolder(self.folder, self.config)
             try:
                 return await self._work(opened)
             finally:
@@ -136,8 +138,8 @@ class Run:
             orbench.RunError: The folder is another run's, or damaged.
         """
         if (self.folder / RUN).exists():
-            check_same(self.folder, read_config(self.folder), self._config)
-        state = scan(self.folder, self._config["model"])
+            check_same(self.folder, read_config(self.folder), self.config)
+        state = scan(self.folder, self.config["model"])
         owed, unscored, unlabelled = self._owed(state)
         return self._money.plan(
             prompts=max(len(self._prompts), len(state.rows)),
@@ -162,25 +164,30 @@ class Run:
         return owed, unscored, unlabelled
 
     async def _work(self, opened: RunFolder) -> Evaluation:
-        state = scan(self.folder, self._config["model"])
+        state = scan(self.folder, self.config["model"])
         known = read_config(self.folder).get("prices", {})  # of other judges, or from an earlier price list
         opened.note("prices", {**known, **msgspec.to_builtins(self._money.prices)})
         owed, unscored, unlabelled = self._owed(state)
         total = max(len(self._prompts), len(state.rows))
-        policy = check_policy(self._config["policy"])
+        policy = check_policy(self.config["policy"])
         progress = Progress(
-            self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
+            self.config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
         )
+        self._note_facts = lambda: note_facts(opened, self.model)
         work = Work(opened, state, self._scorer, progress, self._safety, self._money)
         work.keep_labels(read_verdicts(self.folder))
 
         stopper = self._stopper(state)
+
+        self._refuse_under_way(owed, unscored | unlabelled)
 
         async def ask() -> None:
             if owed and stopper is None:
                 await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
             elif owed and stopper is not None:
                 await self._ask_until(stopper, owed, work)
+            if self.model is not None and self.model.batch_size is None:
+                await self.close()  # a judge on this machine may need its memory
 
         try:
             await work.do(self._stored(unscored), self._decided(unlabelled), ask, self._to_audit(state))
@@ -192,11 +199,22 @@ class Run:
             progress.close()
         return self._conclude(opened, state, stopper)
 
+    def _refuse_under_way(self, owed: set[tuple[str, str]], unread: set[tuple[str, str]]) -> None:
+        """Ask nothing directly that a batch of an earlier command may answer."""
+        judge, safety = self._scorer.judge, self._safety
+        asked: list[tuple[Model, str, set[tuple[str, str]]]] = []
+        asked += [] if self.model is None else [(self.model, self.config["digest"], owed)]
+        asked += [(one.model, one.digest, unread) for one in (judge.judges if judge else ())]
+        asked += [] if safety is None else [(safety.model, safety.digest, unread)]
+        for model, scope, keys in asked:
+            if keys and not isinstance(model, BatchModel):
+                refuse_under_way(model, self.folder, scope, [f"{split}\n{prompt}" for split, prompt in keys])
+
     def _stopper(self, state: RunState) -> Stopper | None:
-        precision = self._config.get("precision")
+        precision = self.config.get("precision")
         if precision is None or self.model is None:
             return None
-        policy = check_policy(self._config["policy"])
+        policy = check_policy(self.config["policy"])
         return Stopper(list(self._prompts.values()), state.rows, precision["half_width"], policy, precision["seed"])
 
     async def _ask_until(self, stopper: Stopper, owed: set[tuple[str, str]], work: Work) -> None:
@@ -230,7 +248,7 @@ class Run:
             opened.note("judge_concurrency_used", used)
         if adaptations := getattr(self.model, "adaptations", []):
             opened.note("adaptations", adaptations)
-        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self._config["policy"]))
+        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self.config["policy"]))
         if any(self._corrections.values()):
             result.correct(**self._corrections)
         if self._compare is not None:
@@ -296,7 +314,13 @@ class Run:
         )
 
     def _receiver(self, work: Work) -> Callable[[CallResult], Any]:
+        noted = False
+
         async def receive(result: CallResult) -> None:
+            nonlocal noted
+            if not noted:  # a local engine knows when it is loaded
+                self._note_facts()
+                noted = True
             split, _, prompt_id = result.request.id.partition("\n")
             await work.receive(_response(self._prompts[split, prompt_id], result))
 
@@ -310,6 +334,28 @@ class Run:
         for number, response in enumerate(read_responses(self.folder)):
             if response.key in keys and last[response.key] == number:
                 yield response
+
+
+def note_facts(opened: RunFolder, model: Model | None) -> None:
+    """Say in `run.json` what the replies of a local engine are made with.
+
+    Raises:
+        RunError: Earlier replies of the run were asked for with another chat template.
+    """
+    facts = getattr(model, "facts", None)
+    if not facts:
+        return
+    before = (read_config(opened.path).get("engine") or {}).get("chat_template")
+    if before not in (None, facts["chat_template"]):
+        raise RunError(
+            f"{opened.path}: its replies were asked for with another chat template ({before} there, "
+            f"{facts['chat_template']} now). Put the old one back, or choose another --out"
+        )
+    opened.note("engine", facts)
+
+
+def _needs_machine(model: Model) -> bool:
+    return bool(getattr(model, "needs_machine", model.batch_size is None))
 
 
 async def run_all(prepared: Sequence[Run | OrbenchError]) -> list[Evaluation | OrbenchError]:

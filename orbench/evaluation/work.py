@@ -42,6 +42,7 @@ class Work:
         self._money = money
         self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
         self._unlabelled: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
+        self._unsettled = 0
         self._checked: dict[tuple[str, str], Finding] = {}
         """What the judge only checks, with the verdict that stays."""
         self._pending: dict[tuple[str, str], Finding] = {}
@@ -51,8 +52,8 @@ class Work:
 
     @property
     def waiting(self) -> int:
-        """Replies that wait for the judge."""
-        return self._undecided.qsize()
+        """Replies that the judge has not settled yet, those that it is at included."""
+        return self._unsettled
 
     def keep_labels(self, verdicts: Iterable[Verdict]) -> None:
         """Take over the safety judge's labels from before: they hold as long as the reply does."""
@@ -121,6 +122,7 @@ class Work:
         finding = self._scorer.read(response)
         if finding is None:
             if await self._money.admit_reply(response):
+                self._unsettled += 1
                 await self._undecided.put(response)
         else:
             await self._settle(response, finding)
@@ -132,6 +134,7 @@ class Work:
             self._money.judged(response, finding.judge)
         kept = self._checked.pop(response.key, None)
         if kept is None:
+            self._unsettled -= 1
             await self._settle(response, finding)
             self._progress.update(response.kind, finding.outcome)
             return

@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True):
     """Gemini's adjustable filters: at BLOCK_NONE as in the paper (default), or as the vendor sets them."""
     timeout_s: float | None = None
     """Seconds after which a call is given up and tried again; 300 by default."""
+    engine: dict[str, Any] = {}
+    """What a local engine (`hf`, `vllm`) is given besides the model, such as `{"dtype": "bfloat16"}`."""
 
 
 _NO_OPTIONS = Options()
@@ -91,7 +93,13 @@ def _replay(name: str, options: Options) -> Model:
 def _huggingface(name: str, options: Options) -> Model:
     from orbench.models.huggingface import HuggingFaceModel
 
-    return HuggingFaceModel(name)
+    return HuggingFaceModel(name, **options.engine)
+
+
+def _vllm(name: str, options: Options) -> Model:
+    from orbench.models.vllm import VllmModel
+
+    return VllmModel(name, **options.engine)
 
 
 def _service(service: str) -> Callable[[str, Options], Model]:
@@ -157,6 +165,7 @@ PROVIDERS: dict[str, Provider] = {
             takes_base_url=True,
         ),
         Provider("hf", _huggingface, "hf/PATH_OR_ID", needs=("torch", "transformers"), extra="hf"),
+        Provider("vllm", _vllm, "vllm/PATH_OR_ID", needs=("vllm",), extra="vllm"),
         Provider("python", _function, "python/module:function"),
         Provider("replay", _replay, "replay/RUN_FOLDER"),
     )

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Protocol
 
 import msgspec
 
@@ -46,6 +47,11 @@ class JudgeTemplate(msgspec.Struct, frozen=True):
     reasons: bool = True
     """Whether the judge says why before it gives its label, as in the paper (Appendix S)."""
 
+    @property
+    def pattern(self) -> str:
+        """What an answer looks like; an engine that can hold the judge to it gets no unreadable one."""
+        return label_pattern(self.labels, reasons=self.reasons)
+
 
 _THREE = {outcome.value: outcome for outcome in CLASSES}
 _TWO = {"compliance": Outcome.DIRECT_ANSWER, "refusal": Outcome.DIRECT_REFUSAL}
@@ -70,11 +76,6 @@ class AnyJudge(Protocol):
         ...
 
     @property
-    def judges(self) -> tuple[Judge, ...]:
-        """The single judges."""
-        ...
-
-    @property
     def name(self) -> str:
         """The models' names."""
         ...
@@ -87,6 +88,11 @@ class AnyJudge(Protocol):
     @property
     def digest(self) -> str:
         """Names judges, rule and template; verdicts of another one are not reused."""
+        ...
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """Each judge by itself."""
         ...
 
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
@@ -154,8 +160,18 @@ class Judge:
         """Names judge and template; verdicts of another one are not reused."""
         return f"{named(self.model)} {self.template}:{templates.digest(self._template.file)}"
 
-    async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
+    async def judge(
+        self,
+        responses: AsyncIterable[Response],
+        receive: Receive,
+        machine: AbstractAsyncContextManager[Any] | None = None,
+    ) -> None:
         """Judge every response and hand each finding on.
+
+        Args:
+            responses: The replies.
+            receive: Gets each finding.
+            machine: Held while an engine on this machine is at work; judges that share one take turns.
 
         Raises:
             orbench.ModelError: The judge cannot be used at all.
@@ -170,7 +186,16 @@ class Judge:
             outcome = Outcome.UNSCORED if answer.label is None else template.labels[answer.label]
             await receive(response, Finding(outcome=outcome, by="judge", reason=answer.reason, judge=answer.judgement))
 
-        await ask(self.model, responses, receive_answer, messages=self.messages, read=read, limit=self.limit)
+        await ask(
+            self.model,
+            responses,
+            receive_answer,
+            messages=self.messages,
+            read=read,
+            limit=self.limit,
+            pattern=template.pattern,
+            machine=machine,
+        )
 
     def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:
         """What the judge is asked about a reply; `again` if its last answer could not be read."""
@@ -191,6 +216,8 @@ async def ask(
     read: Callable[[str], str | None],
     limit: ConcurrencyLimit,
     tagged: bool = True,
+    pattern: str | None = None,
+    machine: AbstractAsyncContextManager[Any] | None = None,
 ) -> None:
     """Ask a model about every reply until its answer can be read, at most `ROUNDS` times.
 
@@ -202,6 +229,9 @@ async def ask(
         read: The label of an answer; None if there is none.
         limit: Bounds the open calls, in every round.
         tagged: The label stands in double square brackets at the end.
+        pattern: Regular expression of an answer that can be read.
+        machine: Held while an engine on this machine is at work. Such an engine is asked when all replies are there,
+            and let go afterwards, so that those of one command take turns.
 
     Raises:
         orbench.ModelError: The model cannot be used at all.
@@ -215,6 +245,7 @@ async def ask(
             id=f"{response.split}\n{response.prompt_id}",
             messages=messages(response, rounds > 1),
             sampling=Sampling(temperature=0.0, max_tokens=MAX_ANSWER),
+            pattern=pattern,
         )
         asked[made.id] = (response, judgement)
         return made
@@ -231,12 +262,28 @@ async def ask(
         async for response in responses:
             yield request(response, Judgement(model=model.name, requests=0))
 
-    await complete(model, first(), receive_result, limit=limit)
-    while again:
-        rounds += 1
-        requests = [request(response, judgement) for response, judgement in again]
-        again.clear()
+    async def all_rounds(requests: AsyncIterable[Request] | list[Request]) -> None:
+        nonlocal rounds
         await complete(model, requests, receive_result, limit=limit)
+        while again:
+            rounds += 1
+            requests = [request(response, judgement) for response, judgement in again]
+            again.clear()
+            await complete(model, requests, receive_result, limit=limit)
+
+    if model.batch_size is not None:
+        await all_rounds(first())
+        return
+    requests = [each async for each in first()]
+    async with machine or nullcontext():
+        await all_rounds(requests)
+        await model.close()
+
+
+def label_pattern(labels: Iterable[str], *, reasons: bool) -> str:
+    """Regular expression of an answer that ends with one of the labels: alone, or after up to 1,000 characters."""
+    label = rf"\[\[({'|'.join(labels)})\]\]"
+    return rf"[^\[\]]{{1,1000}}{label}" if reasons else label
 
 
 def marked(template: str, response: Response, **values: object) -> tuple[Message, ...]:
@@ -277,6 +324,7 @@ def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
     return Usage(
         input_tokens=(one.input_tokens or 0) + (other.input_tokens or 0),
         output_tokens=(one.output_tokens or 0) + (other.output_tokens or 0),
+        batch=one.batch and other.batch,
     )
 
 

@@ -119,6 +119,7 @@ class Panel:
         """
         queues: list[asyncio.Queue[Response | None]] = [asyncio.Queue(_QUEUE) for _ in self.judges]
         found: dict[tuple[str, str], dict[int, Finding]] = {}
+        machine = asyncio.Lock()
 
         async def share() -> None:
             async for response in responses:
@@ -145,7 +146,7 @@ class Panel:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(share())
                 for number, judge in enumerate(self.judges):
-                    tasks.create_task(judge.judge(drawn(number), receiver(number)))
+                    tasks.create_task(judge.judge(drawn(number), receiver(number), machine))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
 

@@ -21,7 +21,7 @@ from orbench.engine.limits import ConcurrencyLimit
 from orbench.models.base import Model
 from orbench.records import Message, Response
 from orbench.scoring.finding import Safety
-from orbench.scoring.judge import Answer, ask, last_label, marked, named, shorten
+from orbench.scoring.judge import Answer, ask, label_pattern, last_label, marked, named, shorten
 from orbench.scoring.outcomes import Outcome
 from orbench.statistics.intervals import wilson
 
@@ -38,6 +38,8 @@ class Guard(msgspec.Struct, frozen=True):
     read: Callable[[str], str | None]
     """`safe`, `unsafe`, or None."""
     tagged: bool = False
+    pattern: str | None = None
+    """What an answer looks like, for engines that can hold the guard to it."""
 
 
 def _tagged(text: str) -> str | None:
@@ -60,11 +62,11 @@ def _shieldgemma(text: str) -> str | None:
     return None if found is None else "unsafe" if found[1].lower() == "yes" else "safe"
 
 
-_OURS = Guard("template", "judge-safety", _tagged, tagged=True)
+_OURS = Guard("template", "judge-safety", _tagged, tagged=True, pattern=label_pattern(("safe", "unsafe"), reasons=True))
 GUARDS = {
     "llamaguard": Guard("llama-guard", None, _llama_guard),
     "wildguard": Guard("wildguard", "guard-wildguard", _wildguard),
-    "shieldgemma": Guard("shieldgemma", "guard-shieldgemma", _shieldgemma),
+    "shieldgemma": Guard("shieldgemma", "guard-shieldgemma", _shieldgemma, pattern="Yes|No"),
 }
 """What a guard model's name holds, without hyphens and the like, to its form."""
 
@@ -122,6 +124,7 @@ class SafetyJudge:
             read=self.guard.read,
             limit=self.limit,
             tagged=self.guard.tagged,
+            pattern=self.guard.pattern,
         )
 
     def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:

@@ -327,6 +327,14 @@ def test_score_keeps_the_policy_unless_told_otherwise(tmp_path):
     assert orbench.Evaluation.load(tmp_path).policy == "default"
 
 
+def test_a_run_that_is_gone_on_with_keeps_its_policy_unless_told_otherwise(tmp_path):
+    orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path, policy="strict")
+    assert orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path).policy == "strict"
+    assert orbench.Evaluation.load(tmp_path).policy == "strict"
+    assert orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path, policy="default").policy == "default"
+    assert orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path).policy == "default"
+
+
 def test_scoring_a_partial_run_leaves_the_rest_owed(tmp_path):
     model = ScriptedModel([UNCLEAR, UNCLEAR], default=orbench.ModelError("stop"), max_concurrency=1)
     with pytest.raises(orbench.ModelError):
@@ -649,7 +657,23 @@ def test_runs_with_one_local_judge_do_not_use_it_at_the_same_time(tmp_path):
     orbench.evaluate_all(models, splits=[split()], judge=judge, out=tmp_path)
     rounds = [line for line in log if line != "j/j closed"]
     assert rounds == ["j/j begins", "j/j ends"] * (len(rounds) // 2)
-    assert log.count("j/j closed") == 1
+    assert log.count("j/j closed") == 3  # let go after each run, and in the end
+
+
+def test_a_local_model_is_let_go_before_its_local_judges_are_asked_one_after_the_other(tmp_path):
+    log = []
+    judges = [LocalEngine(name, log) for name in ("j/1", "j/2")]
+    safety = LocalEngine("s/s", log)
+    orbench.evaluate(
+        LocalEngine("a/a", log), splits=[split(kind="toxic")], judge=judges, safety_judge=safety, out=tmp_path / "run"
+    )
+    turns = [line.split()[0] for n, line in enumerate(log) if n == 0 or line.split()[0] != log[n - 1].split()[0]]
+    assert turns[0] == "a/a"
+    assert sorted(turns[1:3]) == ["j/1", "j/2"]
+    assert turns[3] == "s/s"
+    closed = [log.index(f"{name} closed") for name in turns[:4]]
+    begun = [log.index(f"{name} begins") for name in turns[1:4]]
+    assert all(end < begin for end, begin in zip(closed, begun, strict=False))
 
 
 def test_a_judge_of_several_models_is_closed_once_after_all_of_them(tmp_path):

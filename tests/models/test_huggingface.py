@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import orbench
 from orbench.errors import MissingExtraError, ModelError
 from orbench.models.base import Model
 from orbench.models.huggingface import HuggingFaceModel
@@ -386,7 +387,7 @@ def test_an_empty_list_is_answered_at_once(tiny: Path) -> None:
 
 
 def test_dtype_and_device_can_be_chosen(tiny: Path) -> None:
-    model = HuggingFaceModel(str(tiny), device="cpu", dtype="bfloat16")
+    model = HuggingFaceModel(str(tiny), device_map="cpu", dtype="bfloat16")
     model.load()
     assert answers(model, requests(["Hello."]))[0].text
     asyncio.run(model.close())
@@ -454,8 +455,101 @@ def test_weights_that_are_missing_are_not_made_up(copy: Path) -> None:
 
 def test_a_tokenizer_without_chat_template_says_what_to_do(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "base", steps=0, chat_template=None)
-    with pytest.raises(ModelError, match=r"no chat template.*chat_template.jinja"):
+    with pytest.raises(ModelError, match=r"no chat template.*chat_template=FILE"):
         HuggingFaceModel(str(folder)).load()
+
+
+def test_a_file_with_a_template_makes_a_base_model_a_chat_model(tiny: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny, tmp_path / "base")
+    template = (base / "chat_template.jinja").rename(tmp_path / "template.jinja")
+    model, asked = HuggingFaceModel(str(base), chat_template=str(template)), requests(PROMPTS[:4])
+    whole = HuggingFaceModel(str(tiny))
+    assert answers(model, asked) == answers(whole, asked)
+    assert model.facts["chat_template"] == whole.facts["chat_template"]
+    with pytest.raises(ModelError, match=r"none\.jinja cannot be read"):
+        HuggingFaceModel(str(base), chat_template="none.jinja").load()
+
+
+def test_values_for_the_template_reach_it_and_change_its_digest(copy: Path) -> None:
+    template = (copy / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").write_text("{{ greeting or '' }}" + template)
+    plain, greeted = HuggingFaceModel(str(copy)), HuggingFaceModel(str(copy), chat_template_kwargs={"greeting": "Oh "})
+    lengths = [answers(model, requests(["Hello."]))[0].usage.input_tokens for model in (plain, greeted)]
+    assert lengths[0] < lengths[1]
+    assert plain.facts["chat_template"] != greeted.facts["chat_template"]
+    assert greeted.settings == {"chat_template_kwargs": {"greeting": "Oh "}}
+
+
+def test_a_prompt_longer_than_the_context_is_cut_only_where_that_is_asked_for(babbling: Path) -> None:
+    model = HuggingFaceModel(str(babbling), truncate=True)
+    short, long = answers(model, requests(["Hello.", "word " * 300], max_tokens=20))
+    assert short.error is long.error is None
+    assert 30 <= long.usage.input_tokens <= 44
+    assert long.usage.output_tokens == 20
+    assert model.adaptations == ["1 prompts cut to the model's context"]
+    assert answers(HuggingFaceModel(str(babbling)), requests(["word " * 300]))[0].error is not None
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers in a way of before
+def test_an_adapter_is_merged_into_its_base(tiny: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="needs the extra `peft`")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny)
+    wide = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "lm_head"], init_lora_weights=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        adapted = peft.get_peft_model(model, wide)
+    adapted.save_pretrained(tmp_path / "adapter")
+    asked = requests(PROMPTS[:6], max_tokens=20)
+    replies = answers(HuggingFaceModel(f"{tiny}+{tmp_path / 'adapter'}"), asked)
+    assert [reply.text for reply in replies] != texts(HuggingFaceModel(str(tiny)), asked)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    for request, reply in zip(asked, replies, strict=True):
+        inputs = tokenizer.apply_chat_template(
+            [{"role": "user", "content": request.prompt}],
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        output = adapted.generate(**inputs, max_new_tokens=20)[0, inputs["input_ids"].shape[1] :]
+        assert reply.text == tokenizer.decode(output, skip_special_tokens=True)
+
+
+def test_without_peft_an_adapter_names_the_extra(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'orbench\[peft\]'"):
+        HuggingFaceModel(f"{tiny}+{tiny}")
+
+
+def test_an_option_that_the_loader_does_not_know_is_named(tiny: Path) -> None:
+    with pytest.raises(ModelError, match="no_such_option"):
+        HuggingFaceModel(str(tiny), no_such_option=1).load()
+
+
+def test_a_quantised_model_answers(tiny: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes")
+    settings = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    model = HuggingFaceModel(str(tiny), quantization_config=settings)
+    assert all(reply.error is None for reply in answers(model, requests(PROMPTS[:2], max_tokens=8)))
+
+
+def test_a_run_says_what_its_replies_were_made_with_and_takes_no_other_template(copy: Path, tmp_path: Path) -> None:
+    def evaluate() -> orbench.Evaluation:
+        return orbench.evaluate(
+            HuggingFaceModel(str(copy)), splits="sample", max_tokens=4, out=tmp_path / "run", progress=False
+        )
+
+    evaluate()
+    engine = json.loads((tmp_path / "run" / "run.json").read_text())["engine"]
+    assert {"transformers", "torch", "device", "dtype", "chat_template", "options"} <= engine.keys()
+    lines = (tmp_path / "run" / "responses.jsonl").read_text().splitlines()
+    (tmp_path / "run" / "responses.jsonl").write_text("".join(f"{line}\n" for line in lines[:-3]))
+    (tmp_path / "run" / "verdicts.jsonl").unlink()
+    template = (copy / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").write_text("Answer well.\n" + template)
+    with pytest.raises(orbench.RunError, match="another chat template"):
+        evaluate()
+    (copy / "chat_template.jinja").write_text(template)
+    assert len(list(evaluate().rows())) == len(lines)
 
 
 def test_a_template_that_cannot_be_rendered_is_told(copy: Path) -> None:

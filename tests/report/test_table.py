@@ -12,7 +12,7 @@ import pytest
 from orbench import Evaluation
 from orbench.records import Kind
 from orbench.report.table import WIDTH, columns, evaluation_table, shorten
-from orbench.results import Ledger, RowState, RunState
+from orbench.results import RowState, RunState
 from orbench.scoring.outcomes import Outcome, Policy
 
 Counts = Mapping[str, int]
@@ -55,7 +55,7 @@ def evaluation(
             }
         )
     run = {"model": model, "splits": config, "scorer": {"name": "cascade", "digest": "d", "judge": judge}}
-    return Evaluation(Path("runs/one"), run, RunState(rows, Ledger(), Ledger()), policy)
+    return Evaluation(Path("runs/one"), run, RunState(rows, {}, {}), policy)
 
 
 USUAL: dict[tuple[str, Kind], dict[str, dict[str, int]]] = {
