@@ -155,7 +155,7 @@ def detect_refusal(
         finish_reason=finish_reason,
         blocked_by="output" if finish_reason in ("content_filter", "refusal") else None,
     )
-    changed = os.stat(phrases).st_mtime_ns if phrases is not None and os.path.exists(phrases) else 0
+    changed = os.stat(phrases).st_mtime_ns if phrases is not None and os.path.exists(phrases) else 0  # noqa: PTH110, PTH116
     scorer, extra = _cascade(None if phrases is None else str(phrases), changed)
     finding = scorer.read(response)
     if not abstain and finding is not None and finding.outcome is Outcome.UNSCORED:
