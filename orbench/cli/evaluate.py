@@ -37,6 +37,7 @@ def evaluate(
     max_tokens: options.MaxTokens = 1000,
     system_prompt: options.SystemPrompt = None,
     concurrency: options.Concurrency = None,
+    batch: options.Batch = False,
     api: options.Api = None,
     google_sdk: options.GoogleSdk = None,
     google_safety: options.GoogleSafety = None,
@@ -77,6 +78,7 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=options.text_or_file(system_prompt),
         concurrency=concurrency,
+        batch=batch,
         model_options={
             "api": api,
             "google_sdk": google_sdk,
@@ -110,6 +112,7 @@ def score(
     policy: options.PolicyOption = None,
     judge_base_url: options.JudgeBaseUrl = None,
     engine_option: options.EngineOption = None,
+    batch: options.Batch = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -135,6 +138,7 @@ def score(
         policy=policy,
         judge_base_url=judge_base_url,
         model_options={"engine": options.engine_options(engine_option)},
+        batch=batch,
         progress=False if quiet else None,
     )
     print_results([result], json=json, quiet=quiet)

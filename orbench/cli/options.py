@@ -122,6 +122,10 @@ Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
 ]
+Batch = Annotated[
+    bool,
+    typer.Option("--batch", help="Through OpenAI's or Anthropic's batch API: half the price, done within a day."),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Run folder; for several models the folder of their run folders."),

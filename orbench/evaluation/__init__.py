@@ -31,6 +31,7 @@ from orbench.evaluation.setup import (
     shared_base_url,
 )
 from orbench.models import find_provider, make_options, open_model
+from orbench.models.batch import in_batches
 from orbench.precision import check_precision
 from orbench.records import Sampling
 from orbench.results import Evaluation, scan
@@ -69,6 +70,7 @@ def evaluate(
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    batch: bool = False,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -105,6 +107,8 @@ def evaluate(
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
         concurrency: Calls open at once for each model; default: found out while running.
+        batch: Ask through OpenAI's or Anthropic's batch API: half the price, done within a day. The call waits for
+            it, may be stopped anywhere, and the same call goes on.
         model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md),
             `engine` (docs/local-models.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
@@ -141,6 +145,7 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=system_prompt,
         concurrency=concurrency,
+        batch=batch,
         model_options=model_options,
         out=out,
         progress=progress,
@@ -176,6 +181,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    batch: bool = False,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -204,6 +210,10 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     for spec in models:
         if isinstance(spec, str):
             find_provider(spec)  # a slip of the pen is told before any prompts are fetched
+    if batch and precision is not None:
+        raise UsageError(
+            "precision looks at replies as they come; a batch brings them all at once: leave one of them out"
+        )
     check_share(audit)
     part = None if shard is None else parse_shard(shard)
     if part is not None and precision is not None:
@@ -233,15 +243,17 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                     reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
                     check_calibration(calibration, reader)
                     folder = folder_of(out, model.name, config["digest"], many=len(models) > 1)
+                    asked = in_batches(model, folder, config["digest"], quiet=progress is False) if batch else model
                     prepared.append(
                         Run(
-                            model=model,
+                            model=asked,
                             splits=loaded,
                             folder=folder,
                             config={
                                 **config,
                                 "policy": policy_of(folder, policy),
                                 "concurrency": concurrency,
+                                "batch": batch,
                                 "precision": None if precision is None else {"half_width": precision, "seed": seed},
                                 "stopped_early": None,
                             },
@@ -288,13 +300,15 @@ def score(
     policy: str | None = None,
     judge_base_url: str | None = None,
     model_options: Mapping[str, Any] | None = None,
+    batch: bool = False,
     progress: bool | None = None,
 ) -> Evaluation:
     """Score a finished or partial run again; calls no model but the judges.
 
     The old verdicts stay in the file; the last one of a row counts, and `rescored` of the result sets them side by
     side. Where nothing is given but `policy`, `calibration` or `labels`, no verdict changes and nothing is asked.
-    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own.
+    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own. `batch`
+    asks the judges through their vendors' batch APIs.
 
     Raises:
         orbench.OrbenchError: No such run, or options that cannot be meant.
@@ -315,6 +329,8 @@ def score(
         try:
             reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
             check_calibration(calibration, reader)
+            if batch:
+                judges.ask_in_batches(folder, progress is False)
             old = Evaluation(folder, before, scan(folder), config["policy"])
             work = Run(
                 model=None,

@@ -20,6 +20,7 @@ from orbench.engine.run_folder import RunFolder, read_config, read_responses, re
 from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.work import Work
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel, refuse_under_way
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
@@ -96,7 +97,7 @@ class Run:
         """Whether an engine on this machine, which wants it for itself, is part of it."""
         judges = self._scorer.judge.models if self._scorer.judge else ()
         safety = self._safety.model if self._safety else None
-        return any(model is not None and model.batch_size is None for model in (self.model, *judges, safety))
+        return any(_needs_machine(model) for model in (self.model, *judges, safety) if model is not None)
 
     async def run(self) -> Evaluation:
         """Do what is still owed, and close the folder and the model whatever happens."""
@@ -131,6 +132,8 @@ class Run:
 
         stopper = self._stopper(state)
 
+        self._refuse_under_way(owed, unscored | unlabelled)
+
         async def ask() -> None:
             if owed and stopper is None:
                 await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
@@ -148,6 +151,17 @@ class Run:
         finally:
             progress.close()
         return self._conclude(opened, state, stopper)
+
+    def _refuse_under_way(self, owed: set[tuple[str, str]], unread: set[tuple[str, str]]) -> None:
+        """Ask nothing directly that a batch of an earlier command may answer."""
+        judge, safety = self._scorer.judge, self._safety
+        asked: list[tuple[Model, str, set[tuple[str, str]]]] = []
+        asked += [] if self.model is None else [(self.model, self.config["digest"], owed)]
+        asked += [(one.model, one.digest, unread) for one in (judge.judges if judge else ())]
+        asked += [] if safety is None else [(safety.model, safety.digest, unread)]
+        for model, scope, keys in asked:
+            if keys and not isinstance(model, BatchModel):
+                refuse_under_way(model, self.folder, scope, [f"{split}\n{prompt}" for split, prompt in keys])
 
     def _stopper(self, state: RunState) -> Stopper | None:
         precision = self.config.get("precision")
@@ -281,6 +295,10 @@ def note_facts(opened: RunFolder, model: Model | None) -> None:
             f"{facts['chat_template']} now). Put the old one back, or choose another --out"
         )
     opened.note("engine", facts)
+
+
+def _needs_machine(model: Model) -> bool:
+    return bool(getattr(model, "needs_machine", model.batch_size is None))
 
 
 async def run_all(prepared: Sequence[Run | OrbenchError]) -> list[Evaluation | OrbenchError]:

@@ -19,6 +19,7 @@ from orbench.engine.run_folder import folder_name, read_config
 from orbench.errors import UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
+from orbench.models.batch import in_batches
 from orbench.records import Sampling
 from orbench.scoring.outcomes import Policy, check_policy
 from orbench.scoring.panel import open_judges
@@ -136,6 +137,17 @@ class Judges:
     ) -> None:
         self.judge = open_judges(judge, template, rule, options)
         self.safety = None if safety is None else SafetyJudge(open_model(safety, options(safety)))
+
+    def ask_in_batches(self, folder: Path, quiet: bool) -> None:
+        """Ask them through their vendors' batch APIs from now on, the state in this run folder.
+
+        Raises:
+            UsageError: One of them has none.
+        """
+        for judge in self.judge.judges if self.judge is not None else ():
+            judge.model = in_batches(judge.model, folder, judge.digest, quiet=quiet)
+        if self.safety is not None:
+            self.safety.model = in_batches(self.safety.model, folder, self.safety.digest, quiet=quiet)
 
     async def close(self) -> None:
         """Release them."""

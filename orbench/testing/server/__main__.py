@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--refused", type=float, default=0.3, metavar="SHARE", help="prompts that are refused (0.3)")
     parser.add_argument("--capacity", type=int, metavar="N", help="calls open at once; others get status 429")
     parser.add_argument("--batch-polls", type=int, default=1, metavar="N", help="polls before a batch is done")
+    parser.add_argument("--batch-queue", type=int, metavar="N", help="requests that batches may have under way")
     parser.add_argument("--log", metavar="FILE", help="answered prompts, one a line; counted in at the start")
     parser.add_argument("--stdin", action="store_true", help="end when standard input closes")
     for field in Faults.__struct_fields__:
@@ -40,6 +41,7 @@ def main() -> None:
         faults=faults,
         capacity=given.capacity,
         batch_polls=given.batch_polls,
+        batch_queue=given.batch_queue,
         port=given.port,
         log=given.log,
         keep_requests=False,
