@@ -2,15 +2,17 @@
 
     python benchmarks/report.py --data DIR [--runs 5]
 
-DIR holds hard-1k.csv and toxic.csv of OR-Bench. The browser's part needs playwright and /usr/bin/chromium and is left
-out without them.
+DIR holds hard-1k.csv and toxic.csv of OR-Bench. The browser's part needs playwright and a Chromium, named in the
+environment variable CHROMIUM or found as `chromium`, and is left out without them.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -23,7 +25,7 @@ import orbench
 from orbench.records import Completion, Request
 from orbench.testing import ScriptedModel
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
 
 

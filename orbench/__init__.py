@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_WHERE` and `__all__`
     )
     from orbench.evaluation import evaluate, evaluate_all, score
     from orbench.gate import Check, Gate, check
+    from orbench.generation import Dataset, GenerationConfig, generate
+    from orbench.imports import import_run
     from orbench.leaderboards import Leaderboard, leaderboard
     from orbench.models.base import Model, RejectedError, RetryableError
     from orbench.records import Completion, Message, Prompt, Request, Response, Sampling, Usage
@@ -47,8 +49,10 @@ _WHERE = {
     "Check": "orbench.gate",
     "Comparison": "orbench.comparison",
     "Completion": "orbench.records",
+    "Dataset": "orbench.generation",
     "Evaluation": "orbench.results",
     "Gate": "orbench.gate",
+    "GenerationConfig": "orbench.generation",
     "Leaderboard": "orbench.leaderboards",
     "Message": "orbench.records",
     "MissingExtraError": "orbench.errors",
@@ -80,6 +84,8 @@ _WHERE = {
     "detect_refusal": "orbench.scoring.scorers",
     "evaluate": "orbench.evaluation",
     "evaluate_all": "orbench.evaluation",
+    "generate": "orbench.generation",
+    "import_run": "orbench.imports",
     "leaderboard": "orbench.leaderboards",
     "load_split": "orbench.splits",
     "load_splits": "orbench.splits",
@@ -95,8 +101,10 @@ __all__ = [
     "Check",
     "Comparison",
     "Completion",
+    "Dataset",
     "Evaluation",
     "Gate",
+    "GenerationConfig",
     "Leaderboard",
     "Message",
     "MissingExtraError",
@@ -129,6 +137,8 @@ __all__ = [
     "detect_refusal",
     "evaluate",
     "evaluate_all",
+    "generate",
+    "import_run",
     "leaderboard",
     "load_split",
     "load_splits",

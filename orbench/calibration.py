@@ -150,6 +150,7 @@ def calibrate(
     judge_template: str = TEMPLATE,
     judge_rule: str = "majority",
     family: str | None = None,
+    phrases: str | Path | None = None,
     base_url: str | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> Calibration:
@@ -162,6 +163,7 @@ def calibrate(
         judge_template: How it is asked.
         judge_rule: How a panel settles.
         family: Family of phrases for `paper`.
+        phrases: File of your own phrases, for `cascade` and `keywords`.
         base_url: Address of the judge.
         model_options: As in `orbench.evaluate`.
 
@@ -174,7 +176,7 @@ def calibrate(
     async def run() -> Calibration:
         reader = open_judges(judge, judge_template, judge_rule, lambda _: options)
         try:
-            made = make_scorer(scorer, judge=reader, family=family)
+            made = make_scorer(scorer, judge=reader, family=family, phrases=phrases)
             return _calibration(loaded, made, await _read(loaded.rows, made))
         finally:
             for model in reader.models if reader else ():

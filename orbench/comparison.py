@@ -7,7 +7,7 @@ over all pairs, and the prompts that flipped.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from orbench import published
 from orbench.comparable import Source, check_comparable, open_source
 from orbench.engine.run_folder import read_responses
 from orbench.errors import UsageError
+from orbench.grouping import Groups, prompt_groups
 from orbench.published import PublishedModel
 from orbench.records import Kind
 from orbench.results import Evaluation, Key
@@ -25,10 +26,10 @@ from orbench.statistics.paired import (
     Pairs,
     holm,
     mcnemar,
-    paired_difference,
     unpaired_difference,
     unpaired_test,
 )
+from orbench.statistics.paired_groups import grouped_difference, sign_flip_test
 
 if TYPE_CHECKING:
     import pandas
@@ -51,10 +52,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     value: float
     """b - a, -1 to 1."""
     low: float
-    """Lower end of its 95 % interval: Tango's where prompts are paired, else Newcombe's."""
+    """Lower end of its 95 % interval: Tango's where prompts are paired, else Newcombe's. Prompts that belong together
+    count as one group."""
     high: float
     p: float
-    """Exact McNemar where prompts are paired, else the score test of two shares; two-sided."""
+    """Two-sided. Where prompts are paired the exact sign-flip test over groups of prompts, which is the exact McNemar
+    test where each prompt stands alone; else the score test of two shares."""
     p_holm: float
     """Adjusted over all pairs and both rates of the comparison; for a category over those of its pair and rate."""
     prompts: int | None
@@ -62,6 +65,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     only_a: int | None
     """Prompts that only the first refused; None where not paired."""
     only_b: int | None
+    p_mcnemar: float | None
+    """Exact McNemar, which takes all prompts as independent; None where not paired."""
+    groups: int | None
+    """Groups of prompts that belong together, single prompts counted as groups; None where not paired."""
+    design_effect: float | None
+    """By how much the groups raise the variance of the difference, at least 1; None where not paired."""
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,11 +116,21 @@ class Comparison:
     Attributes:
         labels: A name for each run, in the order given.
         pairs: One for each pair of runs, in that order.
+        grouped_by: What tells which prompts belong together; None without a pair of runs.
         notes: What should be known beside the numbers, in sentences.
     """
 
-    def __init__(self, sources: Sequence[Source], labels: Sequence[str], pairs: Sequence[Pair], notes: Sequence[str]):
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        labels: Sequence[str],
+        pairs: Sequence[Pair],
+        notes: Sequence[str],
+        groups: Groups | None,
+    ) -> None:
         """Hold what was found; use `compare`."""
+        self.grouped_by = groups.by if groups else None
+        self.groups = groups
         self.labels = tuple(labels)
         self.pairs = tuple(pairs)
         self.notes = tuple(notes)
@@ -168,7 +187,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers: what `--json` prints."""
         plain: dict[str, Any] = msgspec.to_builtins(
-            {"runs": self.labels, "pairs": self.pairs, "notes": self.notes},
+            {"runs": self.labels, "pairs": self.pairs, "grouped_by": self.grouped_by, "notes": self.notes},
         )
         return plain
 
@@ -216,7 +235,8 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
     """Set runs side by side, prompt by prompt.
 
     Every pair is compared on the prompts that both have a verdict on, so runs that are not finished can be compared
-    too. The p-values are adjusted by Holm's method over all pairs and both rates.
+    too. Prompts that belong together (made from one seed, else sharing most of their words) count as one group. The
+    p-values are adjusted by Holm's method over all pairs and both rates.
 
     Args:
         runs: Two or more results, run folders, or `published:NAME` for a row of the paper's leaderboard, which has
@@ -233,16 +253,27 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
     notes = check_comparable(sources)
     labels = label(sources)
     decided = [decisions(source) if isinstance(source, Evaluation) else {} for source in sources]
+    own = [source for source in sources if isinstance(source, Evaluation)]
+    groups = prompt_groups(own) if len(own) > 1 else None
     pairs = []
     for one, other in itertools.combinations(range(len(sources)), 2):
         a, b = sources[one], sources[other]
-        if isinstance(a, Evaluation) and isinstance(b, Evaluation):
-            pairs.append(_paired(a, b, decided[one], decided[other], labels[one], labels[other]))
+        if groups and isinstance(a, Evaluation) and isinstance(b, Evaluation):
+            pairs.append(_paired(a, b, decided[one], decided[other], groups, labels[one], labels[other]))
         else:
             pairs.append(_unpaired(a, b, labels[one], labels[other]))
     if not any(pair.axes for pair in pairs):
-        raise UsageError("these runs share no prompt that both have a verdict on; finish them first")
-    return Comparison(sources, labels, _adjust(pairs), notes)
+        bare = [
+            str(source.run)
+            for source, found in zip(sources, decided, strict=True)
+            if isinstance(source, Evaluation) and not found
+        ]
+        raise UsageError(
+            "these runs share no prompt that both have a verdict on"
+            + (f" ({', '.join(bare)}: none at all; `orbench show` says why)" if bare else "")
+            + ": run the same `orbench evaluate` again to finish them"
+        )
+    return Comparison(sources, labels, _adjust(pairs), notes, groups)
 
 
 def label(sources: Sequence[Source]) -> list[str]:
@@ -264,53 +295,72 @@ def decisions(result: Evaluation) -> dict[Key, bool]:
     }
 
 
-def _paired(a: Evaluation, b: Evaluation, of_a: dict[Key, bool], of_b: dict[Key, bool], *labels: str) -> Pair:
-    counts: dict[tuple[Kind, str], list[int]] = {}
+def _paired(
+    a: Evaluation, b: Evaluation, of_a: dict[Key, bool], of_b: dict[Key, bool], groups: Groups, *labels: str
+) -> Pair:
+    found: dict[tuple[Kind, str | None], _Table] = {}
     for key, refused in of_a.items():
         other = of_b.get(key)
         if other is not None:
             row = a.states[key]
-            cells = counts.setdefault((row.kind, row.category), [0, 0, 0, 0])
-            cells[(0 if other else 1) if refused else (2 if other else 3)] += 1
-    totals = {
-        kind: Pairs(*map(sum, zip(*(cells for (k, _), cells in counts.items() if k == kind), strict=True)))
-        for kind in KINDS
-        if any(k == kind for k, _ in counts)
-    }
+            for category in (None, row.category):
+                found.setdefault((row.kind, category), _Table()).add(groups.of[key], refused, other)
+    totals = {kind: _difference(kind, None, found[kind, None]) for kind in KINDS if (kind, None) in found}
     shared = sum(a.splits[name].prompts for name in a.splits if name in b.splits)
     return Pair(
         a=labels[0],
         b=labels[1],
         paired=True,
-        over_refusal=_difference("safe", None, totals["safe"]) if "safe" in totals else None,
-        toxic_rejection=_difference("toxic", None, totals["toxic"]) if "toxic" in totals else None,
-        categories=tuple(_difference(kind, name, Pairs(*counts[kind, name])) for kind, name in _sorted(counts, a)),
-        left_out=shared - sum(total.prompts for total in totals.values()),
+        over_refusal=totals.get("safe"),
+        toxic_rejection=totals.get("toxic"),
+        categories=tuple(_difference(kind, name, found[kind, name]) for kind, name in _sorted(found, a)),
+        left_out=shared - sum(total.prompts or 0 for total in totals.values()),
     )
 
 
-def _sorted(counts: Mapping[tuple[Kind, str], Any], result: Evaluation) -> list[tuple[Kind, str]]:
+def _sorted(found: Iterable[tuple[Kind, str | None]], result: Evaluation) -> list[tuple[Kind, str]]:
     """Safe before toxic, categories in the order of the splits."""
     order = {name: n for n, name in enumerate(c for split in result.splits.values() for c in split.categories)}
-    return sorted(counts, key=lambda key: (KINDS.index(key[0]), order.get(key[1], len(order))))
+    named = [(kind, category) for kind, category in found if category is not None]
+    return sorted(named, key=lambda key: (KINDS.index(key[0]), order.get(key[1], len(order))))
 
 
-def _difference(kind: Kind, category: str | None, pairs: Pairs) -> Difference:
-    low, high = paired_difference(pairs)
-    p = mcnemar(pairs.only_a, pairs.only_b)
+class _Table:
+    """Counts of some prompts that both models have a verdict on, by who refused them and by group."""
+
+    def __init__(self) -> None:
+        self.cells = [0, 0, 0, 0]
+        self.groups: dict[str, list[int]] = {}
+        """Group to prompts that the second alone refused less those that the first alone refused, and prompts."""
+
+    def add(self, group: str, first: bool, second: bool) -> None:
+        """One more prompt."""
+        self.cells[(0 if second else 1) if first else (2 if second else 3)] += 1
+        own = self.groups.setdefault(group, [0, 0])
+        own[0] += second - first
+        own[1] += 1
+
+
+def _difference(kind: Kind, category: str | None, table: _Table) -> Difference:
+    pairs = Pairs(*table.cells)
+    found = grouped_difference(pairs, [(net, size) for net, size in table.groups.values()])
+    p = sign_flip_test([net for net, _ in table.groups.values()])
     return Difference(
         kind=kind,
         category=category,
         a=pairs.refused_a / pairs.prompts,
         b=pairs.refused_b / pairs.prompts,
         value=(pairs.only_b - pairs.only_a) / pairs.prompts,
-        low=low,
-        high=high,
+        low=found.low,
+        high=found.high,
         p=p,
         p_holm=p,
         prompts=pairs.prompts,
         only_a=pairs.only_a,
         only_b=pairs.only_b,
+        p_mcnemar=mcnemar(pairs.only_a, pairs.only_b),
+        groups=found.groups,
+        design_effect=found.design_effect,
     )
 
 
@@ -336,6 +386,9 @@ def _unpaired(a: Source, b: Source, *labels: str) -> Pair:
                     prompts=None,
                     only_a=None,
                     only_b=None,
+                    p_mcnemar=None,
+                    groups=None,
+                    design_effect=None,
                 )
     return Pair(
         a=labels[0],

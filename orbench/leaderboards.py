@@ -19,12 +19,14 @@ from orbench import published
 from orbench.comparable import Source, check_comparable, open_source
 from orbench.comparison import label
 from orbench.errors import UsageError
+from orbench.grouping import Groups, prompt_groups
 from orbench.published import PromptSet, PublishedModel
 from orbench.records import Kind
 from orbench.results import Evaluation
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.correlation import DRAWS, Correlation, Curve, Measure, correlate, quadratic_fit
 from orbench.statistics.paired import holm, unpaired_test
+from orbench.statistics.paired_groups import sign_flip_test
 from orbench.statistics.ranks import Rank, ranks
 from orbench.statistics.rates import Rate, f1, rate
 
@@ -74,7 +76,9 @@ class Leaderboard:
         """Count everything; use `leaderboard`."""
         self._draws, self._seed = draws, seed
         self.notes = tuple(check_comparable(sources))
-        self._matrices = {kind: _Matrix(sources, kind) for kind in _KINDS}
+        runs = [source for source in sources if isinstance(source, Evaluation)]
+        groups = prompt_groups(runs) if len(runs) > 1 else None
+        self._matrices = {kind: _Matrix(sources, kind, groups) for kind in _KINDS}
         places = {kind: _ranks(sources, kind, matrix) for kind, matrix in self._matrices.items()}
         rows = [
             _row(source, name, places["safe"].get(n), places["toxic"].get(n))
@@ -313,7 +317,7 @@ def _row(source: Source, name: str, over_rank: Rank | None, toxic_rank: Rank | N
 class _Matrix:
     """Who refused which prompt of one kind, for the models that have rows; counts for the others."""
 
-    def __init__(self, sources: Sequence[Source], kind: Kind) -> None:
+    def __init__(self, sources: Sequence[Source], kind: Kind, groups: Groups | None) -> None:
         import numpy as np
 
         self._rates = [_rate(source, kind) for source in sources]
@@ -337,21 +341,24 @@ class _Matrix:
         for place, (columns, hits) in enumerate(cells):
             self.refused[place, columns] = hits
             self.scored[place, columns] = 1
+        numbers: dict[object, int] = {}
+        of = groups.of if groups else {}
+        self._group = np.array([numbers.setdefault(of.get(key, key), len(numbers)) for key in places], np.int64)
+        """The group of each prompt."""
+        self._groups = len(numbers)
 
     def p_values(self) -> NDArray[np.float64]:
-        """P-value of each pair of models: exact McNemar where both have rows, else the test of two shares."""
+        """P-value of each pair of models: the sign-flip test where both have rows, else the test of two shares."""
         import numpy as np
-        from scipy.special import bdtr
 
         count = len(self._rates)
         p = np.ones((count, count))
-        refused, answered = self.refused.astype(np.float64), (self.scored - self.refused).astype(np.float64)
-        alone = refused @ answered.T  # [i, j]: prompts that i refused and j answered
-        differing = alone + alone.T
-        paired = np.minimum(1.0, 2 * bdtr(np.minimum(alone, alone.T), differing.astype(np.int64), 0.5))
         for i, j in itertools.combinations(range(count), 2):
             if i in self._place and j in self._place:
-                p[i, j] = p[j, i] = paired[self._place[i], self._place[j]]
+                one, other = self._place[i], self._place[j]
+                differences = self.refused[other] * self.scored[one] - self.refused[one] * self.scored[other]
+                nets = np.bincount(self._group, differences, self._groups)
+                p[i, j] = p[j, i] = sign_flip_test(nets[nets != 0].astype(int).tolist())
             else:
                 a, b = self._rates[i], self._rates[j]
                 if a.scored and b.scored:
@@ -366,18 +373,21 @@ class _Matrix:
         return sum(bool(p[a, b] >= LEVEL) for a, b in itertools.pairwise(order)), max(0, len(order) - 1)
 
     def redraw(self, models: Sequence[int], draws: int, random: np.random.Generator) -> NDArray[np.float64]:
-        """Rates of some models over prompts drawn again, the same prompts for all: shape (draws, models)."""
+        """Rates of some models over groups of prompts drawn again, the same for all: shape (draws, models)."""
         import numpy as np
 
         places = [self._place[n] for n in models]
-        refused, scored = self.refused[places], self.scored[places]
-        prompts = refused.shape[1]
+        groups = self._groups
+        refused, scored = (
+            np.array([np.bincount(self._group, of[place], groups) for place in places], np.float32)
+            for of in (self.refused, self.scored)
+        )
         rates = np.empty((draws, len(places)))
         for begin in range(0, draws, 500):
             block = min(500, draws - begin)
-            picks = random.integers(0, prompts, (block, prompts), dtype=np.int32)
-            picks += np.arange(block, dtype=np.int32)[:, None] * prompts
-            times = np.bincount(picks.ravel(), minlength=block * prompts).reshape(block, prompts).astype(np.float32)
+            picks = random.integers(0, groups, (block, groups), dtype=np.int32)
+            picks += np.arange(block, dtype=np.int32)[:, None] * groups
+            times = np.bincount(picks.ravel(), minlength=block * groups).reshape(block, groups).astype(np.float32)
             hits, trials = times @ refused.T, times @ scored.T
             rates[begin : begin + block] = hits / np.maximum(trials, 1)
         return rates

@@ -93,6 +93,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Tokens of the request, cached ones included."""
     output_tokens: int | None = None
     """Tokens of the reply, reasoning included."""
+    batch: bool = False
+    """All of these tokens went through a batch API, and cost what the vendor takes for batches: half."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -6,22 +6,18 @@ once, and the categories, with the number of categories in mind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from orbench.comparison import KINDS, decisions
-from orbench.engine.run_folder import read_responses
+from orbench.grouping import GroupedBy, Groups, prompt_groups
 from orbench.records import Kind
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
 from orbench.statistics.clusters import ClusteredRate, clustered_rate
-from orbench.statistics.duplicates import near_duplicates
 from orbench.statistics.intervals import wilson
 from orbench.statistics.joint import Joint, joint_intervals
 from orbench.statistics.paired import holm
-
-GroupedBy = Literal["seed", "near-duplicates"]
 
 
 class CategoryFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,45 +62,29 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return plain
 
 
-def summarise(result: Evaluation, groups: Mapping[Key, str] | None = None) -> Summary:
+def summarise(result: Evaluation, groups: Groups | None = None) -> Summary:
     """Intervals that know which prompts belong together, a joint statement, and categories.
 
     Args:
         result: A finished or partial run.
-        groups: (split, prompt id) to the group of the prompt. By default the prompts' seeds where they have them, and
-            else groups of prompts that share six in ten of their words.
+        groups: Which prompts belong together. By default those made from one seed, where the prompts say so, and else
+            those that share six in ten of their words.
     """
     decided = decisions(result)
-    by: GroupedBy = "seed"
-    if groups is None:
-        groups, by = _groups(result, decided)
+    found = groups or prompt_groups([result])
     rates: dict[Kind, ClusteredRate | None] = {}
     for kind in KINDS:
         keys = [key for key in decided if result.states[key].kind == kind]
-        rates[kind] = clustered_rate([decided[k] for k in keys], [groups.get(k, k) for k in keys]) if keys else None
+        rates[kind] = clustered_rate([decided[k] for k in keys], [found.of.get(k, k) for k in keys]) if keys else None
     over, toxic = result.over_refusal_rate, result.toxic_rejection_rate
     both = over.scored and toxic.scored
     return Summary(
-        grouped_by=by,
+        grouped_by=found.by,
         over_refusal=rates["safe"],
         toxic_rejection=rates["toxic"],
         joint=joint_intervals((over.refused, over.scored), (toxic.refused, toxic.scored)) if both else None,
         categories=tuple(found for kind in KINDS for found in _categories(result, kind)),
     )
-
-
-def _groups(result: Evaluation, decided: Mapping[Key, bool]) -> tuple[dict[Key, str], GroupedBy]:
-    texts: dict[Key, str] = {}
-    seeds: dict[Key, str] = {}
-    for response in read_responses(result.run):
-        if response.key in decided:
-            texts[response.key] = response.prompt
-            if response.seed_id:
-                seeds[response.key] = response.seed_id
-    if seeds:
-        return seeds, "seed"
-    numbers = near_duplicates(list(texts.values()))
-    return {key: str(number) for key, number in zip(texts, numbers, strict=True)}, "near-duplicates"
 
 
 def _categories(result: Evaluation, kind: Kind) -> list[CategoryFinding]:

@@ -229,6 +229,7 @@ def sweep(
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     seed: int = 0,
     base_url: str | None = None,
@@ -248,15 +249,16 @@ def sweep(
         defenses: Of `self-reminder`, `in-context-refusal`, `smoothllm`, `response-check`.
         repeat: Runs of each cell, each with a seed of its own where the temperature is not 0.
         grid: All combinations.
-        splits: As in `evaluate`, and so are `data`, `revision`, `limit`, `seed`, `base_url`, `concurrency`.
+        splits: As in `evaluate`, and so are `data`, `revision`, `columns`, `limit`, `seed`, `base_url`, `concurrency`.
         data: See `splits`.
         revision: See `splits`.
+        columns: See `splits`.
         limit: See `splits`.
         seed: See `splits`; the n-th repetition samples with `seed + n`.
         base_url: See `splits`.
         concurrency: See `splits`.
         out: Folder of the cells' folders. Default `runs/<provider>--<name>-sweep-<digest>`.
-        options: Further options of `evaluate`, such as `scorer` and `judge`.
+        options: Further options of `evaluate`, such as `scorer`, `judge` and `model_options`.
 
     Raises:
         UsageError: Conditions that cannot be meant.
@@ -265,18 +267,15 @@ def sweep(
     conditions = _conditions(temperatures, system_prompts, defenses, grid)
     if repeat < 1:
         raise UsageError(f"repeat is {repeat}: at least 1")
-    loaded = load(splits, data=data, revision=revision, limit=limit, seed=seed)
-    judge = options.get("judge")
-    if base_url and isinstance(model, str) and isinstance(judge, str) and _provider(model) == _provider(judge):
-        options["judge_base_url"] = options.get("judge_base_url") or base_url
-    model_options = make_options(base_url, concurrency, options.get("model_options"))
-    opened = open_model(model, model_options)
+    loaded = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
+    of_models = make_options(base_url, concurrency, options.get("model_options"))
+    opened = open_model(model, of_models)
     prompts = hashlib.sha256("".join(split.name + split.fingerprint for split in loaded).encode()).hexdigest()[:8]
     root = Path(out) if out is not None else RUNS / f"{folder_name(opened.name)}-sweep-{prompts}"
     results = [
         [
             evaluate(
-                defend(open_model(model, model_options), condition.defense) if condition.defense else model,
+                defend(open_model(model, of_models), condition.defense) if condition.defense else model,
                 splits=loaded,
                 seed=seed + number,
                 base_url=base_url,
@@ -345,10 +344,6 @@ def _difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) -> tuple
 
 def _usual(verdicts: Sequence[bool]) -> bool:
     return 2 * sum(verdicts) > len(verdicts)
-
-
-def _provider(model: str) -> str:
-    return model.partition("/")[0]
 
 
 def _start(text: str) -> str:

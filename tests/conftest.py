@@ -50,7 +50,8 @@ def split_file(tmp_path):
     """Writes a CSV of mild prompts and returns it as `--split` wants it: `toxic=.../toxic.csv`."""
 
     def write(kind="safe", rows=4, categories=("harmful", "privacy")):
-        ask = {"safe": "How do I kill process {}?", "toxic": "Write an insult about my neighbour {}."}[kind]
+        # Short, so that two which differ in their number do not share six in ten of their words.
+        ask = {"safe": "Kill process {}?", "toxic": "Insult neighbour {}."}[kind]
         path = tmp_path / f"{kind}.csv"
         lines = [f"{ask.format(n)},{categories[n % len(categories)]}\n" for n in range(rows)]
         path.write_text("prompt,category\n" + "".join(lines), encoding="utf-8")

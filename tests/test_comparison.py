@@ -1,6 +1,7 @@
 """Runs side by side: the numbers, the flips, what is refused and what to do about it."""
 
 import json
+import shutil
 
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
@@ -8,6 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 import orbench
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.records import Completion
+from orbench.statistics.paired import Pairs, paired_difference
 
 NAN = "nan"
 
@@ -23,6 +25,43 @@ def test_differences_are_those_of_the_same_prompts(run):
     toxic = found.toxic_rejection
     assert (toxic.only_a, toxic.only_b, toxic.prompts) == (5, 20, 30)
     assert safe.p_holm == pytest.approx(2 * min(safe.p, toxic.p))
+
+
+def test_prompts_of_one_seed_count_together(run, here):
+    lines = "".join(f"Prompt {n}?,harmful,seed-{n // 5}\n" for n in range(60))
+    (here / "seeded.csv").write_text("prompt,category,seed_id\n" + lines)
+    a, b = run((), "a", splits="safe=seeded.csv"), run(range(30), "b", splits="safe=seeded.csv")
+    found = orbench.compare(a, b)
+    d = found.over_refusal
+    assert found.grouped_by == found.to_dict()["grouped_by"] == "seed"
+    assert (d.prompts, d.groups, d.design_effect) == (60, 12, pytest.approx(5 * 12 / 11))
+    assert d.p == pytest.approx(2 * 0.5**6)  # six groups, all one way
+    assert d.p_mcnemar == pytest.approx(mcnemar([[0, 0], [30, 30]], exact=True).pvalue)
+    low, high = paired_difference(Pairs(0, 0, 30, 30))
+    assert d.low < low < 0.5 < high < d.high
+    said = " ".join(str(found).split())
+    assert "Prompts made from one seed count as one group (over-refusal: 60 prompts in 12 groups)" in said
+    assert "McNemar's exact p, with all prompts taken as independent: over-refusal <0.001" in said
+    assert found.to_csv().splitlines()[1].endswith(",60,12")
+
+
+def test_prompts_that_all_stand_alone_are_tested_by_mcnemar(run):
+    found = orbench.compare(run({1, 2}, "a"), run({3}, "b"))
+    d = found.over_refusal
+    assert (d.groups, d.design_effect, d.p) == (40, 1, d.p_mcnemar)
+    assert (d.low, d.high) == paired_difference(Pairs(0, 2, 1, 37))
+    assert "each counts alone. Interval: Tango's; p: exact McNemar test." in " ".join(str(found).split())
+
+
+def test_groups_hold_for_prompts_that_only_the_second_run_has(run, here):
+    a, b = run({1}, "a"), run({2}, "b")
+    for name in ("responses.jsonl", "verdicts.jsonl"):
+        lines = (here / "a" / name).read_text().splitlines(keepends=True)
+        (here / "a" / name).write_text("".join(lines[:50]))
+    shutil.copytree(here / "a", here / "a-again")
+    found = orbench.compare("a", "a-again", b, run({3}, "c"))
+    assert found.pairs[-1].over_refusal.groups == 40
+    assert a.prompts == 70
 
 
 def test_it_turns_round_with_the_models(run):
@@ -226,3 +265,11 @@ def test_exports(run):
     frame = found.to_pandas()
     assert list(frame["category"].isna()) == [True, True, False, False, False, False]
     assert frame.loc[0, "only_b"] == 2
+
+
+def test_a_run_without_any_verdict_is_named(run):
+    def broken(request):
+        return orbench.RejectedError("no")
+
+    with pytest.raises(orbench.UsageError, match=r"share no prompt .*\(b: none at all; .*same `orbench evaluate`"):
+        orbench.compare(run({1}, "a"), run(broken, "b"))

@@ -12,6 +12,7 @@ import orbench
 from orbench import published
 from orbench.comparison import decisions
 from orbench.leaderboards import family_of
+from orbench.models.baseline import ANSWER
 from orbench.statistics.paired import mcnemar, unpaired_test
 
 
@@ -235,3 +236,38 @@ def test_a_family_is_read_from_the_name(model, family):
 
 def test_every_published_family_is_read_from_its_names():
     assert all(family_of(model.name) == model.family for model in published.leaderboard())
+
+
+def test_models_that_differ_on_one_group_of_prompts_alone_are_not_told_apart(run, here):
+    for name, seed in (("grouped", "seed-{0}"), ("alone", "seed-{1}")):
+        lines = [f"Prompt {n}?,harmful,{seed.format(n // 20, n)}\n" for n in range(60)]
+        (here / f"{name}.csv").write_text("prompt,category,seed_id\n" + "".join(lines))
+    places = {}
+    for name in ("grouped", "alone"):
+        runs = [run(range(n), f"{name}-{n}", splits=f"safe={name}.csv") for n in (0, 20)]
+        board = orbench.leaderboard(runs)
+        places[name] = [(row.over_refusal_rank.low, row.over_refusal_rank.high) for row in board.rows]
+        assert board.neighbours("safe") == ((1, 1) if name == "grouped" else (0, 1))
+    assert places == {"grouped": [(1, 2), (1, 2)], "alone": [(1, 1), (2, 2)]}
+
+
+def test_the_bootstrap_draws_groups_of_prompts_as_a_whole(run, here):
+    lows = {}
+    for name, seed in (("grouped", "seed-{0}"), ("alone", "seed-{1}")):
+        lines = [
+            f"Prompt {n}?,harmful,{seed.format(n // 20, n)},{kind}\n" for kind in ("safe", "toxic") for n in range(100)
+        ]
+        (here / f"{name}.csv").write_text("prompt,category,seed_id,kind\n" + "".join(lines))
+        sizes = ((0, 10), (80, 18), (20, 26), (60, 34), (10, 42), (40, 50), (20, 58))
+        runs = [run(range(n, n + size), f"{name}-{n}-{size}", splits=f"{name}.csv") for n, size in sizes]
+        lows[name] = orbench.leaderboard(runs, draws=1000).spearman.low or 1
+    assert lows["grouped"] < lows["alone"] - 0.1
+
+
+def test_prompts_without_a_verdict_of_both_tell_no_models_apart(run):
+    def sparse(request):
+        return "" if int("".join(filter(str.isdigit, request.prompt))) < 20 else ANSWER
+
+    board = orbench.leaderboard([run(sparse, "a"), run(range(20), "b")])
+    assert [board.neighbours(kind) for kind in ("safe", "toxic")] == [(1, 1), (1, 1)]
+    assert all((row.over_refusal_rank.low, row.over_refusal_rank.high) == (1, 2) for row in board.rows)

@@ -96,6 +96,19 @@ def test_a_row_that_failed_before_does_not_count_till_it_is_asked_again():
     assert stopper.known["safe"].asked == 30
 
 
+def test_an_end_that_was_reached_is_kept():
+    """All looks hold together, so the interval is what they share: it never grows, though the newest one alone may."""
+    rows = {}
+    stopper = Stopper(prompts({"a": 400}), rows, 0.01, "default", 0)
+    before = (0.0, 1.0)
+    for n, prompt in enumerate(stopper.order[:160]):
+        settle(rows, prompt, n % 2 == 0 or n > 100)
+        stopper.wants(stopper.order[-1])
+        known = stopper.known["safe"]
+        assert before[0] <= known.low <= known.high <= before[1]
+        before = known.low, known.high
+
+
 def test_a_row_that_failed_before_is_asked_again_although_enough_is_known():
     given = prompts({"a": 60})
     *others, last = seeded_order(given, 0)
@@ -170,7 +183,7 @@ def test_a_finer_precision_goes_on_and_none_goes_to_the_end(here, splits):
 
 
 def test_prompts_in_error_are_tried_again_although_enough_is_known(here, splits):
-    broken = {f"How do I kill process {n}?" for n in range(0, 600, 2)}
+    broken = {f"Kill process {n}?" for n in range(0, 600, 2)}
 
     def first(request):
         return orbench.RejectedError("no") if request.prompt in broken else even(request)
@@ -197,6 +210,20 @@ def test_a_judge_that_is_slower_than_the_model_is_waited_for(here, splits):
     )
     assert len(model.requests) < 250
     assert result.stopped_early["safe"]["high"] == 1
+
+
+def test_a_panel_does_not_let_the_run_overshoot(here, splits):
+    def judge(name):
+        return ScriptedModel("It says no. [[direct_refusal]]", name=f"scripted/{name}", max_concurrency=200)
+
+    panel = [judge(name) for name in ("one", "two", "three")]
+    model = ScriptedModel(even, name="scripted/model", max_concurrency=4)
+    result = orbench.evaluate(model, splits=splits, precision=0.1, scorer="judge", judge=panel, out="run")
+    alone = orbench.evaluate(
+        ScriptedModel(REFUSAL, max_concurrency=1), splits=splits, precision=0.1, scorer="keywords", out="alone"
+    )
+    assert result.stopped_early["safe"]["high"] == alone.stopped_early["safe"]["high"] == 1
+    assert len(model.requests) <= alone.stopped_early["asked"] + 32 + 4 + 1
 
 
 @pytest.mark.parametrize("precision", [0, -0.1, 0.5, 2])

@@ -4,6 +4,8 @@ import pytest
 from scipy import stats
 
 import orbench
+from orbench.grouping import Groups
+from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.statistics.intervals import wilson
 from orbench.statistics.joint import joint_intervals
 
@@ -22,16 +24,44 @@ def test_prompts_of_one_seed_count_together(run, here):
     assert found.joint is None
 
 
-def test_without_seeds_prompts_of_the_same_words_count_together(run):
-    found = orbench.summarise(run({1}, "a"))
+def alike(here):
+    """Forty prompts, five of each topic, of which two share seven words of nine."""
+    path = here / "alike.csv"
+    lines = [f"How to stop topic{n // 5} word{n // 5} case{n // 5} thing{n // 5} {n}?,harmful\n" for n in range(40)]
+    path.write_text("prompt,category\n" + "".join(lines))
+    return f"safe={path}"
+
+
+def answers(numbers):
+    def reply(request):
+        return REFUSAL if int(request.prompt.rstrip("?").split()[-1]) in numbers else ANSWER
+
+    return reply
+
+
+def test_without_seeds_prompts_of_the_same_words_count_together(run, here):
+    found = orbench.summarise(run(answers(range(20)), "a", splits=alike(here)))
     assert found.grouped_by == "near-duplicates"
-    assert found.over_refusal.clusters == 1  # the prompts of the fixture differ in a number only
+    assert (found.over_refusal.prompts, found.over_refusal.clusters) == (40, 8)
+    assert found.over_refusal.design_effect == pytest.approx(5 * 8 / 7)
+
+
+def test_prompts_without_a_seed_are_grouped_by_their_words_beside_those_that_have_one(run, here):
+    lines = [f"Prompt {n}?,harmful,{f'seed-{n // 5}' if n < 20 else ''}\n" for n in range(40)]
+    lines += [
+        "Tell me how long this old bridge is now?,harmful,\n",
+        "Tell me how long this old bridge is then?,harmful,\n",
+    ]
+    (here / "some.csv").write_text("prompt,category,seed_id\n" + "".join(lines))
+    found = orbench.summarise(run(lambda request: ANSWER, "a", splits="safe=some.csv"))
+    assert found.grouped_by == "seed, else near-duplicates"
+    assert (found.over_refusal.prompts, found.over_refusal.clusters) == (42, 4 + 20 + 1)
 
 
 def test_groups_may_be_given(run):
     result = run(range(20), "a")
-    found = orbench.summarise(result, {key: str(n // 4) for n, key in enumerate(result.states)})
-    assert found.over_refusal.clusters == 10
+    groups = Groups(by="seed", of={key: str(n // 4) for n, key in enumerate(result.states)})
+    assert orbench.summarise(result, groups).over_refusal.clusters == 10
 
 
 def test_the_joint_statement(run):

@@ -147,3 +147,12 @@ def test_exports(splits):
     assert len(found.to_csv().splitlines()) == 1 + 4
     assert "| temperature 0 | over-refusal | 50.0 % |" in found.to_markdown()
     assert r"\toprule" in found.to_latex()
+
+
+def test_repetitions_that_are_split_evenly_are_no_usual_refusal(splits):
+    def half(request):
+        return REFUSAL if request.sampling.temperature == 1 and request.sampling.seed == 0 else ANSWER
+
+    found = orbench.sweep(ScriptedModel(half), temperatures=[1, 0], repeat=2, splits=splits, out="s")
+    assert found.cells[0].over_refusal.rate.value == 0.5
+    assert found.cells[1].over_refusal.changed == 0

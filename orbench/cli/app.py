@@ -11,7 +11,21 @@ import typer
 from typer.core import TyperGroup
 
 import orbench
-from orbench.cli import check, compare, evaluate, inform, judging, leaderboard, merge, report, sweep
+from orbench.cli import (
+    align,
+    check,
+    compare,
+    evaluate,
+    generate,
+    importing,
+    inform,
+    judging,
+    leaderboard,
+    merge,
+    push,
+    report,
+    sweep,
+)
 from orbench.cli.output import say
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
@@ -71,17 +85,26 @@ def _main(
     """Does this model refuse what it should answer, and answer what it should refuse?"""
 
 
-app.command("evaluate")(evaluate.evaluate)
-app.command("score")(evaluate.score)
-app.command("show")(inform.show)
-app.command("calibrate")(judging.calibrate)
-app.command("label")(judging.label)
-app.command("compare")(compare.compare)
-app.command("sweep")(sweep.sweep)
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("report")(report.report)
-app.command("merge")(merge.merge)
-app.command("check")(check.check)
-app.command("splits")(inform.splits)
-app.command("models")(inform.models)
-app.command("path")(inform.path)
+_COMMANDS = (
+    ("evaluate", evaluate.evaluate, "Ask models the prompts, read the replies, print both rates."),
+    ("score", evaluate.score, "Score a run again with another scorer, judge or policy."),
+    ("show", inform.show, "The result of a run again, or the rows behind its numbers."),
+    ("calibrate", judging.calibrate, "Measure a scorer or judge against labels by people."),
+    ("label", judging.label, "Label replies of a run by hand; feeds calibrate."),
+    ("compare", compare.compare, "Two runs or more, prompt by prompt."),
+    ("sweep", sweep.sweep, "One model under temperatures, system prompts, defences."),
+    ("generate", generate.generate, "New splits: seeds, rewrites, moderation, selection."),
+    ("push", push.push, "A generated data set to the Hub."),
+    ("leaderboard", leaderboard.leaderboard, "Many models: table, ranks, correlation, picture."),
+    ("report", report.report, "One HTML page about one run or several."),
+    ("merge", merge.merge, "One run from the shards of an evaluation."),
+    ("import", importing.import_, "A run from replies that another tool got."),
+    ("check", check.check, "Release gate: passes only if the intervals say so."),
+    ("splits", inform.splits, "What can be evaluated by name, and where it comes from."),
+    ("models", inform.models, "The providers: which are installed and have a key."),
+    ("doctor", inform.doctor, "What is wrong with this set-up, and what to do."),
+    ("path", inform.path, "Where a shipped file lies."),
+)
+for _name, _function, _help in _COMMANDS:
+    app.command(_name, short_help=_help)(_function)
+app.add_typer(align.app, name="align", short_help="From a run to training data to a trained model.")

@@ -14,7 +14,7 @@ from orbench.cli.output import plain
 
 
 def check(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.")],
     max_over_refusal: Annotated[
         float | None,
         typer.Option("--max-over-refusal", metavar="SHARE", help="Highest rate that passes, such as 0.15."),

@@ -14,7 +14,7 @@ from orbench.errors import UsageError
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN_A RUN_B...", help="Run folders, or published:NAME for the paper's rates."),
+        typer.Argument(metavar="RUN", help="Two or more run folders, or published:NAME for the paper's rates."),
     ],
     flips: Annotated[bool, typer.Option("--flips", help="List the prompts that one refused, the other not.")] = False,
     categories: Annotated[bool, typer.Option("--categories", help="Compare each category too.")] = False,

@@ -1,4 +1,4 @@
-"""Commands that only tell: `show`, `splits`, `models`, `path`."""
+"""Commands that only tell: `show`, `splits`, `models`, `doctor`, `path`."""
 
 from __future__ import annotations
 
@@ -111,6 +111,32 @@ def models(json: options.Json = False) -> None:
         rows.append([provider.example, "yes" if installed else missing, told])
     if not json:
         typer.echo("\n".join(columns(rows)))
+
+
+def doctor(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL...]", help="Models to send one short question each.")
+    ] = None,
+    data: options.Data = None,
+    base_url: options.BaseUrl = None,
+    json: options.Json = False,
+) -> None:
+    """Say what is wrong with this set-up, and what to do; a named model gets one short question.
+
+    Exit code 1 if there is a problem.
+    """
+    from orbench.doctor import examine
+
+    found = examine(models or (), data=data, base_url=base_url)
+    signs = {"ok": "ok", "note": "--", "problem": "!!"}
+    for finding in found:
+        if json:
+            typer.echo(msgspec.json.encode(finding).decode())
+            continue
+        typer.echo(plain(f"{signs[finding.status]}  {finding.what}: {finding.found}"))
+        if finding.advice and finding.status != "ok":
+            typer.echo(plain(f"      {finding.advice}"))
+    raise typer.Exit(any(finding.status == "problem" for finding in found))
 
 
 def path(

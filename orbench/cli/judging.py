@@ -21,6 +21,7 @@ def calibrate(
     judge_template: options.JudgeTemplateOption = "three-classes",
     judge_rule: options.JudgeRule = "majority",
     family: options.Family = None,
+    phrases: options.Phrases = None,
     judge_base_url: options.JudgeBaseUrl = None,
     base_url: options.BaseUrl = None,
     engine_option: options.EngineOption = None,
@@ -42,6 +43,7 @@ def calibrate(
         judge_template=judge_template,
         judge_rule=judge_rule,
         family=family,
+        phrases=phrases,
         base_url=judge_base_url or base_url,
         model_options={"engine": options.engine_options(engine_option)},
     )

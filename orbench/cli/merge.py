@@ -12,9 +12,7 @@ from orbench.cli.output import exit_code, print_results
 
 
 def merge(
-    shards: Annotated[
-        list[Path], typer.Argument(metavar="SHARD...", help="Run folders made with --shard, all of them.")
-    ],
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARD", help="Run folders made with --shard, all of them.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to make.")],
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -27,6 +27,12 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub."),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", metavar="REV", help="Revision of the Hub data set.")]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="NAME=THEIRS", help="Such as prompt=question, where a file's columns have other names."
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", help="Prompts of each split: a seeded sample in proportion to categories."),
@@ -67,6 +73,10 @@ CalibrationOption = Annotated[
 ]
 LabelsOption = Annotated[
     Path | None, typer.Option("--labels", metavar="FILE", help="Of orbench label on this run: adds corrected rates.")
+]
+Phrases = Annotated[
+    Path | None,
+    typer.Option("--phrases", metavar="FILE", help="Your own refusal phrases, one a line, for cascade and keywords."),
 ]
 Family = Annotated[str | None, typer.Option("--family", metavar="NAME", help="Family of phrases for --scorer paper.")]
 PolicyOption = Annotated[
@@ -116,6 +126,10 @@ Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
 ]
+Batch = Annotated[
+    bool,
+    typer.Option("--batch", help="Through OpenAI's or Anthropic's batch API: half the price, done within a day."),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Run folder; for several models the folder of their run folders."),
@@ -126,6 +140,23 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress; err
 Format = Annotated[
     str, typer.Option("--format", metavar="NAME", help="text, or for other programs csv, markdown or latex.")
 ]
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """`NAME=VALUE` of a repeated option as a dictionary.
+
+    Raises:
+        UsageError: Not of that form, or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} {one}: write NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} {one}: {name} was given before as {found[name]}")
+        found[name] = value
+    return found
 
 
 def export(table: Table, format: str) -> str:
@@ -171,4 +202,4 @@ def text_or_file(value: str | None) -> str | None:
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--system-prompt {value}: cannot be read: {error}") from None
+        raise UsageError(f"{value}: cannot be read: {error}") from None

@@ -12,7 +12,7 @@ from orbench.report.html import ROWS
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, finished or not.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("report.html"),
     rows: Annotated[
         int, typer.Option("--rows", metavar="N", help="At most so many replies in its table; the numbers count all.")
@@ -28,4 +28,5 @@ def report(
 
     path = write_report(runs, out, policy=policy, rows=rows)
     if not quiet:
-        typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        size = path.stat().st_size
+        typer.echo(f"{path} ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{path} ({size / 1e3:.0f} kB)")

@@ -26,10 +26,13 @@ from orbench.evaluation.setup import (
     folder_of,
     load,
     make_config,
+    policy_of,
     refuse_repeated,
     shared_base_url,
+    warn_of_choosers,
 )
-from orbench.models import make_options, open_model
+from orbench.models import find_provider, make_options, open_model
+from orbench.models.batch import in_batches
 from orbench.precision import check_precision
 from orbench.records import Sampling
 from orbench.results import Evaluation, scan
@@ -48,6 +51,7 @@ def evaluate(
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     shard: str | None = None,
     precision: float | None = None,
@@ -60,13 +64,15 @@ def evaluate(
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    phrases: str | Path | None = None,
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    batch: bool = False,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -81,6 +87,7 @@ def evaluate(
         splits: Names, files, `safe=FILE`, `toxic=FILE`, or splits already loaded.
         data: Folder of the named splits; else ORBENCH_DATA_DIR, else the Hub.
         revision: Revision of the Hub data set; default `main`.
+        columns: Names of columns in files of prompts, where they differ from ours: `{"prompt": "question"}`.
         limit: Prompts of each split, sampled in proportion to its categories; default all.
         shard: `K/N`: only the K-th of N parts of the prompts; `orbench.merge` joins the runs.
         precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
@@ -94,13 +101,17 @@ def evaluate(
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
         calibration: File of `orbench calibrate` for the same scorer, to correct the rates with.
         family: Family of phrases for `paper`, where the model's name does not say it.
-        policy: `default`, `strict` or `paper`: which outcomes count as refused.
+        phrases: File of your own phrases, one a line, for `cascade` and `keywords` (docs/scoring.md).
+        policy: `default`, `strict` or `paper`: which outcomes count as refused. By default that of the run which is
+            gone on with, and `default` for a new one.
         base_url: Address of the models, and of a judge of the same provider.
         judge_base_url: Address of the judge.
         temperature: 0 (greedy, as in the paper) to 2.
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
         concurrency: Calls open at once for each model; default: found out while running.
+        batch: Ask through OpenAI's or Anthropic's batch API: half the price, done within a day. The call waits for
+            it, may be stopped anywhere, and the same call goes on.
         model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md),
             `engine` (docs/local-models.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
@@ -117,6 +128,7 @@ def evaluate(
         splits=splits,
         data=data,
         revision=revision,
+        columns=columns,
         limit=limit,
         shard=shard,
         precision=precision,
@@ -129,6 +141,7 @@ def evaluate(
         audit=audit,
         calibration=calibration,
         family=family,
+        phrases=phrases,
         policy=policy,
         base_url=base_url,
         judge_base_url=judge_base_url,
@@ -136,6 +149,7 @@ def evaluate(
         max_tokens=max_tokens,
         system_prompt=system_prompt,
         concurrency=concurrency,
+        batch=batch,
         model_options=model_options,
         out=out,
         progress=progress,
@@ -151,6 +165,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     splits: AnySplit | Sequence[AnySplit] = DEFAULT_SPLITS,
     data: str | Path | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     shard: str | None = None,
     precision: float | None = None,
@@ -163,13 +178,15 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     audit: float = SHARE,
     calibration: str | Path | None = None,
     family: str | None = None,
-    policy: str = "default",
+    phrases: str | Path | None = None,
+    policy: str | None = None,
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    batch: bool = False,
     model_options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
@@ -194,12 +211,20 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
         raise UsageError("no model given")
     check(temperature, max_tokens, concurrency, limit, system_prompt)
     check_precision(precision)
-    checked_policy = check_policy(policy)
+    check_policy(policy or "default")
+    for spec in models:
+        if isinstance(spec, str):
+            find_provider(spec)  # a slip of the pen is told before any prompts are fetched
+    if batch and precision is not None:
+        raise UsageError(
+            "precision looks at replies as they come; a batch brings them all at once: leave one of them out"
+        )
     check_share(audit)
     part = None if shard is None else parse_shard(shard)
     if part is not None and precision is not None:
         raise UsageError("--shard and --precision exclude each other: a part cannot know when the whole is enough")
-    whole = load(splits, data=data, revision=revision, limit=limit, seed=seed)
+    whole = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
+    warn_of_choosers(models, whole)
     loaded = whole if part is None else take(whole, part)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
@@ -221,17 +246,20 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                     if part is not None:
                         of = make_config(model, whole, sampling, system_prompt)
                         config["shard"] = {**asdict(part), "digest": of["digest"], "splits": of["splits"]}
-                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family)
+                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases)
                     check_calibration(calibration, reader)
+                    folder = folder_of(out, model.name, config["digest"], many=len(models) > 1)
+                    asked = in_batches(model, folder, config["digest"], quiet=progress is False) if batch else model
                     prepared.append(
                         Run(
-                            model=model,
+                            model=asked,
                             splits=loaded,
-                            folder=folder_of(out, model.name, config["digest"], many=len(models) > 1),
+                            folder=folder,
                             config={
                                 **config,
-                                "policy": checked_policy,
+                                "policy": policy_of(folder, policy),
                                 "concurrency": concurrency,
+                                "batch": batch,
                                 "precision": None if precision is None else {"half_width": precision, "seed": seed},
                                 "stopped_early": None,
                             },
@@ -275,16 +303,19 @@ def score(
     calibration: str | Path | None = None,
     labels: str | Path | None = None,
     family: str | None = None,
+    phrases: str | Path | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
     model_options: Mapping[str, Any] | None = None,
+    batch: bool = False,
     progress: bool | None = None,
 ) -> Evaluation:
     """Score a finished or partial run again; calls no model but the judges.
 
     The old verdicts stay in the file; the last one of a row counts, and `rescored` of the result sets them side by
     side. Where nothing is given but `policy`, `calibration` or `labels`, no verdict changes and nothing is asked.
-    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own.
+    Options as in `evaluate_all`, and `labels` as in `Evaluation.correct`; `policy` None keeps the run's own. `batch`
+    asks the judges through their vendors' batch APIs.
 
     Raises:
         orbench.OrbenchError: No such run, or options that cannot be meant.
@@ -296,6 +327,7 @@ def score(
     check_share(audit)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
     given = scorer is not None or judge is not None or safety_judge is not None or family is not None
+    given = given or phrases is not None
     if not given and (policy or calibration or labels):
         return _recount(folder, config, calibration, labels)
 
@@ -303,8 +335,12 @@ def score(
         options = make_options(judge_base_url, None, model_options)
         judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options)
         try:
-            reader = make_scorer(scorer or "cascade", judge=judges.judge, model=before["model"], family=family)
+            reader = make_scorer(
+                scorer or "cascade", judge=judges.judge, model=before["model"], family=family, phrases=phrases
+            )
             check_calibration(calibration, reader)
+            if batch:
+                judges.ask_in_batches(folder, progress is False)
             old = Evaluation(folder, before, scan(folder), config["policy"])
             work = Run(
                 model=None,

@@ -20,6 +20,7 @@ from orbench.engine.run_folder import RunFolder, read_config, read_responses, re
 from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.work import Work
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel, refuse_under_way
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
 from orbench.results import Evaluation, RowState, RunState, scan
@@ -33,7 +34,7 @@ from orbench.scoring.scorers import Scorer
 from orbench.splits import Split
 
 _JUDGE_AHEAD = 32
-"""Replies that may wait for the judge where a run may stop early: what the judge has not read cannot stop it."""
+"""Replies that may be at the judge where a run may stop early: what it has not settled cannot stop the run."""
 _PART = 200
 """Prompts that a local engine gets at once where a run may stop early."""
 
@@ -76,7 +77,7 @@ class Run:
         judge = scorer.judge
         files = [find_template(judge.template).file] if judge else []
         files += [safety.guard.template] if safety and safety.guard.template else []
-        self._config = {
+        self.config = {
             **config,
             "scorer": {
                 "name": scorer.name,
@@ -96,12 +97,12 @@ class Run:
         """Whether an engine on this machine, which wants it for itself, is part of it."""
         judges = self._scorer.judge.models if self._scorer.judge else ()
         safety = self._safety.model if self._safety else None
-        return any(model is not None and model.batch_size is None for model in (self.model, *judges, safety))
+        return any(_needs_machine(model) for model in (self.model, *judges, safety) if model is not None)
 
     async def run(self) -> Evaluation:
         """Do what is still owed, and close the folder and the model whatever happens."""
         try:
-            opened = RunFolder(self.folder, self._config)
+            opened = RunFolder(self.folder, self.config)
             try:
                 return await self._work(opened)
             finally:
@@ -121,15 +122,17 @@ class Run:
         unscored = {key for key, row in state.rows.items() if key not in owed and self._needs_verdict(row)}
         unlabelled = {key for key, row in state.rows.items() if key not in owed | unscored and self._needs_label(row)}
         total = max(len(self._prompts), len(state.rows))
-        policy = check_policy(self._config["policy"])
+        policy = check_policy(self.config["policy"])
         progress = Progress(
-            self._config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
+            self.config["model"], total, total - len(owed) - len(unscored), self._position, policy, self._show
         )
         self._note_facts = lambda: note_facts(opened, self.model)
         work = Work(opened, state, self._scorer, progress, self._safety)
         work.keep_labels(read_verdicts(self.folder))
 
         stopper = self._stopper(state)
+
+        self._refuse_under_way(owed, unscored | unlabelled)
 
         async def ask() -> None:
             if owed and stopper is None:
@@ -149,11 +152,22 @@ class Run:
             progress.close()
         return self._conclude(opened, state, stopper)
 
+    def _refuse_under_way(self, owed: set[tuple[str, str]], unread: set[tuple[str, str]]) -> None:
+        """Ask nothing directly that a batch of an earlier command may answer."""
+        judge, safety = self._scorer.judge, self._safety
+        asked: list[tuple[Model, str, set[tuple[str, str]]]] = []
+        asked += [] if self.model is None else [(self.model, self.config["digest"], owed)]
+        asked += [(one.model, one.digest, unread) for one in (judge.judges if judge else ())]
+        asked += [] if safety is None else [(safety.model, safety.digest, unread)]
+        for model, scope, keys in asked:
+            if keys and not isinstance(model, BatchModel):
+                refuse_under_way(model, self.folder, scope, [f"{split}\n{prompt}" for split, prompt in keys])
+
     def _stopper(self, state: RunState) -> Stopper | None:
-        precision = self._config.get("precision")
+        precision = self.config.get("precision")
         if precision is None or self.model is None:
             return None
-        policy = check_policy(self._config["policy"])
+        policy = check_policy(self.config["policy"])
         return Stopper(list(self._prompts.values()), state.rows, precision["half_width"], policy, precision["seed"])
 
     async def _ask_until(self, stopper: Stopper, owed: set[tuple[str, str]], work: Work) -> None:
@@ -181,7 +195,7 @@ class Run:
             opened.note("concurrency_used", {"peak": self._limit.peak, "cuts": self._limit.cuts})
         if adaptations := getattr(self.model, "adaptations", []):
             opened.note("adaptations", adaptations)
-        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self._config["policy"]))
+        result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self.config["policy"]))
         if any(self._corrections.values()):
             result.correct(**self._corrections)
         if self._compare is not None:
@@ -281,6 +295,10 @@ def note_facts(opened: RunFolder, model: Model | None) -> None:
             f"{facts['chat_template']} now). Put the old one back, or choose another --out"
         )
     opened.note("engine", facts)
+
+
+def _needs_machine(model: Model) -> bool:
+    return bool(getattr(model, "needs_machine", model.batch_size is None))
 
 
 async def run_all(prepared: Sequence[Run | OrbenchError]) -> list[Evaluation | OrbenchError]:

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import os
 import platform
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,15 +16,18 @@ import msgspec
 
 import orbench
 from orbench.engine.jsonl import without_surrogates
-from orbench.engine.run_folder import folder_name
-from orbench.errors import UsageError
+from orbench.engine.run_folder import folder_name, read_config
+from orbench.errors import OrbenchWarning, UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
+from orbench.models.batch import in_batches
 from orbench.records import Sampling
+from orbench.scoring.outcomes import Policy, check_policy
 from orbench.scoring.panel import open_judges
 from orbench.scoring.safety import SafetyJudge
 from orbench.scoring.scorers import Scorer
 from orbench.splits import Split, load_splits
+from orbench.splits.named import choosers
 from orbench.splits.prompts import KINDS
 from orbench.splits.sampling import sample
 
@@ -70,6 +74,23 @@ def refuse_repeated(names: Sequence[str], message: str) -> None:
         raise UsageError(message.format(repr(name)))
 
 
+def warn_of_choosers(models: Sequence[AnyModel], splits: Sequence[Split]) -> None:
+    """Warn where a model is evaluated on prompts that its own refusals chose: its rate on them is biased upwards.
+
+    Source: OR-Bench (arXiv 2405.20947), Appendix Q, on Hard-1K.
+    """
+    for split in splits:
+        chosen_by = choosers(Path(split.source))
+        for model in models:
+            if isinstance(model, str) and model in chosen_by:
+                warnings.warn(
+                    f"{model} is one of the {len(chosen_by)} models whose refusals chose the prompts of {split.name} "
+                    f"({split.source}): its over-refusal rate on them is biased upwards",
+                    OrbenchWarning,
+                    stacklevel=3,
+                )
+
+
 def make_config(model: Model, splits: Sequence[Split], sampling: Sampling, system_prompt: str | None) -> dict[str, Any]:
     """What `run.json` says of a run before it begins; its `digest` covers what the replies depend on."""
     base: dict[str, Any] = {
@@ -111,6 +132,17 @@ def folder_of(out: str | Path | None, model: str, digest: str, *, many: bool) ->
     return Path(out) / folder_name(model) if many else Path(out)
 
 
+def policy_of(folder: Path, policy: str | None) -> Policy:
+    """The policy asked for; else that of the run in the folder, which is gone on with; else `default`.
+
+    Raises:
+        orbench.UsageError: Unknown policy.
+    """
+    if policy is None and (folder / "run.json").exists():
+        policy = read_config(folder).get("policy")
+    return check_policy(policy or "default")
+
+
 class Judges:
     """The judges of a command, opened; nothing is sent yet."""
 
@@ -124,6 +156,17 @@ class Judges:
     ) -> None:
         self.judge = open_judges(judge, template, rule, options)
         self.safety = None if safety is None else SafetyJudge(open_model(safety, options(safety)))
+
+    def ask_in_batches(self, folder: Path, quiet: bool) -> None:
+        """Ask them through their vendors' batch APIs from now on, the state in this run folder.
+
+        Raises:
+            UsageError: One of them has none.
+        """
+        for judge in self.judge.judges if self.judge is not None else ():
+            judge.model = in_batches(judge.model, folder, judge.digest, quiet=quiet)
+        if self.safety is not None:
+            self.safety.model = in_batches(self.safety.model, folder, self.safety.digest, quiet=quiet)
 
     async def close(self) -> None:
         """Release them."""
@@ -141,7 +184,8 @@ def check_calibration(path: str | Path | None, scorer: Scorer) -> None:
 
 def shared_base_url(base_url: str | None, models: Sequence[AnyModel], judge: AnyModel | None) -> str | None:
     """The models' address, where the judge is of the same provider as one of them."""
-    providers = {model.partition("/")[0] for model in models if isinstance(model, str)}
+    names = [model if isinstance(model, str) else getattr(model, "name", "") for model in models]
+    providers = {name.partition("/")[0] for name in names}
     return base_url if isinstance(judge, str) and judge.partition("/")[0] in providers else None
 
 

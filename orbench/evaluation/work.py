@@ -34,6 +34,7 @@ class Work:
         self._safety = safety
         self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
         self._unlabelled: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
+        self._unsettled = 0
         self._checked: dict[tuple[str, str], Finding] = {}
         """What the judge only checks, with the verdict that stays."""
         self._pending: dict[tuple[str, str], Finding] = {}
@@ -43,8 +44,8 @@ class Work:
 
     @property
     def waiting(self) -> int:
-        """Replies that wait for the judge."""
-        return self._undecided.qsize()
+        """Replies that the judge has not settled yet, those that it is at included."""
+        return self._unsettled
 
     def keep_labels(self, verdicts: Iterable[Verdict]) -> None:
         """Take over the safety judge's labels from before: they hold as long as the reply does."""
@@ -112,6 +113,7 @@ class Work:
     async def _score(self, response: Response) -> None:
         finding = self._scorer.read(response)
         if finding is None:
+            self._unsettled += 1
             await self._undecided.put(response)
         else:
             await self._settle(response, finding)
@@ -122,6 +124,7 @@ class Work:
             self._state.judge_usage.add(finding.judge.requests, finding.judge.usage)
         kept = self._checked.pop(response.key, None)
         if kept is None:
+            self._unsettled -= 1
             await self._settle(response, finding)
             self._progress.update(response.kind, finding.outcome)
             return

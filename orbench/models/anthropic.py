@@ -24,7 +24,7 @@ _FINISH: dict[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "refusal": "refusal",
 }
-_STATUS = {
+STATUS = {
     "authentication_error": 401,
     "billing_error": 402,
     "permission_error": 403,
@@ -122,7 +122,7 @@ class AnthropicModel(RemoteModel):
         reply: _Reply = decoded(_decode, content)
         if reply.content is None:
             if reply.error:
-                raise HttpError(_STATUS.get(str(reply.error.get("type")), 502), content, {})
+                raise HttpError(STATUS.get(str(reply.error.get("type")), 502), content, {})
             raise told_error(reply.error, content) or RetryableError("malformed reply: no content in it")
         if reply.stop_reason is None:
             raise RetryableError("malformed reply: no stop reason in it")

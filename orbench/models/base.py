@@ -2,7 +2,8 @@
 
 A model takes a list of requests and yields a completion for each, in any order. `batch_size` says how long a
 list it wants: 1 for a model behind a wire (the engine then keeps many such calls open at once), None for an
-engine that schedules the whole work itself (vLLM, batched transformers, a batch API).
+engine that schedules the whole work itself (vLLM, batched transformers, a batch API). A model that takes the whole
+list gets the machine to itself, unless it says `needs_machine = False`.
 
 What goes wrong is told with two exceptions, or with `Completion.error` for one request of a longer list:
 `RetryableError` (try again later) and `RejectedError` (this request will never do). An `orbench.ModelError`

@@ -219,4 +219,5 @@ def _sum(usages: Sequence[Usage | None]) -> Usage | None:
     return Usage(
         input_tokens=sum(usage.input_tokens or 0 for usage in known),
         output_tokens=sum(usage.output_tokens or 0 for usage in known),
+        batch=all(usage.batch for usage in known),
     )

@@ -81,6 +81,19 @@ class HuggingFaceModel:
         self._engine: Batches | None = None
         self._lock = threading.Lock()
 
+    @classmethod
+    def of(cls, name: str, model: Any, tokenizer: Any) -> HuggingFaceModel:
+        """A model that is loaded already, such as one in training; its generation settings are changed.
+
+        Args:
+            name: Folder or Hub id that it came from or goes to, without `hf/`.
+            model: Of transformers or peft, in evaluation mode.
+            tokenizer: Its tokenizer, with a chat template.
+        """
+        made = cls(name)
+        made._ready(model, tokenizer)
+        return made
+
     @property
     def adaptations(self) -> list[str]:
         """What was done to prompts, for the run folder."""
@@ -115,19 +128,23 @@ class HuggingFaceModel:
 
     def _loaded(self) -> Batches:
         if self._engine is None:
-            model, tokenizer = self._load()
-            context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-            self._chat = chat = Chat(self.name, tokenizer, context, self._options)
-            self.facts = {
-                **{package: importlib.metadata.version(package) for package in ("transformers", "torch")},
-                "device": str(model.device),
-                "dtype": str(model.dtype).removeprefix("torch."),
-                "chat_template": chat.digest,
-                "options": self._given,
-            }
-            rows, tokens = self._options.batch_rows, self._options.batch_tokens
-            self._engine = Batches(self.name, model, tokenizer, chat, rows, tokens)
+            self._ready(*self._load())
+        assert self._engine is not None
         return self._engine
+
+    def _ready(self, model: Any, tokenizer: Any) -> None:
+        """Make the engine of a loaded model."""
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._chat = chat = Chat(self.name, tokenizer, context, self._options)
+        self.facts = {
+            **{package: importlib.metadata.version(package) for package in ("transformers", "torch")},
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "chat_template": chat.digest,
+            "options": self._given,
+        }
+        rows, tokens = self._options.batch_rows, self._options.batch_tokens
+        self._engine = Batches(self.name, model, tokenizer, chat, rows, tokens)
 
     def _load(self) -> tuple[Any, Any]:
         """The model in evaluation mode and its tokenizer; whatever goes wrong is a ModelError of one line."""

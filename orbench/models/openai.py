@@ -114,17 +114,17 @@ class OpenAIModel(RemoteModel):
             headers[service.key_header] = key or "no-key"
         self._api: Api = api or "chat"
         self._given_api = api
-        self._root = str(sdk.base_url).rstrip("/")
+        self.root = str(sdk.base_url).rstrip("/")
         super().__init__(
             name,
-            Wire(self._root + _PATHS[self._api], headers, timeout_s),
+            Wire(self.root + _PATHS[self._api], headers, timeout_s),
             base_url=str(sdk.base_url),
             client=f"openai {openai.__version__}",
             key_variable=service.key_variable,
         )
         if api == "responses":
             self.settings["api"] = api
-        self._service = service
+        self.service = service
         self._model = model
         self._max_tokens_name = "max_tokens"
 
@@ -132,6 +132,11 @@ class OpenAIModel(RemoteModel):
     def endpoint(self) -> str:
         """Path of the endpoint, as the Batch API names it."""
         return "/v1" + _PATHS[self._api]
+
+    def use(self, api: Api) -> None:
+        """Ask in this format from now on."""
+        self._api = api
+        self.wire.url = self.root + _PATHS[api]
 
     def body(self, request: Request) -> dict[str, Any]:
         """The body of a chat completion or a response; nothing in it that is not needed."""
@@ -147,7 +152,7 @@ class OpenAIModel(RemoteModel):
         if sampling.top_p is not None:
             body["top_p"] = sampling.top_p
         if sampling.seed is not None:
-            body[self._service.seed_field] = sampling.seed
+            body[self.service.seed_field] = sampling.seed
         return self.without_refused(body)
 
     def read(self, request_id: str, content: bytes) -> Completion:
@@ -170,7 +175,7 @@ class OpenAIModel(RemoteModel):
         metadata = error.error.get("metadata")
         flagged = isinstance(metadata, dict) and "flagged_input" in metadata  # OpenRouter
         said = error.body.decode("utf-8", "replace")
-        if flagged or any(word in said for word in self._service.blocked_words):
+        if flagged or any(word in said for word in self.service.blocked_words):
             return "prompt"
         return "prompt" if error.status == 400 and any(code in error.codes for code in _FILTERED) else None
 
@@ -183,15 +188,14 @@ class OpenAIModel(RemoteModel):
             return True
         only_responses = "v1/responses" in text or "not a chat model" in text
         if error.status in (400, 404) and only_responses and "messages" in body and self._given_api is None:
-            self._api = "responses"
-            self.wire.url = self._root + _PATHS["responses"]
+            self.use("responses")
             self.note("asked through the Responses API, the only one that serves it")
             return True
         return super().adapt(error, body)
 
     def error(self, error: HttpError) -> Exception:
         """As for all services, but for one whose 403 is about the request."""
-        if error.status == 403 and self._service.forbidden_is_request:
+        if error.status == 403 and self.service.forbidden_is_request:
             return RejectedError(str(error))
         return super().error(error)
 

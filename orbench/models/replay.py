@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,12 @@ class ReplayModel:
         self._responses: dict[str, Response] = {}
         for response in read_responses(Path(folder)):
             self._responses[response.prompt] = response
+        digest = hashlib.sha256()
+        for prompt, response in self._responses.items():
+            for text in (prompt, response.response, response.blocked_by or "", response.error or ""):
+                digest.update(text.encode() + b"\0")
+        self.digest = digest.hexdigest()[:12]
+        """Changes with the stored replies: a run of other replies is another run."""
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Give the stored replies; a stored error stays one."""

@@ -31,6 +31,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Messages of errors that mean a filtered prompt."""
     forbidden_is_request: bool = False
     """True where status 403 is about one request, not about the account."""
+    has_batches: bool = False
+    """True where it has OpenAI's Batch API."""
 
     def __post_init__(self) -> None:
         """Fill in the usual name of the address variable."""
@@ -42,7 +44,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 SERVICES = {
     service.name: service
     for service in (
-        Service(name="openai", base_url="https://api.openai.com/v1", key_variable="OPENAI_API_KEY"),
+        Service(name="openai", base_url="https://api.openai.com/v1", key_variable="OPENAI_API_KEY", has_batches=True),
         Service(
             name="azure",
             key_variable="AZURE_OPENAI_API_KEY",

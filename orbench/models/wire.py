@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.utils
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -111,18 +111,29 @@ class Wire:
             raise RejectedError(f"the prompt holds what UTF-8 cannot carry: {error.reason}") from None
         return await self.send("POST", self.url, encoded)
 
-    async def send(self, method: str, url: str, content: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
+    async def send(
+        self,
+        method: str,
+        url: str,
+        content: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
         """Send any request, as `post` does, and return the body of a reply with status 200.
 
         Args:
             method: Such as `GET`.
             url: Absolute address, on the same host as `self.url`: the key goes with it.
-            content: Bytes or an `aiohttp.FormData`.
+            content: Bytes, an open file or an `aiohttp.FormData`.
             headers: Instead of `self.headers`.
+            timeout_s: Instead of `self.timeout_s`.
         """
         import aiohttp
 
         session = self._session or self._open()
+        more: dict[str, Any] = {}
+        if timeout_s is not None:
+            more["timeout"] = aiohttp.ClientTimeout(timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with session.request(
                 method,
@@ -131,22 +142,56 @@ class Wire:
                 headers=self.headers if headers is None else headers,
                 allow_redirects=False,
                 proxy=self._proxy(url),
+                **more,
             ) as response:
                 found = await _read(response)
-        except aiohttp.ConnectionTimeoutError:
-            raise RetryableError(f"cannot reach {url}: no connection in time", unreachable=True) from None
-        except TimeoutError:
-            raise RetryableError(f"no reply within {self.timeout_s:g} s") from None
-        except aiohttp.ClientConnectorError as error:
-            raise RetryableError(f"cannot reach {url}: {_why(error)}", unreachable=True) from None
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
-            raise ModelError(f"{url}: not an address that can be asked ({error})") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise RetryableError(f"connection failed: {type(error).__name__}: {error}") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failed(error, url) from None
         self._answered = response.headers
         if response.status != 200:
             raise HttpError(response.status, self.without_key(found), response.headers)
         return found
+
+    async def lines(self, url: str) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of a reply of any length as they come; raises as `send` does.
+
+        Time is up when nothing has come for `timeout_s`. A reply that breaks off raises `RetryableError`.
+        """
+        import aiohttp
+
+        session = self._session or self._open()
+        waits = aiohttp.ClientTimeout(None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self.timeout_s)
+        rest = b""
+        try:
+            async with session.get(
+                url, headers=self.headers, allow_redirects=False, proxy=self._proxy(url), timeout=waits
+            ) as response:
+                if response.status != 200:
+                    raise HttpError(response.status, self.without_key(await _read(response)), response.headers)
+                async for chunk in response.content.iter_any():
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    for line in whole:
+                        yield line
+                    if len(rest) > MAX_REPLY_BYTES:
+                        raise RejectedError(f"a line of {url} is longer than {MAX_REPLY_BYTES >> 20} MB")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failed(error, url) from None
+        if rest:
+            yield rest
+
+    def _failed(self, error: Exception, url: str) -> Exception:
+        """What to raise for an exchange that gave no whole reply."""
+        import aiohttp
+
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return RetryableError(f"cannot reach {url}: no connection in time", unreachable=True)
+        if isinstance(error, TimeoutError):
+            return RetryableError(f"no reply within {self.timeout_s:g} s")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return RetryableError(f"cannot reach {url}: {_why(error)}", unreachable=True)
+        if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)):
+            return ModelError(f"{url}: not an address that can be asked ({error})")
+        return RetryableError(f"connection failed: {type(error).__name__}: {error}")
 
     async def close(self) -> None:
         """Close the connections."""

@@ -163,6 +163,29 @@ def temperature() -> Mapping[str, Mapping[float, float]]:
     }
 
 
+class Diversity(msgspec.Struct, frozen=True, kw_only=True):
+    """How alike the prompts of one category are; lower is more diverse."""
+
+    bertscore_precision: float
+    bertscore_recall: float
+    bertscore_f1: float
+    """About 0 for an unrelated pair, 0.77 for two questions of one pattern (section 4.5)."""
+    self_bleu: float
+    """0 to 1. It hardly changes from 41 prompts to 1,000, so it is not what `orbench.generation.diversity` computes."""
+
+
+@cache
+def diversity(split: Literal["hard-1k", "80k"]) -> Mapping[str, Diversity]:
+    """Category to the diversity of its prompts (Tables 3 and 11): all of Hard-1K, 1,000 a category of the 80K."""
+    return {
+        row["category"]: Diversity(
+            **{name: float(cell) for name, cell in row.items() if name not in ("split", "category")}
+        )
+        for row in _rows("diversity")
+        if row["split"] == split
+    }
+
+
 def _share(percent: str) -> float:
     return round(float(percent) / 100, 6)
 

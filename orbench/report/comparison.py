@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from orbench.grouping import HOW
 from orbench.report.export import Cell, Table, p_value
 from orbench.report.format import NOTHING, percent, plural
 from orbench.report.table import WIDTH, columns, shorten
@@ -21,8 +22,45 @@ def comparison_table(comparison: Comparison, *, categories: bool = False) -> str
     lines: list[str] = []
     for pair in comparison.pairs:
         lines += [*_head(pair), "", *_rates(pair), *(_categories(pair) if categories else ()), ""]
+        lines += _mcnemar(pair) if pair.paired else []
         lines += [*wrap(_verdict(pair, len(comparison.pairs))), ""]
+    if said := grouping(comparison):
+        lines += [*wrap(said), ""]
     return "\n".join([*lines, *notes(comparison.notes)]).rstrip()
+
+
+def grouping(comparison: Comparison) -> str:
+    """Which prompts count together, and which interval and test that makes; nothing without a pair of runs."""
+    if comparison.groups is None:
+        return ""
+    most = {
+        kind: max(
+            (d for pair in comparison.pairs for d in pair.axes if d.kind == kind and d.groups), default=None, key=_size
+        )
+        for kind in _AXES
+    }
+    there = {_AXES[kind]: d for kind, d in most.items() if d is not None}
+    if all(d.groups == d.prompts for d in there.values()):
+        alike = HOW[comparison.groups.by]
+        return f"No prompts {alike}: each counts alone. Interval: Tango's; p: exact McNemar test."
+    sizes = "; ".join(
+        f"{axis}: {d.prompts or 0:,} prompts in {plural(d.groups or 0, 'group')}" for axis, d in there.items()
+    )
+    return (
+        f"Prompts {HOW[comparison.groups.by]} count as one group ({sizes}). Interval: Tango's at the effective number "
+        "of prompts; p: exact sign-flip test of the groups, which is McNemar's where each prompt stands alone."
+    )
+
+
+def _size(difference: Difference) -> int:
+    return difference.prompts or 0
+
+
+def _mcnemar(pair: Pair) -> list[str]:
+    """McNemar's p-values, where groups make another test of it."""
+    grouped = [d for d in pair.axes if d.groups != d.prompts]
+    said = ", ".join(f"{_AXES[d.kind]} {p_value(d.p_mcnemar)}" for d in grouped)
+    return wrap(f"McNemar's exact p, with all prompts taken as independent: {said}") if grouped else []
 
 
 def notes(sentences: Iterable[str]) -> list[str]:
@@ -84,11 +122,13 @@ def _verdict(pair: Pair, pairs: int) -> str:
 
 def comparison_export(comparison: Comparison, categories: bool) -> Table:
     """A row a pair and rate, and a category if asked for."""
-    head = ("first", "second", "rate", "category", "A", "B", "B - A", "low", "high", "only A", "only B", "p", "Holm")
+    names = ("first", "second", "rate", "category", "A", "B", "B - A", "low", "high", "only A", "only B", "p", "Holm")
+    head = (*names, "McNemar", "prompts", "groups")
     rows: list[tuple[Cell, ...]] = []
     for pair in comparison.pairs:
         for d in (*pair.axes, *(pair.categories if categories else ())):
             counts = (d.only_a, d.only_b)
-            line = (d.category or "all", d.a, d.b, d.value, d.low, d.high, *counts, d.p, d.p_holm)
+            tests = (d.p, d.p_holm, d.p_mcnemar, d.prompts, d.groups)
+            line = (d.category or "all", d.a, d.b, d.value, d.low, d.high, *counts, *tests)
             rows.append((pair.a, pair.b, _AXES[d.kind], *line))
-    return Table(head, tuple(rows), frozenset({"p", "Holm"}))
+    return Table(head, tuple(rows), frozenset({"p", "Holm", "McNemar"}))

@@ -103,7 +103,7 @@ def _alone(
 
 
 def _misleading(points: Floats, near: Floats, boxes: Floats, reach: float) -> Floats:
-    """A name as near to another mark as to its own, or whose line runs over another mark: names x places."""
+    """A name not twice as near to its own mark as to another, or whose line runs over another: names x places."""
     import numpy as np
 
     count = len(points)
@@ -112,7 +112,7 @@ def _misleading(points: Floats, near: Floats, boxes: Floats, reach: float) -> Fl
     distance = np.hypot(gap[..., 0], gap[..., 1])
     own = distance[np.arange(count), :, np.arange(count)]
     theirs = np.where(np.eye(count, dtype=bool)[:, None], np.inf, distance)
-    cost = _AMBIGUOUS * (theirs < np.minimum(own + 1, 4 * reach)[..., None]).sum(2)
+    cost = _AMBIGUOUS * (theirs < np.minimum(2 * own, 4 * reach)[..., None]).sum(2)
     marks = np.concatenate([points - reach, points + reach], axis=1)
     for step in np.linspace(0.1, 1, 12):
         on_line = points[:, None] + step * (near - points[:, None])

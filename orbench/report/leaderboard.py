@@ -55,6 +55,8 @@ def correlation_text(found: Correlation) -> str:
 
 
 def _correlations(board: Leaderboard) -> list[str]:
+    if board.spearman.value is None:
+        return wrap(f"No correlation of the two rates: {board.spearman.why}")
     lines = []
     if board.subsets:
         for name, found in board.subsets.items():

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orbench.grouping import HOW
 from orbench.report.comparison import wrap
 from orbench.report.export import p_value
 from orbench.report.format import NOTHING, interval, percent
 from orbench.report.table import columns, shorten
+from orbench.statistics.intervals import wilson
 
 if TYPE_CHECKING:
     from orbench.statistics.clusters import ClusteredRate
     from orbench.summary import Summary
 
 _AXES = {"safe": "over-refusal", "toxic": "toxic rejection"}
+_KIND = {axis: kind for kind, axis in _AXES.items()}
 
 
 def summary_table(summary: Summary) -> str:
     """Grouped intervals, the joint statement, and the categories that stand out."""
-    rows = [["", "rate", "95 % interval", "prompts", "groups", "design effect"]]
+    rows = [["", "rate", "95 % interval", "grouped", "prompts", "groups", "effect"]]
     rows += [_row("over-refusal", summary.over_refusal), _row("toxic rejection", summary.toxic_rejection)]
-    how = "made from one seed" if summary.grouped_by == "seed" else "that share most of their words"
-    lines = [*columns(rows), *wrap(f"Prompts {how} count as one group."), ""]
+    how = HOW[summary.grouped_by]
+    lines = [
+        *columns(rows),
+        *wrap(
+            "95 % interval: Wilson's, with all prompts taken as independent, as in the result. grouped: the same with "
+            f"prompts {how} as one group. effect: by how much the groups raise the variance."
+        ),
+        "",
+    ]
+    for axis, found in (("over-refusal", summary.over_refusal), ("toxic rejection", summary.toxic_rejection)):
+        if found is None:
+            lines += [*wrap(f"No {axis}: no {_KIND[axis]} prompt has an outcome that counts."), ""]
     if summary.joint:
         over, toxic = interval(*summary.joint.over_refusal), interval(*summary.joint.toxic_rejection)
         lines += [*wrap(f"Both at once, with 95 % confidence: over-refusal {over}, toxic rejection {toxic}."), ""]
@@ -50,6 +63,7 @@ def summary_table(summary: Summary) -> str:
 
 def _row(label: str, found: ClusteredRate | None) -> list[str]:
     if found is None:
-        return [label, *[NOTHING] * 5]
+        return [label, *[NOTHING] * 6]
+    plain = interval(*wilson(found.refused, found.prompts))
     sizes = [f"{found.prompts:,}", f"{found.clusters:,}", f"{found.design_effect:.2f}"]
-    return [label, percent(found.value), interval(found.low, found.high), *sizes]
+    return [label, percent(found.value), plain, interval(found.low, found.high), *sizes]

@@ -87,6 +87,11 @@ class AnyJudge(Protocol):
         """Names judges, rule and template; verdicts of another one are not reused."""
         ...
 
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """Each judge by itself."""
+        ...
+
     async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
         """Judge every response and hand each finding on."""
         ...
@@ -146,6 +151,11 @@ class Judge:
     def digest(self) -> str:
         """Names judge and template; verdicts of another one are not reused."""
         return f"{named(self.model)} {self.template}:{templates.digest(self._template.file)}"
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """This one alone."""
+        return (self,)
 
     async def judge(
         self,
@@ -307,6 +317,7 @@ def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
     return Usage(
         input_tokens=(one.input_tokens or 0) + (other.input_tokens or 0),
         output_tokens=(one.output_tokens or 0) + (other.output_tokens or 0),
+        batch=one.batch and other.batch,
     )
 
 

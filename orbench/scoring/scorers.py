@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
+import os
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Literal, get_args
 
 from orbench.errors import UsageError
@@ -57,7 +59,12 @@ class Scorer:
 
 
 def make_scorer(
-    name: str = "cascade", *, judge: AnyJudge | None = None, model: str = "", family: str | None = None
+    name: str = "cascade",
+    *,
+    judge: AnyJudge | None = None,
+    model: str = "",
+    family: str | None = None,
+    phrases: str | Path | own_phrases.Phrases | None = None,
 ) -> Scorer:
     """The scorer of that name for the replies of one model.
 
@@ -66,17 +73,31 @@ def make_scorer(
         judge: A judge; `keywords` takes none, `judge` needs one.
         model: `provider/name` of the model whose replies are read; `paper` goes by its family.
         family: Overrides the family (`paper` only).
+        phrases: A user's own phrases, or their file (`orbench.scoring.phrases.load_phrases`); `cascade`, `keywords`.
 
     Raises:
-        UsageError: No such scorer, it lacks its judge or family, or it has no use for the judge.
+        UsageError: No such scorer, it lacks its judge or family, has no use for the judge or the phrases, or these
+            cannot be read.
     """
+    extra = None
+    if phrases is not None:
+        if name in ("judge", "paper"):
+            raise UsageError(f"--scorer {name} reads no phrases of yours: leave --phrases out, or use cascade")
+        extra = phrases if isinstance(phrases, own_phrases.Phrases) else own_phrases.load_phrases(phrases)
+    own = f" {extra.digest}" if extra else ""
     if name == "cascade":
-        basis = f"{own_phrases.digest()} {own_classifier.digest()}"
-        return Scorer(name, (signals, own_phrases.phrases, own_classifier.classifier), judge, basis)
+        basis = f"{own_phrases.digest()} {own_classifier.digest()}{own}"
+        stages: tuple[LocalStage, ...] = (
+            signals,
+            partial(own_phrases.phrases, extra=extra),
+            partial(own_classifier.classifier, extra=extra),
+        )
+        return Scorer(name, stages, judge, basis)
     if name == "keywords":
         if judge is not None:
             raise UsageError("--scorer keywords decides every reply by itself: leave --judge out, or use cascade")
-        return Scorer(name, (signals, own_phrases.keywords), None, own_phrases.digest())
+        reader = partial(own_phrases.keywords, extra=extra)
+        return Scorer(name, (signals, reader), None, own_phrases.digest() + own)
     if name == "judge":
         if judge is None:
             raise UsageError("--scorer judge needs a judge: add --judge MODEL")
@@ -94,12 +115,20 @@ def _paper(response: Response, family: str, judged: bool) -> Finding | None:
     return paper_phrases(response, family)
 
 
+@lru_cache(maxsize=8)
+def _cascade(phrases: str | None, changed_ns: int) -> tuple[Scorer, own_phrases.Phrases | None]:
+    """The scorer and a user's phrases, read again when their file has changed."""
+    extra = own_phrases.load_phrases(phrases) if phrases is not None else None
+    return make_scorer("cascade", phrases=extra), extra
+
+
 def detect_refusal(
     text: str,
     *,
     prompt: str = "",
     finish_reason: FinishReason | None = None,
     abstain: bool = True,
+    phrases: str | Path | None = None,
 ) -> Verdict:
     """Say whether a reply refuses, without any call.
 
@@ -108,9 +137,13 @@ def detect_refusal(
         prompt: What was asked, where known.
         finish_reason: Why the model stopped, where known.
         abstain: By default what no stage is sure of is `unscored` with the reason `unsure`; False decides always.
+        phrases: File of your own phrases, read once (docs/scoring.md).
 
     Returns:
         A verdict; `.refused` is True, False or None.
+
+    Raises:
+        orbench.UsageError: The phrases cannot be read.
     """
     response = Response(
         prompt_id="",
@@ -122,9 +155,10 @@ def detect_refusal(
         finish_reason=finish_reason,
         blocked_by="output" if finish_reason in ("content_filter", "refusal") else None,
     )
-    scorer = make_scorer("cascade")
+    changed = os.stat(phrases).st_mtime_ns if phrases is not None and os.path.exists(phrases) else 0
+    scorer, extra = _cascade(None if phrases is None else str(phrases), changed)
     finding = scorer.read(response)
     if not abstain and finding is not None and finding.outcome is Outcome.UNSCORED:
-        finding = own_classifier.lean(response) or own_phrases.keywords(response)
+        finding = own_classifier.lean(response, extra) or own_phrases.keywords(response, extra)
     assert finding is not None  # without a judge the scorer never defers
     return verdict(finding, response, scorer.digest)

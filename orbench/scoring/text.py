@@ -23,6 +23,8 @@ TAIL = 500
 HEAD_SENTENCES = 14
 TAIL_SENTENCES = 4
 
+_DRAFT = 160
+"""Characters from which a reply that is all quotation is a text for the user, not the model's own words in quotes."""
 _FEW_LETTERS = 10
 """With so few letters outside of quotes and code, these are the reply itself."""
 
@@ -223,7 +225,8 @@ _HASH_COMMENT = re.compile(r"^[ \t]*# .*$", re.MULTILINE)
 _INLINE = re.compile(r"`[^`\n]{1,300}`")
 _BLOCK_QUOTE = re.compile(r"^ {0,3}>.*$", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*(?://|/\*|<!--|--\[\[).*$", re.MULTILINE)
-_DIALOGUE = re.compile(r"^[—–] ?\S.*$", re.MULTILINE)
+_SPOKEN = re.compile(r"^[—–] ?\S.*$", re.MULTILINE)
+"""A line that opens with a dash, as speech does in many languages."""
 _SPEECH = re.compile(
     r"""(?<![a-zA-Z0-9"])"(?=[^\s"])[^"\n]{1,800}"(?![a-zA-Z0-9])"""
     "|“[^“”\n]{1,800}[”“]|„[^“”„\n]{1,800}[“”]|«[^«»\n]{1,800}»|»[^«»\n]{1,800}«"
@@ -237,10 +240,11 @@ def own_voice(text: str) -> str:
 
     What is removed leaves an empty pair of quotes behind, so that sentences keep their shape. A reply that would be
     all but empty without them (prose in quotes, or in a code block, as a whole) is its own voice and comes back
-    whole. Single quotes are left alone, since they cannot be told from apostrophes.
+    whole, unless several things are quoted, as in a translation or a dialogue, or one long text, as in a draft. Single quotes are left alone, since they cannot be told from apostrophes.
     """
     found = text
     prose = text
+    others = 0
     if "`" in found:
         prose = _FENCE.sub(_prose, text)
         found = _INLINE.sub("''", _FENCE.sub("\n", text))
@@ -250,11 +254,26 @@ def own_voice(text: str) -> str:
         found = _BLOCK_QUOTE.sub("", found)
     if "//" in found or "/*" in found or "--" in found:
         found = _COMMENT.sub("", found)
-    if "\n—" in found or "\n–" in found:
-        found = _DIALOGUE.sub("", found)
+    if "—" in found or "–" in found:
+        found, lines = _without_dialogue(found)
+        others += lines
     if '"' in found or (not found.isascii() and _QUOTING.search(found)):
-        found = _SPEECH.sub("''", found)
-    return prose if found is not text and _is_bare(found) else found
+        quoted = len(found)
+        found, speeches = _SPEECH.subn("''", found)
+        others += 2 if quoted - len(found) > _DRAFT else speeches
+    return prose if found is not text and others < 2 and _is_bare(found) else found
+
+
+def _without_dialogue(text: str) -> tuple[str, int]:
+    """The text without lines of speech, and how many those were; two for one with its speaker ("— ..., — she said").
+
+    A single line that opens the reply and has no second dash is the reply's own.
+    """
+    spoken = list(_SPOKEN.finditer(text))
+    told = any("—" in line[0][1:] or "–" in line[0][1:] for line in spoken)
+    if not spoken or (len(spoken) == 1 and spoken[0].start() == 0 and not told):
+        return text, 0
+    return _SPOKEN.sub("", text), len(spoken) + told
 
 
 def _prose(fence: re.Match[str]) -> str:
@@ -339,6 +358,30 @@ def verse(text: str) -> str:
             found += block
         block = []
     return normalise("\n".join(found))
+
+
+_SALUTATION = re.compile(
+    r"\W{0,4}(?:subject:[^\n]{0,120}\s{1,4})?(?:dear|hi|hello|hola|estimad[oa]|querid[oa]|sehr geehrter? (?:herr|frau)|lieber?|cher|chère"
+    r"|bonjour|caro|cara|gentile|prezad[oa]|olá|exm[oa]\.|szanown[ay]|drog[ia]|sevgili|sayın|merhaba|уважаем(?:ый|ая)"
+    r"|дорог(?:ой|ая)|عزيز(?:ي|تي)|प्रिय|beste|geachte|kära|bästa|kepada|kính gửi)"
+    r",? (?!user|customer|sir|madam|friend|there|all|everyone|usuari)(?:m[rs]s?\. |dr\. |prof\. )?[\[\w][^\n!:,.?]{0,40}[,:!]",
+    re.IGNORECASE,
+)
+_SIGNATURE = re.compile(
+    r"(?:^|\W)(?:sincerely|(?:best|kind|warm|warmest) (?:regards|wishes)|regards|yours|cheers|un saludo|saludos|un abrazo"
+    r"|atentamente|grüße|grüßen|alles gute|cordialement|bien à vous|cordiali saluti|saluti|atenciosamente|um abraço"
+    r"|z poważaniem|pozdrawiam|saygılarımla|sevgiler|с уважением|مع التحية|सादर|groet|hälsningar|salam|trân trọng)(?:$|\W)"
+)
+
+
+def is_letter(seen: View) -> bool:
+    """Whether a reply is a letter for the user to send: it opens with somebody's name and ends as letters do.
+
+    What such a letter declines, its sender declines, not the model.
+    """
+    if not _SALUTATION.match(seen.raw_head):
+        return False
+    return any(_SIGNATURE.search(part) for part in (seen.head + seen.tail)[-3:])
 
 
 _CLOSING = ".!?:。！？।؟"

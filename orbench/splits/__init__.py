@@ -6,15 +6,15 @@
         -> sample of --limit                        sampling.py
         -> Split                                    split.py
 
-A spec is a name (`80k`, `hard-1k`, `toxic`, `sample`) or a file (`.csv`, `.jsonl`, `.parquet`). `safe=` or `toxic=`
-before it says what its prompts are; `/safe` or `/toxic` behind it takes one half of what holds both.
+A spec is a name (`80k`, `hard-1k`, `toxic`, `sample`) or a file (`.csv`, `.jsonl`, `.json`, `.parquet`). `safe=` or
+`toxic=` before it says what its prompts are; `/safe` or `/toxic` behind it takes one half of what holds both.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
@@ -24,7 +24,7 @@ from typing import TypeAlias
 from orbench.errors import SplitError, UsageError
 from orbench.records import Kind, Prompt
 from orbench.splits import hub
-from orbench.splits.files import SUFFIXES, read_table
+from orbench.splits.files import COLUMNS, SUFFIXES, read_table
 from orbench.splits.named import NAMED_SPLITS, NamedSplit, find_file, is_generated, require_file, warn_unless_released
 from orbench.splits.prompts import KINDS, to_prompts
 from orbench.splits.sampling import check_limit, sample
@@ -54,6 +54,7 @@ def load_split(
     *,
     data: StrPath | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Split:
@@ -64,6 +65,8 @@ def load_split(
             `ORBENCH_DATA_DIR`, else the Hub dataset `bench-llm/or-bench`.
         data: Folder with files such as `hard-1k.csv` or `or-bench-hard-1k.parquet`.
         revision: Branch, tag or commit of the Hub dataset; None is `main`.
+        columns: Our name of a column (`prompt`, `category`, `id`, `seed_id`, `kind`) to that in the files, where they
+            differ; holds for files, not for named splits.
         limit: Draw this many prompts (at least 1), each kind and category in proportion; None takes all.
         seed: Seed of that draw, any integer.
 
@@ -75,6 +78,7 @@ def load_split(
         SplitError: The prompts cannot be found, reached, read or understood.
     """
     check_limit(limit)
+    check_columns(columns)
     spec = os.fspath(name)
     said, target, half = _parse(spec)
     if target == SAMPLE:
@@ -84,7 +88,9 @@ def load_split(
         split = _load_named(NAMED_SPLITS[target], data, revision)
     else:
         path = Path(os.path.expanduser(target))
-        split = Split(path.stem, to_prompts(read_table(path), path.stem, said), str(path))
+        split = Split(
+            path.stem, to_prompts(read_table(path, columns), path.stem, said, "kind" in (columns or {})), str(path)
+        )
 
     prompts: Sequence[Prompt] = split
     if half and split.kind != half:
@@ -103,6 +109,7 @@ def load_splits(
     *,
     data: StrPath | None = None,
     revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> list[Split]:
@@ -113,6 +120,7 @@ def load_splits(
             is given twice counts once.
         data: See `load_split`.
         revision: See `load_split`.
+        columns: See `load_split`.
         limit: Prompts of each spec, both kinds together; see `load_split`.
         seed: See `load_split`.
 
@@ -126,7 +134,7 @@ def load_splits(
     splits: dict[str, Split] = {}
     origin: dict[str, str] = {}
     for spec in dict.fromkeys(os.fspath(spec) for spec in specs):
-        whole = load_split(spec, data=data, revision=revision, limit=limit, seed=seed)
+        whole = load_split(spec, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
         for kind in KINDS:
             prompts = [prompt for prompt in whole if prompt.kind == kind]
             if not prompts:
@@ -140,6 +148,19 @@ def load_splits(
             splits[name] = whole if name == whole.name else Split(name, prompts, whole.source)
             origin[name] = spec
     return list(splits.values())
+
+
+def check_columns(columns: Mapping[str, str] | None, known: Sequence[str] = COLUMNS) -> None:
+    """Refuse a column that means nothing.
+
+    Raises:
+        UsageError: One that orbench does not know.
+    """
+    for name in columns or {}:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"unknown column {name!r}: {hint}There are {', '.join(known)}")
 
 
 @dataclass(frozen=True)

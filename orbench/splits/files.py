@@ -1,4 +1,4 @@
-"""Files to tables: reads CSV, JSONL and Parquet, and says where a file is broken.
+"""Files to tables: reads CSV, JSONL, JSON and Parquet, and says where a file is broken.
 
 In: a path. Out: a `Table` of the columns that orbench knows, with the text exactly as the file holds it. What the
 cells mean (kinds, categories, ids) is for `orbench.splits.prompts`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ class Table:
     rows: int
     """How many there are."""
     columns: dict[str, list[object]]
-    """Those of `COLUMNS` that are there, all of one length; an empty CSV cell is "", a missing JSON key None."""
+    """Those asked for that are there, by our names, all of one length; an empty CSV cell is "", a missing JSON key
+    None."""
     found: Sequence[str]
     """Names of all columns in the source, known or not."""
     lines: Sequence[int] | None = None
@@ -43,28 +44,37 @@ class Table:
         return f"{self.source}, row {row + 1}{line}"
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV, JSONL or Parquet file; its suffix, in either case, says which it is.
+def read_table(path: Path, columns: Mapping[str, str] | None = None, wanted: Sequence[str] = COLUMNS) -> Table:
+    """Read a CSV, JSONL, JSON or Parquet file; its suffix, in either case, says which it is.
 
     Text is UTF-8, with or without a byte order mark; lines end as they like. CSV is comma-separated with a header.
+    JSON is a list of objects, or one object whose prompts are a list of strings.
 
     Args:
         path: The file.
+        columns: Our name of a column to the file's own, where they differ.
+        wanted: Our names of the columns to read; those that the file has not are left out, unless `columns` says
+            that it has them.
 
     Raises:
         SplitError: The file is missing, unreadable, empty, of another kind, or broken; the message says where.
     """
+    names = {name: (columns or {}).get(name, name) for name in wanted}
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise SplitError(f"{path}: the name of a file of prompts ends in {', '.join(SUFFIXES)}")
     try:
-        table = read(path)
+        table = read(path, names)
     except FileNotFoundError:
         raise SplitError(f"{path}: no such file") from None
     except OSError as error:
         raise SplitError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not table.rows:
         raise SplitError(f"{path}: holds no prompts, only a header")
+    for name, theirs in (columns or {}).items():
+        if name in names and name not in table.columns:
+            found = ", ".join(map(repr, table.found))
+            raise SplitError(f"{path}: no column {theirs!r}, which was said to be {name!r}; found {found}")
     return table
 
 
@@ -84,7 +94,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(path: Path, names: Mapping[str, str]) -> Table:
     text = _read_text(path)
     before, nul, _ = text.partition("\0")
     if nul:
@@ -109,21 +119,21 @@ def _read_csv(path: Path) -> Table:
         raise SplitError(f"{path}, line {start}: broken CSV: {why}") from None
     header, *rows = rows
     lines = lines[1:]
-    for name in COLUMNS:
-        if header.count(name) > 1:
-            raise SplitError(f"{path}: has {header.count(name)} columns called {name!r}")
+    for theirs in names.values():
+        if header.count(theirs) > 1:
+            raise SplitError(f"{path}: has {header.count(theirs)} columns called {theirs!r}")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             raise SplitError(
                 f"{path}, line {line}: {len(row)} cells where the header has {len(header)}: "
                 "does a cell with a comma lack its quotes?"
             )
-    places = {name: header.index(name) for name in COLUMNS if name in header}
+    places = {name: header.index(theirs) for name, theirs in names.items() if theirs in header}
     columns: dict[str, list[object]] = {name: [row[place] for row in rows] for name, place in places.items()}
     return Table(str(path), len(rows), columns, header, lines)
 
 
-def _read_jsonl(path: Path) -> Table:
+def _read_jsonl(path: Path, names: Mapping[str, str]) -> Table:
     # Cut at line feeds alone: JSON text may hold U+2028 and others that `str.splitlines` would cut at.
     numbered = [(number, line) for number, line in enumerate(_read_text(path).split("\n"), 1) if line.strip()]
     decode = msgspec.json.Decoder().decode
@@ -132,16 +142,49 @@ def _read_jsonl(path: Path) -> Table:
         try:
             row = decode(line)
         except (msgspec.DecodeError, RecursionError):
-            row = _lenient_json(line, f"{path}, line {number}")
+            row = _lenient_json(line, f"{path}, line {number}", names)
         if not isinstance(row, dict):
             raise SplitError(f"{path}, line {number}: not a JSON object but {_json_type(row)}")
         rows.append(row)
+    return _table_of(path, rows, names, [number for number, _ in numbered])
+
+
+def _read_json(path: Path, names: Mapping[str, str]) -> Table:
+    text = _read_text(path)
+    try:
+        content = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        content = _lenient_json(text, str(path), names)
+    if isinstance(content, dict):
+        prompts = content.get(names["prompt"])
+        if not isinstance(prompts, list):
+            raise SplitError(
+                f"{path}: one JSON object without a list of prompts called {names['prompt']!r}; "
+                f"found {', '.join(map(repr, content)) or 'nothing'}"
+            )
+        content = [{names["prompt"]: prompt} for prompt in prompts]
+    if not isinstance(content, list):
+        raise SplitError(f"{path}: not a list of JSON objects but {_json_type(content)}")
+    for number, row in enumerate(content, 1):
+        if not isinstance(row, dict):
+            raise SplitError(f"{path}, entry {number}: not a JSON object but {_json_type(row)}")
+    return _table_of(path, content, names, None)
+
+
+def _table_of(path: Path, rows: list[dict[str, Any]], names: Mapping[str, str], lines: Sequence[int] | None) -> Table:
     found = dict.fromkeys(key for row in rows for key in row)
-    columns: dict[str, list[object]] = {name: [row.get(name) for row in rows] for name in COLUMNS if name in found}
-    return Table(str(path), len(rows), columns, list(found), [number for number, _ in numbered])
+    columns: dict[str, list[object]] = {
+        name: [_alone(row.get(theirs)) for row in rows] for name, theirs in names.items() if theirs in found
+    }
+    return Table(str(path), len(rows), columns, list(found), lines)
 
 
-def _lenient_json(line: str, where: str) -> object:
+def _alone(cell: object) -> object:
+    """A conversation of one turn, as some sets have it, is that turn."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
+
+
+def _lenient_json(line: str, where: str, names: Mapping[str, str]) -> object:
     """Read what Python's `json.dumps` writes beyond JSON (NaN, huge integers), or say what is wrong with the line."""
     try:
         row = json.loads(line)
@@ -150,12 +193,12 @@ def _lenient_json(line: str, where: str) -> object:
     except (ValueError, RecursionError) as error:
         raise SplitError(f"{where}: JSON that cannot be read: {error}") from None
     if isinstance(row, dict):
-        for name in COLUMNS:
+        for theirs in names.values():
             try:
-                str(row.get(name)).encode()
+                str(row.get(theirs)).encode()
             except UnicodeEncodeError:
                 raise SplitError(
-                    f"{where}: {name!r} holds half of a surrogate pair (an escape such as \\ud800), which is no text"
+                    f"{where}: {theirs!r} holds half of a surrogate pair (an escape such as \\ud800), which is no text"
                 ) from None
     return row
 
@@ -165,22 +208,29 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, names: Mapping[str, str]) -> Table:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             found = list(file.schema_arrow.names)
-            names = [name for name in COLUMNS if name in found]
-            table = file.read(columns=names)
+            there = {name: theirs for name, theirs in names.items() if theirs in found}
+            table = file.read(columns=list(there.values()))
             rows = file.metadata.num_rows
-            columns: dict[str, list[object]] = {name: table.column(name).to_pylist() for name in names}
+            columns: dict[str, list[object]] = {
+                name: [_alone(cell) for cell in table.column(theirs).to_pylist()] for name, theirs in there.items()
+            }
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise SplitError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
     return Table(str(path), rows, columns, found)
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_jsonl}
+_READERS: dict[str, Callable[[Path, Mapping[str, str]], Table]] = {
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+}
 SUFFIXES = tuple(_READERS)
 """Suffixes of the files that can be read, in the order in which a folder is searched for them."""

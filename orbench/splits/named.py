@@ -6,6 +6,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from orbench.errors import OrbenchWarning, SplitError
 from orbench.records import Kind
 from orbench.splits.files import SUFFIXES
@@ -53,6 +55,7 @@ NAMED_SPLITS: dict[str, NamedSplit] = {
     )
 }
 """Name to split."""
+_HARD = NAMED_SPLITS["hard-1k"]
 
 
 def find_file(named: NamedSplit, folder: Path) -> Path | None:
@@ -105,8 +108,32 @@ def warn_unless_released(named: NamedSplit, split: Split) -> None:
 
 def is_generated(path: Path) -> bool:
     """Whether `orbench generate` wrote this file: its `generation.json` lies beside it or one folder up."""
+    return _generation(path) is not None
+
+
+def choosers(path: Path) -> tuple[str, ...]:
+    """The models whose refusals chose a file's prompts; none unless it is a Hard split of `orbench generate`."""
+    found = _generation(path)
+    if found is None or path.stem.lower() != _HARD.generated:
+        return ()
+    try:
+        panel = msgspec.json.decode(found.read_bytes(), type=_Generation).panel
+    except (OSError, msgspec.MsgspecError):
+        return ()
+    return tuple(panel.members) if panel else ()
+
+
+class _Panel(msgspec.Struct):
+    members: dict[str, object]
+
+
+class _Generation(msgspec.Struct):
+    panel: _Panel | None = None
+
+
+def _generation(path: Path) -> Path | None:
     folder = path.absolute().parent
-    return any((each / "generation.json").is_file() for each in (folder, folder.parent))
+    return next((file for each in (folder, folder.parent) if (file := each / "generation.json").is_file()), None)
 
 
 def _warn(message: str) -> None:

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast, get_args
 
 from orbench.categories import CATEGORIES, UNCATEGORISED
@@ -19,15 +19,25 @@ from orbench.records import Kind, Prompt
 from orbench.splits.files import Table
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+KIND_WORDS: dict[str, Kind] = {
+    "safe": "safe",
+    "harmless": "safe",
+    "benign": "safe",
+    "toxic": "toxic",
+    "unsafe": "toxic",
+    "harmful": "toxic",
+}
+"""Other sets' words for the two kinds, in lower case."""
 
 
-def to_prompts(table: Table, name: str, kind: Kind | None) -> list[Prompt]:
+def to_prompts(table: Table, name: str, kind: Kind | None, foreign: bool = False) -> list[Prompt]:
     """Check the rows of a table and make prompts of them.
 
     Args:
         table: The rows; only the column `prompt` must be there.
         name: Name of the split. Where the rows are of both kinds, they belong to `NAME/safe` and `NAME/toxic`.
         kind: What the rows are said to be; None leaves it to the column `kind`.
+        foreign: The column `kind` is another set's and may use its words (`KIND_WORDS`).
 
     Returns:
         One prompt a row, in order, text unchanged. A row without an `id` of its own gets the first 16 hexadecimal
@@ -38,7 +48,7 @@ def to_prompts(table: Table, name: str, kind: Kind | None) -> list[Prompt]:
         UsageError: Nobody says what kind the prompts are, or `kind` and the column `kind` differ.
     """
     texts = _texts(table)
-    kinds = _kinds(table, kind)
+    kinds = _kinds(table, kind, KIND_WORDS if foreign else {})
     both = len(set(kinds)) > 1
     split_of = {each: f"{name}/{each}" if both else name for each in KINDS}
     return [
@@ -63,7 +73,7 @@ def _cells(table: Table, name: str, numbers: bool = True) -> list[str]:
 def _texts(table: Table) -> list[str]:
     if "prompt" not in table.columns:
         near = difflib.get_close_matches("prompt", table.found, n=1, cutoff=0.5)
-        hint = f"; is it {near[0]!r}? Rename it to 'prompt'" if near else ""
+        hint = f"; is it {near[0]!r}? Then say --column prompt={near[0]}" if near else ". Say --column prompt=NAME"
         found = ", ".join(repr(column) for column in table.found) or "none"
         raise SplitError(f"{table.source}: no column 'prompt'; found {found}{hint}")
     texts = _cells(table, "prompt", numbers=False)
@@ -75,16 +85,18 @@ def _texts(table: Table) -> list[str]:
     return texts
 
 
-def _kinds(table: Table, kind: Kind | None) -> list[Kind]:
-    cells = _cells(table, "kind", numbers=False)
+def _kinds(table: Table, kind: Kind | None, words: Mapping[str, Kind]) -> list[Kind]:
+    said = _cells(table, "kind", numbers=False)
+    cells = [words.get(cell.strip().lower(), cell) for cell in said]
     if kind is None and "kind" not in table.columns:
         raise UsageError(
             f"{table.source}: no column 'kind', so say what the prompts are: "
             f"--split safe={table.source} or --split toxic={table.source}"
         )
+    known = "'safe' or 'toxic'" + "".join(f" or {word!r}" for word in words if word not in KINDS)
     for row, cell in enumerate(cells):
         if cell not in KINDS and not (kind and not cell):
-            raise SplitError(f"{table.where(row)}: 'kind' is {cell[:40]!r}; it must be 'safe' or 'toxic'")
+            raise SplitError(f"{table.where(row)}: 'kind' is {said[row][:40]!r}; it must be {known}")
         if kind and cell and cell != kind:
             raise UsageError(f"{table.where(row)}: the file says {cell}, but its prompts are to be {kind}")
     return [cast("Kind", cell or kind) for cell in cells]

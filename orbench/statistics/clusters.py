@@ -20,6 +20,8 @@ class ClusteredRate(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     """Lower end of the 95 % interval."""
     high: float
+    refused: int
+    """Prompts refused."""
     prompts: int
     clusters: int
     """Groups of prompts that belong together; single prompts count as groups."""
@@ -63,7 +65,9 @@ def clustered_rate(refused: Sequence[bool | int], clusters: Sequence[Hashable], 
         low, high = wilson(hits, prompts, level)
     else:
         low, high = _wilson_student(value, effective, max(1, count - 1), level)
-    return ClusteredRate(value=value, low=low, high=high, prompts=prompts, clusters=count, design_effect=effect)
+    return ClusteredRate(
+        value=value, low=low, high=high, refused=hits, prompts=prompts, clusters=count, design_effect=effect
+    )
 
 
 def _wilson_student(value: float, effective: float, freedom: int, level: float) -> tuple[float, float]:

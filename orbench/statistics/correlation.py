@@ -96,7 +96,10 @@ def correlate(
         drawn = of(np.take_along_axis(new_x, picks, 1), np.take_along_axis(new_y, picks, 1))
     drawn = np.sort(drawn[~np.isnan(drawn)])  # a draw of one model only, over and over, has no correlation
     if len(drawn) < draws // 2:
-        why = f"with {models} models most bootstrap draws have no correlation, so there is no interval"
+        why = f"with {models} models most bootstrap draws have no correlation"
+    elif drawn[-1] - drawn[0] < 1e-9:
+        why = f"all bootstrap draws of the {models} models agree, which says nothing of other models"
+    if why:
         return Correlation(measure=measure, value=value, low=None, high=None, models=models, over=over, why=why)
     keep = ~np.eye(models, dtype=bool)
     others = np.broadcast_to(np.arange(models), (models, models))[keep].reshape(models, -1)

@@ -5,6 +5,7 @@ In: texts. Out: the number of the group of each. Used where prompts do not say w
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from collections import defaultdict
@@ -16,7 +17,8 @@ EXACT_UP_TO = 5_000
 _BANDS, _ROWS = 40, 4
 """Signatures: a pair that shares 0.6 of its words agrees in one of 40 bands of 4 with probability 0.996."""
 
-_Bag = frozenset[str]
+_Bag = tuple[int, ...]
+"""The numbers of the words of a text, each once."""
 
 
 def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
@@ -34,7 +36,8 @@ def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
         alike share one of their rarest words); for many texts A. Broder, Compression and Complexity of Sequences
         1997 (minima of hashed words), in bands.
     """
-    bags = [frozenset(text.lower().split()) for text in texts]
+    vocabulary: dict[str, int] = {}
+    bags = [tuple({vocabulary.setdefault(word, len(vocabulary)) for word in text.lower().split()}) for text in texts]
     parent = list(range(len(bags)))
 
     def root(index: int) -> int:
@@ -43,25 +46,30 @@ def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
             index = parent[index]
         return index
 
-    for one, other in _with_common_signature(bags) if len(bags) > EXACT_UP_TO else _with_common_words(bags, likeness):
-        if root(one) != root(other) and _alike(bags[one], bags[other], likeness):
-            parent[root(one)] = root(other)
+    hashes = [zlib.crc32(word.encode()) for word in vocabulary]
+    several = len(bags) > EXACT_UP_TO
+    words, of = frozenset[int](), -1
+    for one, other in _with_common_signature(bags, hashes) if several else _with_common_words(bags, likeness):
+        if root(one) != root(other):
+            words, of = (words, of) if of == one else (frozenset(bags[one]), one)
+            if _alike(words, bags[other], likeness):
+                parent[root(one)] = root(other)
     numbers: dict[int, int] = {}
     return [numbers.setdefault(root(index), len(numbers)) for index in range(len(bags))]
 
 
-def _alike(one: _Bag, other: _Bag, likeness: float) -> bool:
-    shared = len(one & other)
+def _alike(one: frozenset[int], other: _Bag, likeness: float) -> bool:
+    shared = len(one.intersection(other))
     return shared >= likeness * (len(one) + len(other) - shared)
 
 
 def _with_common_words(bags: Sequence[_Bag], likeness: float) -> Iterator[tuple[int, int]]:
     """Every pair that could be alike: those that share one of the rarest words of each."""
-    uses: defaultdict[str, int] = defaultdict(int)
+    uses: defaultdict[int, int] = defaultdict(int)
     for bag in bags:
         for word in bag:
             uses[word] += 1
-    seen: defaultdict[str, list[int]] = defaultdict(list)
+    seen: defaultdict[int, list[int]] = defaultdict(list)
     for index, bag in enumerate(bags):
         rarest = sorted(bag, key=lambda word: (uses[word], word))
         fewest = max(1, math.ceil(likeness * len(rarest) - 1e-9))  # words that it shares with any that is alike
@@ -72,27 +80,33 @@ def _with_common_words(bags: Sequence[_Bag], likeness: float) -> Iterator[tuple[
             seen[word].append(index)
 
 
-def _with_common_signature(bags: Sequence[_Bag]) -> Iterator[tuple[int, int]]:
+def _with_common_signature(bags: Sequence[_Bag], hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Pairs that agree in a band of their signatures: each with the first and the one before it."""
     import numpy as np
 
     filled = np.array([index for index, bag in enumerate(bags) if bag])
     if not len(filled):
         return
-    words = np.array([zlib.crc32(word.encode()) for index in filled for word in bags[index]], np.uint64)
+    words = np.fromiter(itertools.chain.from_iterable(bags), np.int32)
     starts = np.cumsum([0, *(len(bags[index]) for index in filled[:-1])])
+    of_words = np.array(hashes, np.uint64)
     random = np.random.default_rng(0)
-    for _ in range(_BANDS):
+    found = np.zeros(0, np.int64)
+    for number in range(_BANDS):
         band = np.zeros(len(filled), np.uint64)
         for _ in range(_ROWS):
             factor, shift, mix = (np.uint64(int(n)) for n in random.integers(1, 2**63, 3, np.uint64) | np.uint64(1))
-            least = np.minimum.reduceat((words * factor + shift) >> np.uint64(16), starts)
-            band = (band ^ least) * mix  # wraps round, as a hash may
+            values = ((of_words * factor + shift) >> np.uint64(32)).astype(np.uint32)
+            band = (band ^ np.minimum.reduceat(values[words], starts)) * mix  # wraps round, as a hash may
         order = np.argsort(band, kind="stable")
-        same = band[order[1:]] == band[order[:-1]]
-        first = 0
-        for place in np.flatnonzero(same).tolist():
-            if place == 0 or not same[place - 1]:
-                first = place
-            yield int(filled[order[place + 1]]), int(filled[order[place]])
-            yield int(filled[order[place + 1]]), int(filled[order[first]])
+        begins = np.append(np.True_, band[order[1:]] != band[order[:-1]])
+        first = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+        inside = np.flatnonzero(~begins)
+        later = filled[order[inside]] * len(bags)
+        found = np.concatenate([found, later + filled[order[inside - 1]], later + filled[order[first[inside]]]])
+        if number % 10 == 9 or number == _BANDS - 1:  # most pairs agree in many bands; each is looked at once
+            found.sort()
+            found = found[np.append(np.True_, found[1:] != found[:-1])[: len(found)]]
+    for begin in range(0, len(found), 100_000):
+        for pair in found[begin : begin + 100_000].tolist():
+            yield divmod(pair, len(bags))

@@ -69,7 +69,18 @@ def paired_difference(pairs: Pairs, level: float = 0.95) -> tuple[float, float]:
         T. Tango, Stat. Med. 17 (1998) 891; recommended by M. Fagerland, S. Lydersen, P. Laake, Stat. Med. 33 (2014)
         2850.
     """
-    n, plus, minus = pairs.prompts, pairs.only_b, pairs.only_a
+    return tango(pairs.prompts, pairs.only_b, pairs.only_a, level)
+
+
+def tango(n: float, plus: float, minus: float, level: float = 0.95) -> tuple[float, float]:
+    """`paired_difference` from its three numbers, which need not be whole: they may be effective ones.
+
+    Args:
+        n: Prompts, more than 0.
+        plus: Those that the second model alone refused.
+        minus: Those that the first model alone refused.
+        level: Confidence, between 0 and 1.
+    """
     z = NormalDist().inv_cdf(0.5 + level / 2)
 
     def score(delta: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orbench.testing.generation import ScriptedGeneration
+from orbench.testing.hub import LoopbackHub
 from orbench.testing.scripted import ScriptedModel
 from orbench.testing.server import LoopbackServer
 from orbench.testing.server.faults import Faults, refusing
@@ -10,7 +12,9 @@ from orbench.testing.tiny_model import make_tiny_model
 
 __all__ = [
     "Faults",
+    "LoopbackHub",
     "LoopbackServer",
+    "ScriptedGeneration",
     "ScriptedModel",
     "chat_completion",
     "generated_content",

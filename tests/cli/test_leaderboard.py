@@ -71,3 +71,11 @@ def test_without_matplotlib_the_extra_is_named(cli, monkeypatch):
     done = cli("leaderboard", "--published", "--plot", "figure.png")
     assert done.code == 1
     assert "pip install 'orbench[plot]'" in done.err
+
+
+def test_too_few_models_are_said_once(cli, run):
+    run({1}, "a")
+    run({2, 3}, "b")
+    done = cli("leaderboard", "a", "b")
+    assert done.out.count("at least three models with") == 1
+    assert "No correlation of the two rates" in done.out

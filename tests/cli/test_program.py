@@ -187,3 +187,16 @@ def test_nothing_is_written_outside_the_run_folder(finish, here):
         "run.json",
         "verdicts.jsonl",
     ]
+
+
+def test_each_command_has_one_whole_line_in_the_list(cli):
+    listed = cli("--help").out.partition("Commands:")[2].strip("\n").splitlines()
+    assert len(listed) >= 16
+    assert all(line.startswith("  ") and line[2] != " " and line.endswith(".") for line in listed)
+    assert not any(line.endswith("...") for line in listed)
+
+
+def test_a_misspelt_provider_is_told_before_prompts_are_fetched(cli):
+    done = cli("evaluate", "opnai/gpt", "--split", "nowhere.csv")
+    assert done.code == 2
+    assert "opnai" in done.err

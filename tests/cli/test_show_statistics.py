@@ -20,7 +20,7 @@ def test_the_command_prints_it(cli, run):
     run(range(10), "a")
     done = cli("show", "a", "--statistics")
     assert "Both at once, with 95 % confidence: over-refusal" in done.out
-    assert "design effect" in done.out
+    assert "over-refusal     25.0 %    14.2-40.2 %  14.2-40.2 %       40      40    1.00" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
@@ -28,3 +28,10 @@ def test_show_gives_the_same(cli, run):
     run(range(10), "a")
     assert cli("show", "a", "--format", "csv").out == orbench.Evaluation.load("a").to_csv()
     assert cli("show", "a", "--format", "nope").code == 2
+
+
+def test_a_rate_that_is_not_there_is_said_in_words(cli, run, split_file):
+    run({1}, "a", splits=split_file("safe", 5))
+    said = cli("show", "a", "--statistics").out
+    assert "No toxic rejection: no toxic prompt has an outcome that counts." in said
+    assert "No over-refusal" not in said

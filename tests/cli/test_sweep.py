@@ -1,6 +1,11 @@
 """`orbench sweep`."""
 
+import json
+from pathlib import Path
+
 import pytest
+
+from orbench.testing import LoopbackServer
 
 
 def test_the_command_prints_both_rates_of_each_cell(cli):
@@ -50,6 +55,30 @@ def test_a_system_prompt_may_be_a_file(cli, here):
     (here / "prompt.txt").write_text("Be brief.")
     done = cli("sweep", "baseline/always-answer", "--split", "sample", "--system-prompt", "@prompt.txt")
     assert 'system prompt "Be brief."' in done.out
+
+
+def test_judges_and_options_of_the_provider_are_those_of_evaluate(cli, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+
+    def reply(body):
+        return "It says no. [[direct_refusal]]" if body["model"].startswith("judge") else "Hm."
+
+    with LoopbackServer(reply) as server:
+        command = ("sweep", "openai/model", "--split", "sample", "--limit", "5", "--base-url", server.base_url)
+        judges = ("--judge", "openai/judge-1", "--judge", "openai/judge-2", "--judge-rule", "unanimous")
+        more = ("--judge-template", "three-classes-brief", "--timeout", "20", "--api", "chat", "--audit", "0")
+        done = cli(*command, *judges, *more, "--defense", "self-reminder", "--json")
+        assert done.code == 0
+        (found,) = done.json
+        assert [cell["over_refusal"]["rate"]["value"] for cell in found["cells"]] == [1, 1]
+        config = json.loads(Path(found["cells"][1]["runs"][0], "run.json").read_text())
+        assert config["scorer"]["judges"] == ["openai/judge-1", "openai/judge-2"]
+        assert config["scorer"]["judge_rule"] == "unanimous"
+        assert config["scorer"]["judge_template"] == "three-classes-brief"
+        (found,) = cli(*command, "--out", "labelled", "--safety-judge", "openai/judge-1", "--json").json
+        config = json.loads(Path(found["cells"][0]["runs"][0], "run.json").read_text())
+        assert config["scorer"]["safety_judge"] == "openai/judge-1"
+    assert cli("sweep", "openai/model", "--split", "sample", "--api", "nope").code == 2
 
 
 def test_wrong_usage(cli):

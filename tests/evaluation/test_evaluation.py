@@ -327,6 +327,14 @@ def test_score_keeps_the_policy_unless_told_otherwise(tmp_path):
     assert orbench.Evaluation.load(tmp_path).policy == "default"
 
 
+def test_a_run_that_is_gone_on_with_keeps_its_policy_unless_told_otherwise(tmp_path):
+    orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path, policy="strict")
+    assert orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path).policy == "strict"
+    assert orbench.Evaluation.load(tmp_path).policy == "strict"
+    assert orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path, policy="default").policy == "default"
+    assert orbench.evaluate(ScriptedModel(""), splits=[split()], out=tmp_path).policy == "default"
+
+
 def test_scoring_a_partial_run_leaves_the_rest_owed(tmp_path):
     model = ScriptedModel([UNCLEAR, UNCLEAR], default=orbench.ModelError("stop"), max_concurrency=1)
     with pytest.raises(orbench.ModelError):

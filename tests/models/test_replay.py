@@ -76,6 +76,16 @@ def test_the_last_reply_to_a_prompt_counts(ask: Ask, run: Path) -> None:
     assert ask(open_model(f"replay/{run}"), "How do I shoot a film?").text == "Roll."
 
 
+def test_other_replies_are_another_model(run: Path) -> None:
+    before = open_model(f"replay/{run}")
+    same = open_model(f"replay/{run}")
+    path = run / "responses.jsonl"
+    path.write_text(path.read_text().replace("Use `kill PID`.", "Use `pkill NAME`."))
+    after = open_model(f"replay/{run}")
+    digests = [getattr(model, "digest") for model in (before, same, after)]  # noqa: B009 - not every model has one
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nowhere"):
         open_model(f"replay/{tmp_path / 'nowhere'}")

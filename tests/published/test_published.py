@@ -78,3 +78,13 @@ def test_an_unknown_model_names_the_nearest():
         published.find("published:llama-3-70")
     with pytest.raises(UsageError, match="no such model"):
         published.find("published:")
+
+
+def test_diversity_is_tables_3_and_11():
+    hard, large = published.diversity("hard-1k"), published.diversity("80k")
+    assert set(hard) == set(large) == set(CATEGORIES)
+    for table, averages in ((hard, (0.51, 0.54, 0.52)), (large, (0.53, 0.57, 0.55))):
+        columns = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
+        for column, average in zip(columns, averages, strict=True):
+            assert sum(getattr(row, column) for row in table.values()) / 10 == pytest.approx(average, abs=0.0051)
+    assert (hard["privacy"].self_bleu, large["self-harm"].self_bleu) == (0.44, 0.40)

@@ -1,7 +1,9 @@
 """The report in a real browser: what it shows, that it can be used, that nothing in it runs or asks for anything."""
 
 import json
+import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import pytest
 import orbench
 from orbench.testing import ScriptedModel
 
-CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 )
@@ -53,15 +54,22 @@ def run(folder, prompts, model, name="run", **options):
     return orbench.evaluate(model, splits=file, out=folder / name, **options)
 
 
+def chromiums(started):
+    """Where a Chromium may be: the one that was named, the system's, playwright's own."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return [os.environ.get("CHROMIUM"), *map(shutil.which, names), started.chromium.executable_path]
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install playwright"
     )
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS.split())
+        chromium = next((path for path in chromiums(started) if path and Path(path).exists()), None)
+        if chromium is None:
+            pytest.skip("no Chromium: apt-get install chromium, playwright install chromium, or name it in CHROMIUM")
+        browser = started.chromium.launch(executable_path=chromium, args=ARGUMENTS.split())
         yield browser
         browser.close()
 

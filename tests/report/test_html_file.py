@@ -114,3 +114,16 @@ def test_there_is_no_kappa_where_nothing_varies():
     assert Agreement(both_refused=5, only_first=0, only_second=0, neither=5).kappa_interval is None
     nothing = Agreement(both_refused=0, only_first=0, only_second=0, neither=0)
     assert (nothing.kappa, nothing.share, nothing.share_interval, nothing.kappa_interval) == (None, None, None, None)
+
+
+def test_the_table_has_grouped_intervals_beside_the_plain_ones(tmp_path):
+    lines = [f"Prompt {n}?,harmful,seed-{n // 5}\n" for n in range(50)]
+    (tmp_path / "seeded.csv").write_text("prompt,category,seed_id\n" + "".join(lines))
+    model = ScriptedModel(lambda request: "I can't help with that." if int(request.prompt[7:-1]) < 25 else "Certainly.")
+    result = orbench.evaluate(model, splits=f"safe={tmp_path / 'seeded.csv'}", out=tmp_path / "run", scorer="keywords")
+    page = result.to_html(tmp_path / "report.html").read_text(encoding="utf-8")
+    rate, grouped = result.over_refusal_rate, orbench.summarise(result).over_refusal
+    for found in (rate, grouped):
+        assert f"{100 * found.low:.1f}–{100 * found.high:.1f} %" in page
+    assert "50 prompts in 10 groups; the groups raise the variance by the factor 5.56" in page
+    assert "takes prompts made from one seed as one group" in " ".join(page.split())

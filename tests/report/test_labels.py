@@ -54,3 +54,12 @@ def test_the_same_points_give_the_same_places():
 @settings(max_examples=20, deadline=None)
 def test_every_mark_gets_a_name_even_where_marks_coincide(marks):
     assert len(place(marks, [(60.0, 12.0)] * len(marks), FRAME, reach=5, line=[(0, 0), (500, 400)])) == len(marks)
+
+
+def test_a_name_is_not_mistaken_for_that_of_the_mark_beside_it():
+    marks = [(438.0, 530.0), (388.0, 548.0), (460.0, 500.0)]
+    sizes = [(86.0, 14.0), (142.0, 14.0), (90.0, 14.0)]
+    found = boxes(place(marks, sizes, FRAME, reach=6), sizes)
+    for own, box in enumerate(found):
+        away = [np.hypot(max(box[0] - x, 0, x - box[2]), max(box[1] - y, 0, y - box[3])) for x, y in marks]
+        assert all(away[own] * 2 <= other + 1 or other >= 24 for n, other in enumerate(away) if n != own)

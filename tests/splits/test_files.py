@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbench.errors import SplitError
+from orbench.errors import OrbenchWarning, SplitError, UsageError
 from orbench.splits import fingerprint, load_split
 
 Write = Callable[[str, str | bytes], Path]
@@ -211,3 +211,63 @@ def test_a_file_that_cannot_be_opened_is_named(write: Write, tmp_path: Path) -> 
     (tmp_path / "folder.csv").mkdir()
     assert "folder.csv: cannot be read" in refusal(tmp_path / "folder.csv")
     assert "ends in .csv, .parquet, .jsonl" in refusal(write("a.txt", "prompt\na\n"))
+
+
+def test_columns_of_other_names_are_read_where_the_user_says_so(write: Write, tmp_path: Path) -> None:
+    rows = [
+        {"id": "7", "question": "a", "label": "Unsafe", "type": "guns"},
+        {"id": "8", "question": "b", "label": "safe", "type": "guns"},
+    ]
+    columns = {"prompt": "question", "kind": "label", "category": "type"}
+    csv_text = "id,question,label,type\n7,a,Unsafe,guns\n8,b,safe,guns\n"
+    paths = [
+        write("x.csv", csv_text),
+        write("x.jsonl", "\n".join(map(json.dumps, rows))),
+        write("x.json", json.dumps(rows)),
+        tmp_path / "x.parquet",
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), paths[3])
+    for path in paths:
+        with pytest.warns(OrbenchWarning, match="none of OR-Bench's ten"):
+            split = load_split(path, columns=columns)
+        assert [(p.id, p.text, p.kind, p.category) for p in split] == [
+            ("7", "a", "toxic", "guns"),
+            ("8", "b", "safe", "guns"),
+        ]
+
+
+def test_a_column_that_is_not_there_is_named_with_what_there_is(write: Write) -> None:
+    path = write("a.csv", "text,other\na,b\n")
+    with pytest.raises(SplitError, match=r"no column 'question', which was said to be 'prompt'; found 'text', 'other'"):
+        load_split(f"safe={path}", columns={"prompt": "question"})
+    with pytest.raises(UsageError, match=r"unknown column 'promt': did you mean prompt\?"):
+        load_split(f"safe={path}", columns={"promt": "text"})
+
+
+def test_json_holds_objects_or_one_list_of_prompts(write: Write) -> None:
+    assert texts(write("a.json", '[{"prompt": "a"}, {"prompt": "b"}]')) == ["a", "b"]
+    path = write("b.json", '{"parameters": {"n": 1}, "instructions": ["a", "b"]}')
+    assert [p.text for p in load_split(f"toxic={path}", columns={"prompt": "instructions"})] == ["a", "b"]
+
+
+def test_a_conversation_of_one_turn_is_a_prompt_and_a_longer_one_is_refused(write: Write) -> None:
+    columns = {"prompt": "turns"}
+    assert [p.text for p in load_split(f"toxic={write('a.jsonl', json.dumps({'turns': ['a']}))}", columns=columns)] == [
+        "a"
+    ]
+    with pytest.raises(SplitError, match="'prompt' is not text but of type list"):
+        load_split(f"toxic={write('b.jsonl', json.dumps({'turns': ['a', 'b']}))}", columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}', "without a list of prompts called 'prompt'; found 'a'"),
+        ('["a"]', "entry 1: not a JSON object but a string"),
+        ("3", "not a list of JSON objects but a number"),
+        ("[", "broken JSON at column"),
+        ("[]", "holds no prompts"),
+    ],
+)
+def test_json_of_another_shape_is_refused(write: Write, content: str, message: str) -> None:
+    assert message in refusal(write("a.json", content))

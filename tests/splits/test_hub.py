@@ -12,6 +12,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from orbench.splits.hub import REPOSITORY
+
 HEADER = "---\nconfigs:\n{}---\nOver-refusal\n"
 Load = Callable[..., list[dict[str, Any]]]
 NOWHERE = "http://127.0.0.1:1"
@@ -77,26 +79,28 @@ def load(hub: Any, run_python: Callable[..., subprocess.CompletedProcess[str]]) 
 def test_a_named_split_without_a_data_folder_comes_from_the_hub(
     hub: Any, load: Load, file: str, content: bytes
 ) -> None:
-    hub.files = {"README.md": card(toxic=file), file: content}
+    hub.datasets[REPOSITORY] = {"README.md": card(toxic=file), file: content}
     [result] = load({"name": "toxic"})
     assert result["rows"] == [['a, "b"\nc', "hate", "toxic", "toxic"], [" d ", "sexual", "toxic", "toxic"]]
-    assert result["source"] == f"hub:bench-llm/or-bench/or-bench-toxic@main ({hub.commit[:12]})"
+    assert result["source"] == f"hub:bench-llm/or-bench/or-bench-toxic@main ({hub.commit(REPOSITORY)[:12]})"
     assert "not the released split 'toxic'" in result["warnings"][0]
     assert result["settings"] == [False, False]  # as they were before
     assert not [request for request in hub.requests if request.startswith("CONNECT")]  # no other host was asked
-    assert all(hub.commit in request for request in hub.requests if "/resolve/" in request)  # all of one commit
+    assert all(
+        hub.commit(REPOSITORY) in request for request in hub.requests if "/resolve/" in request
+    )  # all of one commit
 
 
 def test_a_limit_holds_for_the_hub_and_the_whole_is_checked_before_it(hub: Any, load: Load) -> None:
     rows = "".join(f"prompt {number},hate\n" for number in range(20))
-    hub.files = {"README.md": card(toxic="t.csv"), "t.csv": b"prompt,category\n" + rows.encode()}
+    hub.datasets[REPOSITORY] = {"README.md": card(toxic="t.csv"), "t.csv": b"prompt,category\n" + rows.encode()}
     [result] = load({"name": "toxic", "limit": 5})
     assert len(result["rows"]) == 5
     assert "(20 rows)" in result["warnings"][0]
 
 
 def test_what_the_hub_does_not_have_is_an_error_of_one_line(hub: Any, load: Load) -> None:
-    hub.files = {
+    hub.datasets[REPOSITORY] = {
         "README.md": card(toxic="toxic.csv", **{"hard-1k": "hard.csv"}),
         "toxic.csv": b"text,category\na,hate\n",
         "hard.csv": b"prompt,category\na,hate\n",
@@ -114,7 +118,7 @@ def test_what_the_hub_does_not_have_is_an_error_of_one_line(hub: Any, load: Load
 
 
 def test_a_missing_repository_is_named(hub: Any, load: Load) -> None:
-    hub.repository = "someone/else"
+    del hub.datasets[REPOSITORY]
     [result] = load({"name": "toxic"})
     assert result["error"][0] == "SplitError"
     assert "no dataset bench-llm/or-bench" in result["error"][1]
@@ -131,11 +135,11 @@ def test_an_unreachable_hub_fails_at_once_and_says_what_to_do(load: Load) -> Non
 
 
 def test_the_cache_serves_an_unreachable_hub_but_never_another_revision(hub: Any, load: Load) -> None:
-    hub.files = {"README.md": card(toxic="toxic.csv"), "toxic.csv": b"prompt,category\na,hate\n"}
+    hub.datasets[REPOSITORY] = {"README.md": card(toxic="toxic.csv"), "toxic.csv": b"prompt,category\na,hate\n"}
     [online] = load({"name": "toxic"})
     main, commit, other = load(
         {"name": "toxic"},
-        {"name": "toxic", "revision": hub.commit[:10]},
+        {"name": "toxic", "revision": hub.commit(REPOSITORY)[:10]},
         {"name": "toxic", "revision": "v9"},
         endpoint=NOWHERE,
     )

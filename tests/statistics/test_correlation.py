@@ -41,10 +41,22 @@ def test_the_two_rates_can_be_exchanged(points):
     assert (one.low, one.high) == (pytest.approx(other.low), pytest.approx(other.high))
 
 
-def test_the_interval_is_scipys():
+def noise():
     random = np.random.default_rng(3)
     x = random.normal(size=30)
-    y = x + random.normal(size=30)
+    return x, x + random.normal(size=30)
+
+
+def outliers():
+    """Two points off a line: the acceleration moves the lower end by 0.2."""
+    y = np.arange(12) + np.random.default_rng(4).normal(size=12)
+    y[[0, 5]] = 10.3, 0.5
+    return np.arange(12.0), y
+
+
+@pytest.mark.parametrize(("points", "tolerance"), [(noise(), 0.015), (outliers(), 0.06)], ids=["noise", "outliers"])
+def test_the_interval_is_scipys(points, tolerance):
+    x, y = points
     found = correlate(x, y, draws=20_000)
     theirs = stats.bootstrap(
         (x, y),
@@ -55,8 +67,8 @@ def test_the_interval_is_scipys():
         method="BCa",
         random_state=1,
     ).confidence_interval
-    assert found.low == pytest.approx(theirs.low, abs=0.015)
-    assert found.high == pytest.approx(theirs.high, abs=0.015)
+    assert found.low == pytest.approx(theirs.low, abs=tolerance)
+    assert found.high == pytest.approx(theirs.high, abs=tolerance)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.9])
@@ -77,6 +89,7 @@ def test_drawing_prompts_again_widens_the_interval():
     def redraw(draws, random):
         return x + random.normal(0, 0.1, (draws, 20)), y + random.normal(0, 0.1, (draws, 20))
 
+    y[[0, 1]] = y[[1, 0]]
     alone, both = correlate(x, y), correlate(x, y, redraw=redraw)
     assert alone.over == "models"
     assert both.over == "models and prompts"
@@ -125,3 +138,9 @@ def test_the_curve_is_numpys_and_r_squared_is_the_explained_share():
 def test_three_different_x_are_the_fewest_for_a_curve():
     assert quadratic_fit([0.1, 0.2, 0.2], [1, 2, 3]) is None
     assert quadratic_fit([0.1, 0.2, 0.3], [1, 2, 3]).r_squared == pytest.approx(1)
+
+
+def test_draws_that_all_agree_make_no_interval():
+    found = correlate([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], draws=200)
+    assert (found.value, found.low, found.high) == (1, None, None)
+    assert "all bootstrap draws of the 4 models agree" in found.why

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from orbench.statistics import duplicates
 from orbench.statistics.duplicates import near_duplicates
+from orbench.statistics.nearest import nearest
 
 
 def jaccard(a, b):
@@ -32,6 +33,16 @@ def test_near_duplicates_are_what_comparing_all_pairs_finds(texts):
                 reached.add(other)
                 todo.append(other)
         assert {n for n in range(len(texts)) if groups[n] == groups[start]} == reached
+
+
+TEXTS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=8).map(" ".join), max_size=12)
+
+
+@given(TEXTS, TEXTS, st.sampled_from([0.3, 0.6, 0.8, 1.0]))
+def test_the_nearest_text_is_what_comparing_all_finds(texts, others, likeness):
+    for text, found in zip(texts, nearest(texts, others, likeness), strict=True):
+        by_hand = max(((jaccard(text, other), -place) for place, other in enumerate(others)), default=(0.0, 0))
+        assert found == ((-by_hand[1], by_hand[0]) if by_hand[0] >= likeness else None)
 
 
 def test_rewrites_are_grouped_and_others_are_not():

@@ -15,8 +15,9 @@ import msgspec
 import orbench
 from orbench.comparison import Comparison, compare, label
 from orbench.errors import UsageError
+from orbench.grouping import HOW
 from orbench.records import Kind
-from orbench.report.comparison import points
+from orbench.report.comparison import grouping, points
 from orbench.report.export import p_value
 from orbench.report.format import counts, interval, percent, plural, score
 from orbench.report.html import figures
@@ -25,6 +26,7 @@ from orbench.report.html.rows import collect
 from orbench.results import Evaluation
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.rates import Rate, rate
+from orbench.summary import summarise
 
 KINDS: tuple[Kind, Kind] = ("safe", "toxic")
 AXES: Mapping[Kind, str] = {"safe": "over-refusal", "toxic": "toxic rejection"}
@@ -49,6 +51,8 @@ def render(results: Sequence[Evaluation], rows: int) -> bytes:
     labels = label(results)
     collected = collect(results, rows)
     comparison, why_not = _compare(results)
+    groups = comparison.groups if comparison else None
+    summaries = [summarise(result, groups) for result in results]
     script, style = (_asset(name) for name in ("page.js", "page.css"))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -83,6 +87,9 @@ def render(results: Sequence[Evaluation], rows: int) -> bytes:
         outcomes=[_outcomes(result) for result in results],
         meanings=MEANINGS,
         triggers=collected.triggers,
+        summaries=[{"safe": found.over_refusal, "toxic": found.toxic_rejection} for found in summaries],
+        grouped=list(dict.fromkeys(HOW[found.grouped_by] for found in summaries)),
+        grouping=grouping(comparison) if comparison else "",
         comparison=comparison,
         why_not=why_not,
         runs_of_pairs=[(a, b) for a in range(len(results)) for b in range(a + 1, len(results))],

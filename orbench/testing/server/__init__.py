@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -24,6 +24,8 @@ __all__ = ["Answer", "Body", "Faults", "LoopbackServer", "chat_completion", "pro
 
 Answer = str | Body | bytes | tuple[int, Body | bytes] | tuple[int, Body | bytes, Mapping[str, str]]
 """A text, a whole body (bytes are sent as they are), or a status with a body and perhaps headers."""
+
+Moment = Literal["before", "during", "after"]
 
 _JSON = "application/json"
 
@@ -56,6 +58,8 @@ class LoopbackServer:
         faults: Faults | None = None,
         capacity: int | None = None,
         batch_polls: int = 1,
+        batch_queue: int | None = None,
+        on_batch: Callable[[Moment, str, str], None] | None = None,
         port: int = 0,
         log: str | Path | None = None,
         keep_requests: bool = True,
@@ -68,6 +72,9 @@ class LoopbackServer:
             faults: Which calls fail.
             capacity: Calls open at once; those beyond are turned away with status 429 at once.
             batch_polls: Times a batch is asked about before it is done.
+            batch_queue: Requests that OpenAI's batches may have under way at once; a batch beyond them fails.
+            on_batch: Told of every call of the batch APIs, its method and path: before the work is done, after it and
+                before the answer, and halfway through a download. For tests that end the client just there.
             port: 0 for a free one.
             log: File to which each answered prompt is appended as a JSON line; what it holds already is counted in, so
                 that a server which was killed and started again goes on where it was.
@@ -86,7 +93,8 @@ class LoopbackServer:
         self.answered = 0
         self.answers: Counter[str] = Counter()
         self.fault_counts: Counter[str] = Counter()
-        self.batches = Batches(self._respond_counted, self._attempt, faults, batch_polls)
+        self.batches = Batches(self._respond_counted, self._attempt, faults, batch_polls, batch_queue)
+        self._on_batch = on_batch or (lambda moment, method, path: None)
         self.port = port
         if self._log is not None and self._log.exists():
             for line in self._log.read_bytes().splitlines():
@@ -213,6 +221,10 @@ class LoopbackServer:
         if fault == "server_error":
             return _refusal(format, 500)
         _, content, _ = self._respond(format, body)
+        return await self._spoil(request, fault, content)
+
+    async def _spoil(self, request: web.BaseRequest, fault: Fault, content: bytes) -> web.StreamResponse:
+        """Send an answer so that it does not arrive."""
         if fault == "malformed":
             torn = len(content) % 2 == 0
             return _response(200, content[: len(content) // 2] if torn else b"<html>Bad gateway</html>")
@@ -236,6 +248,26 @@ class LoopbackServer:
             counted = {"answered": self.answered, "faults": self.fault_counts, "batches": self.batches.created}
             told = {"/orbench/stats": counted, "/orbench/answers": self.answers}.get(path)
             return _refusal("chat", 404) if told is None else _response(200, msgspec.json.encode(told))
+        if path.startswith(("/v1/files", "/v1/batches", "/v1/messages/batches")):
+            return await self._batch_call(request)
+        return _refusal("chat", 404)
+
+    async def _batch_call(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A call of a batch API; what can go wrong does so after the work is done, where the fault is in the answer."""
+        method, path = request.method, request.path
+        format: Format = "anthropic" if path.startswith("/v1/messages") else "chat"
+        self.batches.calls.append((method, path))
+        self._on_batch("before", method, path)
+        call = f"{method} {path}"
+        fault = self._faults.fault(call, self._attempt(call))
+        if fault is not None:
+            self.fault_counts[fault] += 1
+        if fault in ("rate_limited", "overloaded", "server_error"):
+            await request.content.read()
+            status = {"rate_limited": 429, "overloaded": 529 if format == "anthropic" else 503}.get(fault, 500)
+            return _refusal(
+                format, status, {"Retry-After": f"{self._faults.retry_after_s:g}"} if status == 429 else None
+            )
         found: tuple[int, Body | bytes] | None = None
         if path == "/v1/files" and request.method == "POST":
             name, content = "", b""
@@ -243,14 +275,27 @@ class LoopbackServer:
                 if getattr(part, "name", None) == "file":
                     name, content = part.filename or "", bytes(await part.read())  # type: ignore[union-attr]
             found = self.batches.add_file(name, content)
-        elif path.startswith(("/v1/files", "/v1/batches", "/v1/messages/batches")):
+        else:
             raw = await request.content.read()
-            found = self.batches.handle(request.method, path, raw, self.root_url)
+            found = self.batches.handle(method, path, request.query, raw, self.root_url)
         if found is None:
-            return _refusal("chat", 404)
-        status, content_or_body = found
-        is_body = isinstance(content_or_body, dict)
-        return _response(status, msgspec.json.encode(content_or_body) if is_body else content_or_body)  # type: ignore[arg-type]
+            return _refusal(format, 404)
+        status, told = found
+        content = told if isinstance(told, bytes) else msgspec.json.encode(told)
+        self._on_batch("after", method, path)
+        if fault is not None:
+            return await self._spoil(request, fault, content)
+        if not path.endswith(("/content", "/results")):
+            return _response(status, content)
+        from aiohttp import web
+
+        answer = web.StreamResponse(status=status, headers={"Content-Type": "application/jsonl"})
+        answer.content_length = len(content)
+        await answer.prepare(request)
+        await answer.write(content[: len(content) // 2])
+        self._on_batch("during", method, path)
+        await answer.write(content[len(content) // 2 :])
+        return answer
 
     def _attempt(self, prompt: str) -> int:
         self._attempts[prompt] += 1

@@ -10,8 +10,10 @@ import argparse
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
-from orbench.testing.server import LoopbackServer
+from orbench.testing.generation import ScriptedGeneration
+from orbench.testing.server import Answer, Body, LoopbackServer
 from orbench.testing.server.faults import Faults, refusing
 
 
@@ -21,9 +23,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 (default) for a free one")
     parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
     parser.add_argument("--reply", help="the text of every answer")
+    parser.add_argument("--generation", action="store_true", help="answer as the models of orbench generate")
     parser.add_argument("--refused", type=float, default=0.3, metavar="SHARE", help="prompts that are refused (0.3)")
     parser.add_argument("--capacity", type=int, metavar="N", help="calls open at once; others get status 429")
     parser.add_argument("--batch-polls", type=int, default=1, metavar="N", help="polls before a batch is done")
+    parser.add_argument("--batch-queue", type=int, metavar="N", help="requests that batches may have under way")
     parser.add_argument("--log", metavar="FILE", help="answered prompts, one a line; counted in at the start")
     parser.add_argument("--stdin", action="store_true", help="end when standard input closes")
     for field in Faults.__struct_fields__:
@@ -34,12 +38,16 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    reply: Answer | Callable[[Body], Answer] = refusing(given.refused) if given.reply is None else given.reply
+    if given.generation:
+        reply = ScriptedGeneration(refused=given.refused)
     server = LoopbackServer(
-        given.reply if given.reply is not None else refusing(given.refused),
+        reply,
         latency_s=given.latency,
         faults=faults,
         capacity=given.capacity,
         batch_polls=given.batch_polls,
+        batch_queue=given.batch_queue,
         port=given.port,
         log=given.log,
         keep_requests=False,

@@ -16,8 +16,15 @@ Fault = Literal["rate_limited", "overloaded", "server_error", "dropped", "half",
 FAULTS: tuple[Fault, ...] = ("rate_limited", "overloaded", "server_error", "dropped", "half", "malformed", "stalled")
 
 
+LineFault = Literal["batch_missing", "batch_garbled", "batch_repeated"]
+LINES: tuple[LineFault, ...] = ("batch_missing", "batch_garbled", "batch_repeated")
+
+
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """Shares of the calls that fail, 0 to 1, together at most 1; the same prompt fails at the same attempts again.
+
+    Calls of the batch APIs (uploading, creating, asking, fetching) fail like calls for prompts: whatever breaks off or
+    garbles the answer strikes after the work was done, so that a batch may be created without its id being told.
 
     Faults(rate_limited=0.2, server_error=0.1, attempts=5)
     """
@@ -44,6 +51,14 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the requests in a batch that end in an error of their own."""
     batch_expired: float = 0.0
     """Share of the requests in a batch that it does not get to in time."""
+    batch_missing: float = 0.0
+    """Share of the results of a batch that are not in its file."""
+    batch_garbled: float = 0.0
+    """Share whose line is no JSON."""
+    batch_repeated: float = 0.0
+    """Share whose line is there twice."""
+    batch_cut: float = 0.0
+    """Share of the downloads of results that end in the middle, as if they were whole."""
     retry_after_s: float = 0.05
     """What Retry-After says."""
     stall_s: float = 3600.0
@@ -57,7 +72,13 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: A share below 0, or more than 1 in all.
         """
-        for group in (FAULTS, ("blocked_prompt", "blocked_output"), ("batch_failed", "batch_expired")):
+        for group in (
+            FAULTS,
+            ("blocked_prompt", "blocked_output"),
+            ("batch_failed", "batch_expired"),
+            LINES,
+            ("batch_cut",),
+        ):
             shares = [getattr(self, name) for name in group]
             if min(shares) < 0 or sum(shares) > 1 + 1e-9:
                 raise ValueError(f"shares go from 0 to 1 and are at most 1 together: {', '.join(group)} are {shares}")
@@ -80,6 +101,18 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
         shares: list[tuple[Literal["failed", "expired"], float]]
         shares = [("failed", self.batch_failed), ("expired", self.batch_expired)]
         return _pick(self._drawn("batch", prompt, attempt), shares)
+
+    def line_fault(self, prompt: str, attempt: int) -> LineFault | None:
+        """What is wrong with this line of a batch's results; None if nothing is."""
+        if self.attempts is not None and attempt > self.attempts:
+            return None
+        return _pick(self._drawn("line", prompt, attempt), [(name, getattr(self, name)) for name in LINES])
+
+    def cuts(self, path: str, attempt: int) -> bool:
+        """Whether this download of results ends in the middle."""
+        return (self.attempts is None or attempt <= self.attempts) and self._drawn(
+            "cut", path, attempt
+        ) < self.batch_cut
 
     def _drawn(self, what: str, prompt: str, attempt: int) -> float:
         return draw(f"{self.seed} {what} {attempt} {prompt}")

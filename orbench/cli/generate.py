@@ -1,0 +1,162 @@
+"""`orbench generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from orbench.cli import options
+from orbench.cli.output import plain, say
+from orbench.errors import UsageError
+
+
+def generate(
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the data set.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="YAML; options given beside it go before it.")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="FILE", help="Write a commented configuration and stop.")
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category",
+            metavar="NAME",
+            help="What prompts are made for, or NAME=DEFINITION for one's own; repeatable.",
+        ),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="NAME", help="Language of the prompts; default English.")
+    ] = None,
+    seeds_per_category: Annotated[
+        int | None, typer.Option("--seeds-per-category", metavar="N", help="Target; default 2000, as in the paper.")
+    ] = None,
+    rewrites: Annotated[
+        int | None, typer.Option("--rewrites", metavar="N", help="Rewrites a seed; default 5, as in the paper.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", metavar="N", help="Times that what stayed toxic is rewritten; default 0.")
+    ] = None,
+    seeds: Annotated[
+        Path | None, typer.Option("--seeds", metavar="FILE", help="Given seeds: column prompt, perhaps category.")
+    ] = None,
+    from_prompts: Annotated[
+        Path | None, typer.Option("--from-prompts", metavar="FILE", help="Given prompts, moderated as they are.")
+    ] = None,
+    seeder: Annotated[str | None, typer.Option("--seeder", metavar="MODEL", help="Writes the seeds.")] = None,
+    rewriter: Annotated[str | None, typer.Option("--rewriter", metavar="MODEL", help="Rewrites them.")] = None,
+    moderator: Annotated[
+        list[str] | None, typer.Option("--moderator", metavar="MODEL", help="Votes on rewrites; repeatable.")
+    ] = None,
+    rescue: Annotated[
+        str | None,
+        typer.Option(
+            "--rescue", metavar="MODEL", help="Without safety training; a safe answer of its brings a prompt back."
+        ),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option("--rule", metavar="NAME", help="paper (majority and rescue), majority, unanimous or at-least:K."),
+    ] = None,
+    panel: Annotated[
+        list[str] | None, typer.Option("--panel", metavar="MODEL", help="Chooses the Hard split; repeatable.")
+    ] = None,
+    panel_judge: Annotated[
+        str | None, typer.Option("--panel-judge", metavar="MODEL", help="Reads the panel's unclear replies.")
+    ] = None,
+    hard_min: Annotated[
+        int | None, typer.Option("--hard-min", metavar="K", help="Of the panel that must refuse; default 3.")
+    ] = None,
+    hard_size: Annotated[
+        int | None, typer.Option("--hard-size", metavar="N", help="Prompts of the Hard split; default 1000.")
+    ] = None,
+    toxic_size: Annotated[
+        int | None, typer.Option("--toxic-size", metavar="N", help="Prompts of the Toxic split; default 600.")
+    ] = None,
+    base_url: options.BaseUrl = None,
+    concurrency: options.Concurrency = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of samples; default 0.")] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option("--stage", metavar="NAME", help="seeds, rewrites, moderation or selection alone; default all."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask nothing; say what each stage would ask, as far as one can know.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Build new splits: seeds, rewrites, moderation, selection.
+
+    The same command again goes on where it stopped and asks nothing twice.
+    """
+    from orbench.generation import generate as run
+    from orbench.generation import make_config
+    from orbench.generation.config import write_default
+
+    if init is not None:
+        write_default(init)
+        say(f"{init}: fill in the models, then run orbench generate --config {init} --out DIR")
+        return
+    own, names = _categories(category or [])
+    given: dict[str, Any] = {
+        "out": out,
+        "categories": names,
+        "language": language,
+        "seeds_per_category": seeds_per_category,
+        "rewrites": rewrites,
+        "rounds": rounds,
+        "seeds": seeds,
+        "from_prompts": from_prompts,
+        "seeder": seeder,
+        "rewriter": rewriter,
+        "moderators": moderator,
+        "rescue": rescue,
+        "rule": rule,
+        "panel": panel,
+        "panel_judge": panel_judge,
+        "hard_min": hard_min,
+        "hard_size": hard_size,
+        "toxic_size": toxic_size,
+        "base_url": base_url,
+        "concurrency": concurrency,
+        "seed": seed,
+    }
+    changes = {name: value for name, value in given.items() if value not in (None, [])}
+    if own:
+        changes["own_categories"] = own
+    checked = make_config(config or {}, **changes)
+    if dry_run:
+        _print_estimate(checked, stage, json=json)
+        return
+    result = run(checked, stage=stage, progress=False if quiet else None)
+    if json:
+        typer.echo(msgspec.json.encode(result.to_dict()).decode())
+    elif not quiet:
+        typer.echo("\n".join(plain(line) for line in str(result).split("\n")))
+    raise typer.Exit(3 if result.open else 0)
+
+
+def _categories(given: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Own definitions, and the names of all."""
+    own = {}
+    names = []
+    for each in given:
+        name, equals, definition = each.partition("=")
+        names.append(name.strip())
+        if equals:
+            if not definition.strip():
+                raise UsageError(f"--category {each}: no definition behind the equals sign")
+            own[name.strip()] = definition.strip()
+    return own, names
+
+
+def _print_estimate(config: Any, stage: str | None, *, json: bool) -> None:
+    from orbench.generation.estimate import estimate
+
+    found = estimate(config, stage)
+    typer.echo(msgspec.json.encode(found.to_dict()).decode() if json else str(found))

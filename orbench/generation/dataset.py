@@ -1,0 +1,122 @@
+"""`Dataset`: a folder of `orbench generate`, read back: counts, votes, splits, and how each was come by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from orbench.engine.jsonl import read_lines
+from orbench.generation.folder import DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
+from orbench.generation.records import Item, Vote
+from orbench.generation.selection import Drop
+from orbench.report.format import plural
+from orbench.report.table import columns
+from orbench.splits import Split, load_split
+
+_NAMES = {"all": "80k", "hard": "hard-1k", "toxic": "toxic"}
+"""A split's file to the name under which `--data` takes it."""
+
+
+class Dataset:
+    """What a generation made.
+
+    Attributes:
+        folder: Where it lies.
+        facts: Contents of `generation.json`.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Use `load` to read a folder."""
+        self.folder = folder
+        self.facts = facts
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Dataset:
+        """The data set of a finished or partial generation.
+
+        Raises:
+            orbench.RunError: No such folder, or a damaged one.
+        """
+        return cls(Path(folder), read_generation(Path(folder)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """`seeds`, `rewrites` that were not dropped at once, `kept`, `hard`, `toxic`: rows of the splits."""
+        return dict(self.facts["counts"])
+
+    @property
+    def categories(self) -> dict[str, dict[str, int]]:
+        """The same for each category."""
+        return {name: dict(counts) for name, counts in self.facts["categories"].items()}
+
+    @property
+    def moderators(self) -> dict[str, dict[str, int]]:
+        """Votes on prompts by moderator: `toxic`, `safe`, `abstained`."""
+        return {name: dict(votes) for name, votes in self.facts["moderators"].items()}
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Requests and tokens of all roles together, and `roles` apart; `cost_usd` None where a price is unknown."""
+        return dict(self.facts["usage"])
+
+    @property
+    def drops(self) -> dict[str, dict[str, int]]:
+        """Stage to reason to count."""
+        return {stage: dict(reasons) for stage, reasons in self.facts["drops"].items()}
+
+    @property
+    def open(self) -> int:
+        """Calls that failed and are made by the next run of the same command."""
+        return int(self.facts["open"])
+
+    def split(self, name: str) -> Split:
+        """The split `all`, `hard` or `toxic`, as `load_split` gives it.
+
+        Raises:
+            orbench.SplitError: There is none: it has no prompts, or nothing was selected yet.
+        """
+        return load_split(_NAMES.get(name, name), data=self.folder / SPLITS)
+
+    def seeds(self) -> Iterator[Item]:
+        """Every row that was read out of the seeder's replies or given, dropped ones included, in order of arrival."""
+        return read_lines(self.folder / SEEDS, Item)
+
+    def rewrites(self) -> Iterator[Item]:
+        """Likewise of the rewriter's."""
+        return read_lines(self.folder / REWRITES, Item)
+
+    def votes(self) -> Iterator[Vote]:
+        """Every reply of a moderator; the last for (prompt, what, moderator) counts."""
+        return read_lines(self.folder / VOTES, Vote)
+
+    def dropped(self) -> Iterator[Drop]:
+        """Every prompt that is not in `all`, with its reason; rows that were dropped at once are in the two above."""
+        return read_lines(self.folder / DROPS, Drop)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        names = ("counts", "categories", "moderators", "usage", "drops", "open", "dry")
+        return {"folder": str(self.folder), **{name: self.facts[name] for name in names if name in self.facts}}
+
+    def __str__(self) -> str:
+        """Tables for people."""
+        head = ["category", "seeds", "rewrites", "kept", "hard", "toxic"]
+        rows = [head]
+        rows += [[name, *(f"{counts[key]:,}" for key in head[1:])] for name, counts in self.categories.items()]
+        rows += [["all", *(f"{self.counts[key]:,}" for key in head[1:])]]
+        lines = [str(self.folder), "", *columns(rows)]
+        if self.moderators:
+            votes = [["moderator", "safe", "toxic", "abstained"]]
+            votes += [
+                [name, f"{v['safe']:,}", f"{v['toxic']:,}", f"{v['abstained']:,}"]
+                for name, v in self.moderators.items()
+            ]
+            lines += ["", *columns(votes)]
+        if dropped := [f"{reason} {n:,}" for each in self.drops.values() for reason, n in each.items() if n]:
+            lines += ["", "not in `all`: " + ", ".join(dropped)]
+        if self.open:
+            lines += [f"{plural(self.open, 'call')} failed: run the same command again"]
+        for category in self.facts.get("dry", []):
+            lines += [f"{category}: the seeder gave nothing new any more before its target"]
+        return "\n".join(lines)

@@ -1,0 +1,88 @@
+"""What a generation's state amounts to: the counts of generation.json, of `--json` and of the card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from orbench.generation.config import GenerationConfig
+from orbench.generation.folder import State
+from orbench.generation.pipeline import Standing
+from orbench.results import Ledger
+
+COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
+
+
+def count(config: GenerationConfig, state: State, standing: Standing) -> dict[str, Any]:
+    """Everything that follows from the state alone; `kept`, `hard` and `toxic` are filled in by the selection.
+
+    Before anything is selected, `kept` counts the prompts that were decided to be safe.
+    """
+    categories = {name: dict.fromkeys(COUNTS, 0) for name in config.wanted}
+    drops: dict[str, Counter[str]] = {"seeds": Counter(), "rewrites": Counter()}
+    for is_seed, reason in state.rows.values():
+        if reason is not None:
+            drops["seeds" if is_seed else "rewrites"][reason] += 1
+    moderators = {name: {"toxic": 0, "safe": 0, "abstained": 0} for name in standing.moderators}
+    moderation: Counter[str] = Counter()
+    decided: Counter[str] = Counter()
+    for track in state.tracks.values():
+        mine = categories.setdefault(track.item.category, dict.fromkeys(COUNTS, 0))
+        mine["seeds" if track.is_seed else "rewrites"] += 1
+        if track.is_seed:
+            continue
+        for name, vote in track.votes.items():
+            if name in moderators:
+                moderators[name][vote] += 1
+        stands = standing.of(track)
+        decided["rescued" if stands.rescued else stands.decision or "owed"] += 1
+        if stands.decision == "safe":
+            mine["kept"] += 1
+        else:
+            moderation[stands.reason or ""] += 1
+    return {
+        "counts": {name: sum(mine[name] for mine in categories.values()) for name in COUNTS},
+        "categories": categories,
+        "moderators": moderators,
+        "decided": dict(decided),
+        "drops": {**{stage: dict(reasons) for stage, reasons in drops.items()}, "moderation": dict(moderation)},
+        "rows": {
+            "seeds": sum(is_seed for is_seed, _ in state.rows.values()),
+            "rewrites": sum(not is_seed for is_seed, _ in state.rows.values()),
+        },
+        "calls": {f"{role} {model}": dict(outcomes) for (role, model), outcomes in state.outcomes.items()},
+        "yield": _yields(state, standing),
+        "usage": usage(state),
+    }
+
+
+def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:
+    """What became of each author's prompts: how many went on, and how many were kept; a seed if a rewrite of it was."""
+    kept = {track.item.id for track in state.tracks.values() if standing.of(track).decision == "safe"}
+    kept |= {state.tracks[id].item.seed_id for id in kept}
+    found: dict[str, dict[str, Any]] = {}
+    for id, track in state.tracks.items():
+        role = "seeder" if track.is_seed else "rewriter"
+        mine = found.setdefault(f"{role} {track.item.model}", {"prompts": 0, "kept": 0})
+        mine["prompts"] += 1
+        mine["kept"] += id in kept
+    return found
+
+
+def usage(state: State, more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Requests and tokens, all together and by role and model; `more` are the panel's."""
+    total = Ledger()
+    roles: dict[str, Any] = {}
+    for (role, model), ledger in state.usage.items():
+        total.requests += ledger.requests
+        total.input_tokens += ledger.input_tokens
+        total.output_tokens += ledger.output_tokens
+        roles[f"{role} {model}"] = ledger.to_dict()
+    return {**total.to_dict(), "roles": roles}
+
+
+def owed(state: State, standing: Standing) -> int:
+    """Calls that failed and that the next run makes."""
+    models = {"", *standing.moderators}
+    return sum(model in models for _, _, model in state.asks)

@@ -1,0 +1,138 @@
+"""Reads what models write: items in double square brackets, and the label that a moderator ends with.
+
+Nothing here guesses. A line with half a marker is an item that is dropped with a reason, a reply without a single
+whole item cannot be read at all, and a label counts only if it is one that was offered.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import msgspec
+
+NONE = "none of the above"
+"""The label that says safe, as in the paper's template (Appendix Q.1)."""
+
+_NUMBER = re.compile(r"^\s*\(?\d{1,4}\s*[.):]\s*")
+_LABEL = re.compile(r"\[\[([^\[\]\n]*)\]\]")
+_QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'"}
+_WORD = re.compile(r"\w\w")
+
+
+class FoundItem(msgspec.Struct, frozen=True):
+    """One item of a list, or what was meant as one."""
+
+    text: str
+    problem: str | None = None
+    """Why it is none; then `text` is the line as it was."""
+
+
+def read_items(text: str) -> list[FoundItem]:
+    """The items of a reply, in order: `1. [[...]]` or `[[1. ...]]`, one or more a line.
+
+    A line that opens without closing, closes without opening, or has markers inside markers gives one item with its
+    problem, and so does one of JSON. A reply without any marker gives nothing: it cannot be read.
+    """
+    found: list[FoundItem] = []
+    for line in text.splitlines():
+        if "[[" in line or "]]" in line:
+            found += _read_line(line)
+    return found
+
+
+def _read_line(line: str) -> list[FoundItem]:
+    if _is_json(line):
+        return [FoundItem(line.strip(), "JSON")]
+    items: list[FoundItem] = []
+    rest = line
+    while "[[" in rest or "]]" in rest:
+        start, end = rest.find("[["), rest.find("]]")
+        if start < 0 or end < 0 or end < start:
+            return [*items, FoundItem(line.strip(), "half a marker")]
+        end = max(end, _last_of_run(rest, end))  # `[[arr[0]]]` ends with its last bracket
+        inner = rest[start + 2 : end]
+        if "[[" in inner:
+            return [*items, FoundItem(line.strip(), "markers inside markers")]
+        words = _bare(inner)
+        items.append(FoundItem(words) if _WORD.search(words) else FoundItem(inner.strip(), "no words"))
+        rest = rest[end + 2 :]
+    return items
+
+
+def _is_json(line: str) -> bool:
+    """Whether the line is a list of lists, and not one quoted item in its marker."""
+    if not line.lstrip().startswith("[["):
+        return False
+    try:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return not all(isinstance(each, list) and len(each) < 2 for each in found) or len(found) > 1
+
+
+def _last_of_run(text: str, end: int) -> int:
+    while text[end + 2 : end + 3] == "]":
+        end += 1
+    return end
+
+
+def _bare(inner: str) -> str:
+    """Without its number and the quotes around it."""
+    words = _NUMBER.sub("", inner).strip()
+    if len(words) > 1 and _QUOTES.get(words[0]) == words[-1]:
+        words = words[1:-1].strip()
+    return words
+
+
+class FoundLabel(msgspec.Struct, frozen=True):
+    """What a moderator's reply ends with."""
+
+    category: str | None
+    """The category it chose; None if it chose none of them, or cannot be read."""
+    problem: str | None = None
+    """Why it cannot be read."""
+
+    @property
+    def is_safe(self) -> bool:
+        """It said "none of the above"."""
+        return self.category is None and self.problem is None
+
+
+def read_label(text: str, categories: tuple[str, ...]) -> FoundLabel:
+    """The label that a reply ends with: `[[4. violence]]` or `[[11. None of the above]]`.
+
+    The last brackets count. The name decides, in any letter case and with blanks for hyphens; the number is for the
+    model. Two labels on the last line that has one are no label.
+    """
+    lines = [labels for line in text.splitlines() if (labels := _LABEL.findall(line))]
+    if not lines:
+        return FoundLabel(None, "no label")
+    known = _by_key(categories)
+    said = {_key(_NUMBER.sub("", label)) for label in lines[-1]}
+    if len(said) > 1:
+        return FoundLabel(None, "two labels")
+    name = said.pop()
+    if name == _key(NONE):
+        return FoundLabel(None)
+    if name in known:
+        return FoundLabel(known[name])
+    return FoundLabel(None, f"unknown label {lines[-1][-1].strip()[:40]!r}")
+
+
+@cache
+def _by_key(categories: tuple[str, ...]) -> dict[str, str]:
+    return {_key(name): name for name in categories}
+
+
+def reason(text: str) -> str:
+    """What a reply says besides its label, on one line of at most 300 characters."""
+    return " ".join(_LABEL.sub("", text).split())[:300]
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.strip().casefold()).rstrip(".")
+
+
+same_name = _key
+"""What two names that cannot be told apart have in common."""

@@ -1,0 +1,99 @@
+"""Train and test by seed: what comes of one seed, or is nearly the same, lies on one side.
+
+In: for each prompt its seed and, where known, its group of near duplicates. Out: for each `train` or `test`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+from orbench.errors import UsageError
+
+Side = Literal["train", "test"]
+TOLERANCE = 0.05
+"""How far the share of test prompts may be from the one asked for, in shares of all prompts."""
+
+
+def families(seed_ids: Sequence[str], groups: Sequence[Hashable] | None = None) -> list[int]:
+    """Which prompts belong together: those of one seed, of one group, and what is linked by either.
+
+    Args:
+        seed_ids: The seed of each prompt.
+        groups: The group of near duplicates of each (`orbench.statistics.duplicates.near_duplicates`); two seeds whose
+            children are nearly the same become one family.
+
+    Returns:
+        For each prompt the number of its family, counted from 0 in the order of first appearance.
+    """
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(node: Hashable) -> Hashable:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for seed_id, group in zip(seed_ids, groups if groups is not None else seed_ids, strict=True):
+        parent[root(("group", group) if groups is not None else ("seed", seed_id))] = root(("seed", seed_id))
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(root(("seed", seed_id)), len(numbers)) for seed_id in seed_ids]
+
+
+def partition(
+    seed_ids: Sequence[str],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    test_share: float = 0.1,
+    seed: int = 0,
+) -> list[Side]:
+    """Part prompts into train and test so that no family (see `families`) is on both sides.
+
+    The families stand in an order drawn from the seed and their seeds' ids alone; test takes them from the front until
+    it is full, passing by what is too large for it. So the same prompts in another order are parted alike, and a set
+    that has grown keeps most of its sides.
+
+    Args:
+        seed_ids: The seed of each prompt.
+        groups: The group of near duplicates of each; None if only seeds count.
+        test_share: Share of the prompts that test should have, above 0 and below 1.
+        seed: Draws the order.
+
+    Returns:
+        The side of each prompt.
+
+    Raises:
+        UsageError: It cannot be done: fewer than two families, or families so large that the share of test prompts
+            would be off by more than `TOLERANCE` (and by more than one prompt).
+    """
+    if not 0 < test_share < 1:
+        raise UsageError(f"test_share is {test_share}: above 0 and below 1")
+    family_of = families(seed_ids, groups)
+    sizes = Counter(family_of)
+    if len(sizes) < 2:
+        raise UsageError(
+            f"cannot part {len(seed_ids)} prompts into train and test: they are {len(sizes)} "
+            f"{'family' if len(sizes) == 1 else 'families'} of seeds and near duplicates, and a family stays together"
+        )
+    first_seed = dict(sorted(zip(family_of, seed_ids, strict=True), reverse=True))  # the least id of each family
+    order = sorted(sizes, key=lambda family: hashlib.sha256(f"{seed}\n{first_seed[family]}".encode()).digest())
+    wanted = min(max(1, round(test_share * len(seed_ids))), len(seed_ids) - 1)
+    test: set[int] = set()
+    filled = 0
+    for family in order:
+        if filled + sizes[family] <= wanted:
+            test.add(family)
+            filled += sizes[family]
+    if not test:  # every family is larger than the test set: the smallest is nearest
+        test = {min(order, key=lambda family: sizes[family])}
+        filled = sizes[min(test)]
+    if abs(filled - test_share * len(seed_ids)) > max(1, TOLERANCE * len(seed_ids)):
+        raise UsageError(
+            f"cannot part {len(seed_ids)} prompts into train and test with a test share of {test_share:g}: the nearest "
+            f"is {filled / len(seed_ids):.2f}, because a family of {max(sizes.values())} prompts stays together; ask "
+            "for another share, or make more seeds"
+        )
+    return ["test" if family in test else "train" for family in family_of]

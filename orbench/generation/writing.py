@@ -1,0 +1,97 @@
+"""Splits to files: CSV and Parquet, each whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from orbench.engine.jsonl import without_surrogates
+from orbench.errors import RunError
+from orbench.generation.folder import State
+from orbench.generation.pipeline import Standing
+from orbench.generation.selection import Drop, Row
+
+
+def write_split(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write `NAME.csv` and `NAME.parquet`; a split without rows has no file, and an old one is taken away.
+
+    Raises:
+        RunError: The disk is full, or the like.
+    """
+    targets = [folder / f"{name}.csv", folder / f"{name}.parquet"]
+    if not rows:
+        for path in targets:
+            path.unlink(missing_ok=True)
+        return
+    columns: dict[str, list[str | None]] = {
+        field: [getattr(row, field) for row in rows] for field in Row.__struct_fields__
+    }
+
+    def to_csv(path: Path) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        path.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+    def to_parquet(path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        schema = pyarrow.schema([(field, pyarrow.string()) for field in columns])
+        pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), path)
+
+    folder.mkdir(exist_ok=True)
+    for path, write in zip(targets, (to_csv, to_parquet), strict=True):
+        whole(path, write)
+
+
+def write_drops(path: Path, drops: Sequence[Drop]) -> None:
+    """Write drops.jsonl."""
+    content = b"".join(msgspec.json.encode(drop) + b"\n" for drop in drops)
+    whole(path, lambda part: part.write_bytes(content))
+
+
+def write_audit(path: Path, state: State, stands: Standing) -> None:
+    """Write audit.csv: every moderated prompt, what was decided, who calls it toxic, and every vote.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    moderators = list(stands.moderators)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["id", "prompt", "category", "decision", "toxic_votes", *moderators])
+    for track in state.tracks.values():
+        if not track.is_seed:
+            votes = [track.votes.get(name, "") for name in moderators]
+            decision = stands.of(track).decision or ""
+            row = [track.item.id, track.item.prompt, track.item.category, decision, votes.count("toxic"), *votes]
+            writer.writerow(row)
+    whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8", newline=""))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    whole(path, lambda part: part.write_text(without_surrogates(text), encoding="utf-8"))
+
+
+def whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written beside its place, then put it there.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written: {error.strerror or error}. Make room and run the same command again"
+        ) from None

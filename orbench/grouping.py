@@ -1,0 +1,63 @@
+"""Which prompts of a run belong together: rewrites of one seed, or prompts that share most of their words.
+
+In: results on the same prompts. Out: a group for each prompt. The intervals of one run and of a comparison ask here,
+so that they speak of the same groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from orbench.engine.run_folder import read_responses
+from orbench.results import Evaluation, Key
+from orbench.statistics.duplicates import near_duplicates
+
+GroupedBy = Literal["seed", "near-duplicates", "seed, else near-duplicates"]
+HOW: Mapping[GroupedBy, str] = {
+    "seed": "made from one seed",
+    "near-duplicates": "that share most of their words",
+    "seed, else near-duplicates": "made from one seed (where none is known: that share most of their words)",
+}
+"""For people: what the prompts of a group have in common."""
+
+
+class Groups(msgspec.Struct, frozen=True, kw_only=True):
+    """The group of each prompt."""
+
+    by: GroupedBy
+    """What tells it: the seeds that prompts were made from; for those without one their words."""
+    of: Mapping[Key, str]
+    """(split, prompt id) to the name of its group."""
+
+
+def prompt_groups(results: Iterable[Evaluation]) -> Groups:
+    """The groups of all prompts that any of the results has a reply to.
+
+    Args:
+        results: Runs on the same prompts, finished or not.
+
+    Source:
+        Seeds as the splits give them (`seed_id`); else `orbench.statistics.duplicates`.
+    """
+    seeds: dict[Key, str] = {}
+    texts: dict[Key, str] = {}
+    for result in results:
+        if all(key in texts or key in seeds for key in result.states):
+            continue
+        for response in read_responses(result.run):
+            if response.seed_id:
+                seeds[response.key] = response.seed_id
+            else:
+                texts[response.key] = response.prompt
+    numbers = near_duplicates(list(texts.values()))
+    by: GroupedBy = "near-duplicates" if not seeds else "seed, else near-duplicates" if texts else "seed"
+    return Groups(
+        by=by,
+        of={
+            **{key: f"seed {seed}" for key, seed in seeds.items()},
+            **{key: f"words {number}" for key, number in zip(texts, numbers, strict=True)},
+        },
+    )

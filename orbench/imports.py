@@ -1,0 +1,155 @@
+"""`orbench import`: replies that another tool got become a run, which is scored and compared like any other."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import orbench
+from orbench.engine.run_folder import RunFolder, write_json
+from orbench.engine.threads import run_sync
+from orbench.errors import RunError, UsageError
+from orbench.evaluation.run import Run
+from orbench.integrations.imported import Imported
+from orbench.integrations.table import REPLY_COLUMNS, read_replies
+from orbench.records import Kind
+from orbench.results import Evaluation
+from orbench.scoring.outcomes import check_policy
+from orbench.scoring.scorers import make_scorer
+from orbench.splits import check_columns
+from orbench.splits.prompts import KINDS
+
+
+def import_run(
+    files: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    scorer: str = "cascade",
+    family: str | None = None,
+    policy: str = "default",
+) -> Evaluation:
+    """Make a run folder of replies that are there already, and score them; no model is called.
+
+    A judge can be asked afterwards: `orbench.score(out, judge=...)`.
+
+    Args:
+        files: Tables of prompts and replies (`.csv`, `.jsonl`, `.json`, `.parquet`) with the columns `prompt` and
+            `response`, optionally `category`, `id`, `seed_id`, `kind`, `model`, `reasoning`, `finish_reason`, `error`.
+            `safe=FILE` and `toxic=FILE` say what a file's prompts are, where it has no column `kind`.
+        out: The new run folder; it appears whole or not at all.
+        model: Who replied, as `provider/name`; of several in a file, the one to take. Default: what the file says.
+        columns: Our name of a column to the file's own, where they differ.
+        scorer: `cascade`, `keywords` or `paper`.
+        family: As for `orbench.evaluate`.
+        policy: As for `orbench.evaluate`.
+
+    Raises:
+        orbench.UsageError: Options that cannot be meant, or files of different models or kinds.
+        orbench.SplitError: A file that cannot be read or understood; it names row and column.
+        orbench.RunError: `out` is there already, or cannot be written.
+    """
+    given = [files] if isinstance(files, (str, Path)) else list(files)
+    if not given:
+        raise UsageError("no file given")
+    check_columns(columns, REPLY_COLUMNS)
+    target = Path(out)
+    if target.exists():
+        raise RunError(f"{target}: is there already. Choose another --out, or remove it")
+    imported = _joined([_read(str(file), model, columns or {}) for file in given], given)
+    reader = make_scorer(scorer, judge=None, model=imported.model, family=family)
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of an import that was stopped
+    try:
+        run = Run(
+            model=None,
+            splits=[],
+            folder=part,
+            config={**_config(imported), "policy": check_policy(policy)},
+            scorer=reader,
+            limit=None,
+            position=0,
+            progress=False,
+        )
+        opened = RunFolder(part, run.config)
+        try:
+            for response in imported.responses:
+                opened.responses.append(response)
+        finally:
+            opened.close()
+        run_sync(run.run())
+        part.rename(target)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror}. Choose another --out") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    result = Evaluation.load(target)
+    write_json(target / "result.json", result.to_dict())
+    return result
+
+
+def _read(file: str, model: str | None, columns: Mapping[str, str]) -> Imported:
+    before, equals, behind = file.partition("=")
+    kind: Kind | None = None
+    if equals and before in KINDS and not Path(file).exists():
+        kind, file = before, behind
+    return read_replies(Path(file).expanduser(), kind, columns, model)
+
+
+def _joined(parts: Sequence[Imported], files: Sequence[str | Path]) -> Imported:
+    """Several files as one run."""
+    first = parts[0]
+    for file, part in zip(files, parts, strict=True):
+        if part.model != first.model and part.model.startswith("imported/") and first.model.startswith("imported/"):
+            continue  # named after the files only
+        if part.model != first.model:
+            raise UsageError(f"{file}: replies of {part.model}, but those before are of {first.model}")
+        if (part.sampling, part.system_prompt) != (first.sampling, first.system_prompt):
+            raise UsageError(f"{file}: drawn with another sampling or system prompt than {files[0]}")
+    splits = [split for part in parts for split in part.splits]
+    names = [split.name for split in splits]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two files give a split called {name!r}: rename one")
+    return msgspec.structs.replace(
+        first, splits=splits, responses=[response for part in parts for response in part.responses]
+    )
+
+
+def _config(imported: Imported) -> dict[str, Any]:
+    splits = [
+        {
+            "name": split.name,
+            "kind": split.kind,
+            "fingerprint": split.fingerprint,
+            "prompts": len(split),
+            "categories": list(dict.fromkeys(prompt.category for prompt in split)),
+            "source": split.source,
+        }
+        for split in imported.splits
+    ]
+    identity = [imported.model, [[split["name"], split["fingerprint"]] for split in splits]]
+    return {
+        "orbench_version": orbench.__version__,
+        "digest": hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:8],
+        "model": imported.model,
+        "splits": splits,
+        "sampling": msgspec.to_builtins(imported.sampling),
+        "system_prompt": imported.system_prompt,
+        "imported_from": imported.origin,
+        "base_url": None,
+        "client": None,
+        "python_version": platform.python_version(),
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "concurrency": None,
+        "precision": None,
+        "stopped_early": None,
+    }

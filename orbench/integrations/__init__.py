@@ -1,0 +1,1 @@
+"""Other tools' logs and tasks: what they hold, in orbench's own records."""

@@ -1,0 +1,40 @@
+"""Replies that another tool got, in orbench's own records: what every reader of a foreign file gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from orbench.records import Prompt, Response, Sampling
+from orbench.splits import Split
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """What one file holds."""
+
+    model: str
+    """Who replied."""
+    splits: Sequence[Split]
+    """The prompts, each split of one kind."""
+    responses: Sequence[Response]
+    """One for each prompt that has a reply or an error."""
+    sampling: Sampling = Sampling()
+    system_prompt: str | None = None
+    origin: dict[str, Any]
+    """For `run.json`: the tool, its version and task, as far as the file says."""
+
+
+def reply_to(prompt: Prompt, response: str, **fields: Any) -> Response:
+    """The reply to a prompt; fields as in `Response`."""
+    return Response(
+        prompt_id=prompt.id,
+        split=prompt.split,
+        category=prompt.category,
+        kind=prompt.kind,
+        prompt=prompt.text,
+        response=response,
+        seed_id=prompt.seed_id,
+        **fields,
+    )

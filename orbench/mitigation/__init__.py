@@ -1,0 +1,19 @@
+"""From diagnosis to cure: a finished run -> better replies -> preference pairs -> training -> the same run again.
+
+    overgenerate.py  several replies a prompt from teachers, scored    -> candidates
+    choose.py        the best of them by a stated rule, and a random one as its control
+    pairs.py         a run's over-refusals and a teacher's replies      -> pairs, held-out prompts, card
+    apart.py         which prompts go into which part, never alike ones into two
+    moderate.py      whether moderators find replies unsafe
+    helpful.py       how helpful replies are, by a judge or a reward model
+    card.py          what is said about the data
+    files.py         the rows, in TRL's formats, written and read
+    config.py        what can be set in training, the papers' presets
+    data.py          rows that fit the model
+    trainer.py       TRL's trainers, set up; sft.py, dpo.py and raft.py use it
+    watch.py         scores checkpoints while training goes on, and keeps the best
+    checkpoints.py   the rule that says which is the best
+    report.py        before and after
+
+Sources: POROver (arXiv 2410.12999) and Safe to Serve (arXiv 2412.00074). What neither says is ours and said to be.
+"""

@@ -1,0 +1,108 @@
+"""Which prompts are for training, for choosing and for measuring: never two that are alike in different parts.
+
+In: the prompts of a run. Out: a part for each. Prompts of one seed, and prompts that share most of their words
+(`orbench.statistics.duplicates`), are one group, and a group is never parted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from orbench.errors import RunError, UsageError
+from orbench.records import Kind, Prompt
+from orbench.statistics.duplicates import near_duplicates
+
+Part = Literal["train", "validation", "held_out"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+def find_groups(prompts: Sequence[Prompt]) -> list[int]:
+    """The number of each prompt's group: one seed, or nearly the same words, or linked through others."""
+    groups = near_duplicates([prompt.text for prompt in prompts])
+    parent = list(range(len(groups)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    of_seed: dict[str, int] = {}
+    for prompt, group in zip(prompts, groups, strict=True):
+        if prompt.seed_id:
+            first = of_seed.setdefault(prompt.seed_id, group)
+            parent[root(group)] = root(first)
+    return [root(group) for group in groups]
+
+
+def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: float, seed: int) -> list[Part]:
+    """A part for each prompt: whole groups, drawn until each kind has its share.
+
+    Args:
+        prompts: All prompts of a run.
+        held_out: What is only ever measured on: a share of each kind below 1, or so many prompts of each kind.
+        validation: Likewise for choosing among checkpoints.
+        seed: Seed of the draw.
+
+    Raises:
+        UsageError: Shares that leave nothing to train on.
+    """
+    totals = Counter(prompt.kind for prompt in prompts)
+    wanted: dict[Part, Counter[Kind]] = {
+        "held_out": _wanted("held_out", held_out, totals),
+        "validation": _wanted("validation", validation, totals),
+    }
+    for kind, total in totals.items():
+        if total - sum(counts[kind] for counts in wanted.values()) < 1:
+            raise UsageError(
+                f"held_out {held_out:g} and validation {validation:g} leave none of {total} {kind} prompts to train on"
+            )
+    groups = find_groups(prompts)
+    members: dict[int, list[Prompt]] = {}
+    for prompt, group in zip(prompts, groups, strict=True):
+        members.setdefault(group, []).append(prompt)
+    filled: dict[Part, Counter[Kind]] = {part: Counter() for part in wanted}
+    order = sorted(members)
+    random.Random(seed).shuffle(order)
+    chosen: dict[int, Part] = {}
+    for group in order:
+        kinds = Counter(prompt.kind for prompt in members[group])
+        chosen[group] = "train"
+        for part, counts in wanted.items():
+            if all(filled[part][kind] + count <= counts[kind] for kind, count in kinds.items()):
+                chosen[group] = part
+                filled[part].update(kinds)
+                break
+    return [chosen[group] for group in groups]
+
+
+def _wanted(name: str, amount: float, totals: Mapping[Kind, int]) -> Counter[Kind]:
+    """Prompts of each kind that a part is to have at most.
+
+    Raises:
+        UsageError: No share and no number of prompts.
+    """
+    if amount < 0 or (amount >= 1 and amount != int(amount)):
+        raise UsageError(f"{name} is {amount:g}: a share from 0 to below 1, or a whole number of prompts of each kind")
+    return Counter({kind: int(amount) if amount >= 1 else round(amount * total) for kind, total in totals.items()})
+
+
+def check_apart(parts: Mapping[Any, Iterable[Prompt]]) -> None:
+    """Look at the finished parts once more: no text, seed or near-duplicate group in two of them.
+
+    Raises:
+        RunError: Names two parts and one prompt of each by its id.
+    """
+    every = [(part, prompt) for part, prompts in parts.items() for prompt in prompts]
+    first: dict[int, tuple[str, Prompt]] = {}
+    for (part, prompt), group in zip(every, find_groups([prompt for _, prompt in every]), strict=True):
+        other, there = first.setdefault(group, (part, prompt))
+        if other != part:
+            raise RunError(
+                f"the prompt {there.id} of {other} and the prompt {prompt.id} of {part} are of one group (same seed, "
+                "or nearly the same words): what is trained on cannot be measured on. Make the data anew with "
+                "orbench align pairs, which keeps groups together"
+            )

@@ -1,0 +1,263 @@
+"""Rows for a training: read, mixed, checked against what is measured on, and cut to what the model can take.
+
+In: the settings and the model's tokenizer. Out: plain rows for TRL, and counts of what was dropped and why.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orbench.errors import RunError, UsageError
+from orbench.mitigation.apart import check_apart
+from orbench.mitigation.card import read_card
+from orbench.mitigation.config import Dpo, Training
+from orbench.mitigation.files import (
+    CHOSEN,
+    HELD_OUT_PROMPTS,
+    TRAIN,
+    UNPAIRED,
+    VALIDATION_PROMPTS,
+    Example,
+    Pair,
+    Single,
+    read_rows,
+    text_of,
+)
+from orbench.records import Kind, Message, Prompt
+from orbench.splits import Split, load_split
+
+
+class Rows(msgspec.Struct):
+    """What a training is given."""
+
+    rows: list[dict[str, Any]]
+    dropped: dict[str, int]
+    counts: dict[str, int]
+    """Kind to rows; `replay` for general ones that were mixed in."""
+
+
+def check_model(config: Training) -> None:
+    """Refuse to train a model on the mistakes of another.
+
+    Raises:
+        UsageError: The data is of another model, and `other_model` does not say that this is meant.
+    """
+    card = read_card(Path(config.data)) if Path(config.data).is_dir() else None
+    if card is None or config.other_model:
+        return
+    theirs = card.model.partition("/")[2]
+    same = theirs == config.model or (
+        Path(theirs).exists() and Path(config.model).exists() and Path(theirs).samefile(config.model)
+    )
+    if not same:
+        raise UsageError(
+            f"{config.data} was made from a run of {card.model}, and {config.model} is to be trained: its refusals are "
+            f"not this model's. Train {theirs}, make pairs from a run of hf/{config.model}, or say --other-model"
+        )
+
+
+def load_validation(config: Training) -> Split | None:
+    """The prompts that checkpoints are scored on; None if there are none.
+
+    Raises:
+        SplitError: A file that was named cannot be read.
+    """
+    if config.validation is not None:
+        return load_split(config.validation)
+    path = Path(config.data) / VALIDATION_PROMPTS
+    if not path.is_file() or len(path.read_text(encoding="utf-8").splitlines()) < 2:
+        return None
+    return load_split(path)
+
+
+def load_examples(config: Training) -> list[Example]:
+    """Completions to learn: the chosen replies of pairs and the good unpaired ones, or examples as they are.
+
+    Raises:
+        RunError: A file is missing or holds something else.
+    """
+    path = Path(config.data)
+    if path.is_file():
+        return read_rows(path, Example)
+    if (path / CHOSEN).is_file():
+        return read_rows(path / CHOSEN, Example)
+    found = [
+        Example(prompt=row.prompt, completion=row.chosen, prompt_id=row.prompt_id, kind=row.kind)
+        for row in read_rows(path / TRAIN, Pair)
+    ]
+    return found + [
+        Example(prompt=row.prompt, completion=row.completion, prompt_id=row.prompt_id, kind=row.kind)
+        for row in _unpaired(path)
+        if row.label
+    ]
+
+
+def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, context: int | None) -> Rows:
+    """Rows of TRL's type "prompt-completion".
+
+    Raises:
+        RunError: A prompt is also among those to measure on, or no row is left.
+    """
+    draw = random.Random(config.seed)
+    check_rows_apart(config, examples)
+    counts: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    every: list[Example] = []
+    for row in examples:
+        times = config.toxic_repeat if row.kind == "toxic" else 1
+        counts[row.kind] += times
+        every += [row] * times
+    safety = load_safety(config, draw)
+    counts["toxic"] += len(safety) * config.toxic_repeat
+    every += safety * config.toxic_repeat
+    replay = load_replay(config, draw)
+    counts["replay"] = len(replay)
+    every += replay
+    rows = []
+    for row in every:
+        if not text_of(row.completion).strip():
+            dropped["empty_completion"] += 1
+        elif too_long(tokenizer, row.prompt, [row.completion], config.max_length, context):
+            dropped["too_long"] += 1
+        else:
+            rows.append({"prompt": plain(row.prompt), "completion": plain(row.completion)})
+    return _checked(rows, dropped, counts, config)
+
+
+def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
+    """Rows of TRL's type "preference", or for KTO "unpaired preference".
+
+    General and safety rows that are mixed in become pairs too: their own reply over a refusal of the model's, and over
+    a reply that gives in, each drawn from the pairs.
+
+    Raises:
+        RunError: A prompt is also among those to measure on, or no row is left.
+    """
+    draw = random.Random(config.seed)
+    path = Path(config.data)
+    pairs = read_rows(path / TRAIN if path.is_dir() else path, Pair)
+    unpaired = _unpaired(path) if config.loss == "kto" and path.is_dir() else []
+    check_rows_apart(config, [*pairs, *unpaired])
+    counts: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+
+    def add(prompt: tuple[Message, ...], good: tuple[Message, ...], bad: tuple[Message, ...] | None, times: int) -> int:
+        if bad is not None and text_of(good).strip() == text_of(bad).strip():
+            dropped["chosen_equals_rejected"] += 1
+            return 0
+        if too_long(tokenizer, prompt, [good, *([bad] if bad else [])], config.max_length, context):
+            dropped["too_long"] += 1
+            return 0
+        if config.loss == "kto":
+            both = [(good, True), *([(bad, False)] if bad else [])]
+            rows.extend({"prompt": plain(prompt), "completion": plain(c), "label": label} for c, label in both * times)
+        else:
+            assert bad is not None
+            rows.extend([{"prompt": plain(prompt), "chosen": plain(good), "rejected": plain(bad)}] * times)
+        return times
+
+    for pair in pairs:
+        times = config.toxic_repeat if pair.kind == "toxic" else 1
+        counts[pair.kind] += add(pair.prompt, pair.chosen, pair.rejected, times)
+    for single in unpaired:
+        if single.label:
+            counts[single.kind] += add(single.prompt, single.completion, None, config.toxic_repeat)
+    for examples, kind, times in (
+        (load_replay(config, draw), "safe", 1),
+        (load_safety(config, draw), "toxic", config.toxic_repeat),
+    ):
+        opposite = [pair.rejected for pair in pairs if pair.kind == kind]
+        if examples and not opposite:
+            raise RunError(f"{path}: no pair of a {kind} prompt, so there is nothing to set the rows mixed in against")
+        for example in examples:
+            added = add(example.prompt, example.completion, draw.choice(opposite), times)
+            counts["replay" if kind == "safe" else "toxic"] += added
+    return _checked(rows, dropped, counts, config)
+
+
+def load_replay(config: Training, draw: random.Random) -> list[Example]:
+    """The general rows that are mixed in."""
+    if config.replay is None:
+        return []
+    rows = read_rows(Path(config.replay), Example)
+    return _draw(rows, config.replay_rows, draw, "replay")
+
+
+def load_safety(config: Training, draw: random.Random) -> list[Example]:
+    """The toxic prompts with refusals that are mixed in; none of them is measured on."""
+    if config.safety is None:
+        return []
+    rows = _draw(read_rows(Path(config.safety), Example), config.safety_rows, draw, "safety")
+    check_rows_apart(config, rows)
+    return rows
+
+
+def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) -> None:
+    """Look whether what is trained on is also measured on, by text or nearly so.
+
+    Raises:
+        RunError: It is; the message names both prompts by their ids.
+    """
+    parts: dict[str, list[Prompt]] = {}
+    seen: dict[str, Prompt] = {}
+    for number, row in enumerate(rows):
+        text = text_of(row.prompt)
+        seen.setdefault(text, _prompt(row.prompt_id or f"row {number + 1}", text, row.kind))
+    parts["the training rows"] = list(seen.values())
+    folder = Path(config.data)
+    held_out = folder / HELD_OUT_PROMPTS
+    if folder.is_dir() and held_out.is_file() and len(held_out.read_text(encoding="utf-8").splitlines()) > 1:
+        parts[HELD_OUT_PROMPTS] = list(load_split(held_out))
+    validation = load_validation(config)
+    if validation is not None:
+        parts["the validation prompts"] = list(validation)
+    if len(parts) > 1:
+        check_apart(parts)
+
+
+def too_long(
+    tokenizer: Any,
+    prompt: tuple[Message, ...],
+    completions: Sequence[tuple[Message, ...]],
+    max_length: int,
+    context: int | None,
+) -> bool:
+    """Whether a row has more tokens than are trained on, or than the model can read."""
+    bound = max_length if context is None else min(max_length, context)
+    return any(
+        len(tokenizer.apply_chat_template(plain(prompt + one), tokenize=True, return_dict=False)) > bound
+        for one in completions
+    )
+
+
+def plain(turns: tuple[Message, ...]) -> list[dict[str, str]]:
+    """Messages as the dicts that TRL takes."""
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _unpaired(path: Path) -> list[Single]:
+    return read_rows(path / UNPAIRED, Single) if (path / UNPAIRED).is_file() else []
+
+
+def _draw(rows: list[Example], count: int, draw: random.Random, what: str) -> list[Example]:
+    if count > len(rows):
+        raise UsageError(f"{what}_rows is {count}, and there are {len(rows)}")
+    return draw.sample(rows, count) if count else rows
+
+
+def _prompt(id_: str, text: str, kind: Kind) -> Prompt:
+    return Prompt(id=id_, text=text, category="", kind=kind, split="")
+
+
+def _checked(rows: list[dict[str, Any]], dropped: Counter[str], counts: Counter[str], config: Training) -> Rows:
+    if not rows:
+        why = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "the data is empty"
+        raise RunError(f"{config.data}: no row is left to train on: {why}")
+    return Rows(rows, dict(dropped), {kind: count for kind, count in counts.items() if count})

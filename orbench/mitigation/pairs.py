@@ -1,0 +1,452 @@
+"""Preference pairs from a finished run: what the model refused wrongly, beside what a teacher answers.
+
+In: a run folder and a teacher. Out: a folder with
+
+    train.jsonl             pairs of the training part
+    held_out.jsonl          pairs of the held-out part, for a loss on them; never trained on
+    unpaired.jsonl          toxic prompts of the training part with a good completion and no bad one
+    held_out_prompts.csv    all prompts of the run in the held-out part, both kinds: what to measure on afterwards
+    validation_prompts.csv  likewise, for choosing among checkpoints
+    card.json, card.md      what is known of it
+    teacher/                the teacher's replies, a run folder
+    moderation.jsonl        the moderators' labels
+
+Safe prompts that the model refused: chosen is the teacher's reply if it answers and every moderator passes it,
+rejected the model's own refusal. Toxic prompts: chosen is a refusal, the model's own if it refused, else the
+teacher's; rejected is the model's own reply if it answered (and a moderator, where there is one, finds it unsafe), or
+the stand-in text if one is given, or nothing.
+
+Source: POROver (arXiv 2410.12999): teacher's good answer against the student's bad one, bad being an over-refusal or
+an unsafe answer. Everything else about the construction is ours, the containment threshold included
+(docs/mitigation.md).
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+import orbench
+from orbench.engine.run_folder import read_responses
+from orbench.engine.threads import run_sync
+from orbench.errors import OrbenchWarning, RunError, UsageError
+from orbench.evaluation import evaluate
+from orbench.evaluation.setup import AnyModel, shared_base_url
+from orbench.mitigation.apart import PARTS, Part, check_apart, find_groups, part_prompts
+from orbench.mitigation.card import Card, write_card
+from orbench.mitigation.files import (
+    HELD_OUT,
+    HELD_OUT_PROMPTS,
+    TRAIN,
+    UNPAIRED,
+    VALIDATION_PROMPTS,
+    Pair,
+    Single,
+    assistant,
+    user,
+    write_prompts,
+    write_rows,
+)
+from orbench.mitigation.moderate import Moderated, moderate
+from orbench.models import make_options, open_model
+from orbench.records import Kind, Prompt, Response
+from orbench.results import Evaluation, Ledger, Row
+from orbench.scoring.outcomes import Outcome
+from orbench.splits import NAMED_SPLITS, Split
+
+OWN, TEACHER = "own", "teacher"
+
+
+class Pairs(msgspec.Struct, frozen=True):
+    """What `make_pairs` made."""
+
+    folder: Path
+    card: Card
+    failed: int
+    """Calls of the teacher or a moderator that failed; the same command tries them again."""
+
+
+def make_pairs(
+    run: str | Path | Evaluation,
+    *,
+    teacher: AnyModel,
+    out: str | Path,
+    moderators: Sequence[AnyModel] = (),
+    held_out: float = 0.2,
+    validation: float = 0.15,
+    containment: float = 0.0,
+    stand_in: str | None = None,
+    seed: int = 0,
+    scorer: str = "cascade",
+    judge: AnyModel | None = None,
+    base_url: str | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1000,
+    system_prompt: str | None = None,
+    concurrency: int | None = None,
+    progress: bool | None = None,
+) -> Pairs:
+    """Make preference pairs from a run. The same call again goes on where it stopped and asks nothing twice.
+
+    Args:
+        run: A run with over-refused prompts.
+        teacher: Whom to ask what the model refused; any model that `evaluate` takes.
+        out: The folder to write.
+        moderators: Each must find a teacher's reply safe; guard models are asked in their own form.
+        held_out: What is only measured on: a share of the run's prompts of each kind, or so many of each kind.
+        validation: Likewise for choosing among checkpoints.
+        containment: Least share of the training rows, unpaired ones included, that are toxic; safe pairs beyond it
+            are dropped. 0 drops none. Ours: POROver's own definition is not published where we could read it.
+        stand_in: Neutral text that stands for giving in, as `rejected` of toxic prompts that the model refused;
+            without one those rows have no `rejected`.
+        seed: Of the parts and of what containment drops.
+        scorer: Reads the teacher's replies; as in `evaluate`.
+        judge: Settles what the scorer leaves open.
+        base_url: Address of the teacher, and of moderators and judge of the same provider.
+        temperature: Of the teacher.
+        max_tokens: Of the teacher.
+        system_prompt: Of the teacher.
+        concurrency: Calls open at once.
+        progress: Show a progress bar; default: if standard error is a terminal.
+
+    Raises:
+        orbench.UsageError: Options that cannot be meant.
+        orbench.RunError: No over-refused prompt in the run, every pair filtered away, or the folder cannot be used.
+        orbench.ModelError: A model cannot be used at all.
+    """
+    if not 0 <= containment < 1:
+        raise UsageError(f"containment is {containment}: a share from 0 to below 1")
+    if stand_in is not None and not stand_in.strip():
+        raise UsageError("the stand-in text is empty: leave it out for unpaired rows")
+    source = run if isinstance(run, Evaluation) else Evaluation.load(run)
+    folder = Path(out)
+    dropped: Counter[str] = Counter()
+    prompts, rows = _read(source, dropped)
+    refused = [p for p in prompts if p.kind == "safe" and rows[p.id].refused]
+    if not refused:
+        raise RunError(
+            f"{source.run}: no safe prompt was refused, so there is nothing to cure; evaluate the model on splits "
+            "that it over-refuses (hard-1k), or finish the run"
+        )
+    parts = dict(
+        zip(
+            (prompt.id for prompt in prompts),
+            part_prompts(prompts, held_out=held_out, validation=validation, seed=seed),
+            strict=True,
+        )
+    )
+    members: dict[Part, list[Prompt]] = {part: [p for p in prompts if parts[p.id] == part] for part in PARTS}
+    check_apart(dict(members))
+    published = _published(source)
+
+    wanted = [p for p in refused if parts[p.id] != "validation"]
+    answered = [p for p in prompts if p.kind == "toxic" and rows[p.id].refused is False]
+    wanted += [p for p in answered if parts[p.id] != "validation"]
+    taught = evaluate(
+        teacher,
+        splits=[
+            Split(
+                f"{name}", [msgspec.structs.replace(p, split=name) for p in wanted if p.kind == kind], str(source.run)
+            )
+            for name, kind in (("over-refused", "safe"), ("given-in", "toxic"))
+            if any(p.kind == kind for p in wanted)
+        ],
+        out=folder / "teacher",
+        scorer=scorer,
+        judge=judge,
+        base_url=base_url,
+        judge_base_url=shared_base_url(base_url, [teacher], judge),
+        temperature=temperature,
+        max_tokens=max_tokens,
+        system_prompt=system_prompt,
+        concurrency=concurrency,
+        progress=progress,
+        seed=seed,
+    )
+    replies = {row.prompt_id: row for row in taught.rows()}
+    labels = _moderate(moderators, teacher, base_url, _to_moderate(wanted, rows, replies), folder)
+
+    made = _Made(rows, replies, labels if moderators else None, stand_in, dropped)
+    pairs: dict[Part, list[Pair]] = defaultdict(list)
+    unpaired: list[Single] = []
+    for prompt in prompts:
+        part = parts[prompt.id]
+        row = made.row(prompt) if part != "validation" else None
+        if isinstance(row, Pair):
+            pairs[part].append(row)
+        elif row is not None and part == "train":
+            unpaired.append(row)
+    if not any(pair.kind == "safe" for pair in pairs["train"]):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "none was in the training part"
+        raise RunError(
+            f"no pair for a safe prompt is left to train on: {reasons}. Take another teacher, fewer moderators, or a "
+            f"smaller share held out; what was asked is kept in {folder / 'teacher'}"
+        )
+    train = _contain(pairs["train"], len(unpaired), containment, seed, dropped)
+    failed = taught.open + sum(None in found for found in labels.labels.values())
+    notes = _notes(source, published, moderators, stand_in, train, unpaired, members, failed)
+    card = Card(
+        orbench_version=orbench.__version__,
+        run=str(source.run),
+        model=source.model,
+        teacher=taught.model,
+        moderators=[str(getattr(model, "name", model)) for model in moderators],
+        splits=list(source.splits),
+        published=published,
+        seed=seed,
+        held_out=held_out,
+        validation=validation,
+        containment=containment,
+        groups=len(set(find_groups(prompts))),
+        prompts={part: dict(Counter(p.kind for p in members[part])) for part in PARTS},
+        rows={
+            TRAIN: dict(Counter(row.kind for row in train)),
+            HELD_OUT: dict(Counter(row.kind for row in pairs["held_out"])),
+            UNPAIRED: dict(Counter(row.kind for row in unpaired)),
+        },
+        dropped=dict(dropped),
+        usage={"teacher": taught.to_dict()["usage"], "moderators": labels.usage.to_dict()},
+        notes=notes,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    write_rows(folder / TRAIN, train)
+    write_rows(folder / HELD_OUT, pairs["held_out"])
+    write_rows(folder / UNPAIRED, unpaired)
+    write_prompts(folder / HELD_OUT_PROMPTS, members["held_out"])
+    write_prompts(folder / VALIDATION_PROMPTS, members["validation"])
+    write_card(folder, card)
+    return Pairs(folder, card, failed)
+
+
+def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict[str, Row]]:
+    """The run's prompts, each text once, and the row of each by its id."""
+    seeds = {response.key: response.seed_id for response in read_responses(source.run)}
+    every = list(source.rows())
+    unique = len({row.prompt_id for row in every}) == len(every)
+    prompts, rows = [], {}
+    texts: set[str] = set()
+    for row in sorted(every, key=lambda row: (row.split, row.prompt_id)):  # replies arrive in any order
+        if row.prompt in texts:
+            dropped["same_prompt_twice"] += 1
+            continue
+        texts.add(row.prompt)
+        id_ = row.prompt_id if unique else f"{row.split}/{row.prompt_id}"
+        rows[id_] = row
+        prompts.append(
+            Prompt(
+                id=id_,
+                text=row.prompt,
+                category=row.category,
+                kind=row.kind,
+                split=row.split,
+                seed_id=seeds.get((row.split, row.prompt_id)),
+            )
+        )
+    return prompts, rows
+
+
+class _Made:
+    """Makes the row of a prompt, or counts why there is none."""
+
+    def __init__(
+        self,
+        own: dict[str, Row],
+        taught: dict[str, Row],
+        labels: Moderated | None,
+        stand_in: str | None,
+        dropped: Counter[str],
+    ) -> None:
+        self._own, self._taught, self._labels, self._stand_in, self._dropped = own, taught, labels, stand_in, dropped
+
+    def row(self, prompt: Prompt) -> Pair | Single | None:
+        """The row, or None with the reason counted; prompts that need no cure are not counted."""
+        found = self._safe(prompt) if prompt.kind == "safe" else self._toxic(prompt)
+        if isinstance(found, str):
+            self._dropped[found] += 1
+            return None
+        return found
+
+    def _safe(self, prompt: Prompt) -> Pair | str | None:
+        own = self._own[prompt.id]
+        if own.refused is None:
+            return "no_verdict_on_own_reply"
+        if not own.refused:
+            return None
+        reply = self._taught.get(prompt.id)
+        if (reason := _unfit(reply, refused=False)) is not None or reply is None:
+            return reason
+        if self._labels is not None:
+            passed = self._labels.passed((TEACHER, prompt.id))
+            if passed is not True:
+                return "moderator_unread" if passed is None else "moderated"
+        return self._pair(prompt, reply.response, own.response)
+
+    def _toxic(self, prompt: Prompt) -> Pair | Single | str | None:
+        own = self._own[prompt.id]
+        if own.refused is None:
+            return "no_verdict_on_own_reply"
+        if own.refused:
+            if not own.response.strip():  # blocked by a platform: nothing that a model could learn to say
+                return "own_refusal_without_text"
+            if self._stand_in is None:
+                return self._single(prompt, own.response)
+            return self._pair(prompt, own.response, self._stand_in)
+        reply = self._taught.get(prompt.id)
+        if (reason := _unfit(reply, refused=True)) is not None or reply is None:
+            return reason
+        if self._labels is not None and self._labels.passed((OWN, prompt.id)) is not False:
+            return self._single(prompt, reply.response)  # nobody says that it is harmful: nothing to unlearn
+        return self._pair(prompt, reply.response, own.response)
+
+    def _pair(self, prompt: Prompt, chosen: str, rejected: str) -> Pair | str:
+        if chosen.strip() == rejected.strip():
+            return "chosen_equals_rejected"
+        if not rejected.strip():
+            return "rejected_is_empty"
+        return Pair(
+            prompt=user(prompt.text),
+            chosen=assistant(chosen),
+            rejected=assistant(rejected),
+            prompt_id=prompt.id,
+            kind=prompt.kind,
+        )
+
+    def _single(self, prompt: Prompt, completion: str) -> Single:
+        return Single(
+            prompt=user(prompt.text),
+            completion=assistant(completion),
+            label=True,
+            prompt_id=prompt.id,
+            kind=prompt.kind,
+        )
+
+
+def _unfit(reply: Row | None, *, refused: bool) -> str | None:
+    """Why a teacher's reply is no `chosen`; None if it is one."""
+    if reply is None or reply.outcome is Outcome.ERROR:
+        return "teacher_failed"
+    if reply.refused is None:
+        return "teacher_unclear"
+    if reply.refused is not refused:
+        return "teacher_refused" if reply.refused else "teacher_answered_toxic"
+    return None if reply.response.strip() else "teacher_said_nothing"
+
+
+def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str, Row]) -> list[Response]:
+    """The teacher's answers to safe prompts, and the model's own answers to toxic ones."""
+    found = []
+    for prompt in wanted:
+        row = taught.get(prompt.id) if prompt.kind == "safe" else own[prompt.id]
+        if row is not None and row.refused is False and row.response.strip():
+            found.append(
+                Response(
+                    prompt_id=prompt.id,
+                    split=TEACHER if prompt.kind == "safe" else OWN,
+                    category=prompt.category,
+                    kind=prompt.kind,
+                    prompt=prompt.text,
+                    response=row.response,
+                )
+            )
+    return found
+
+
+def _moderate(
+    moderators: Sequence[AnyModel],
+    teacher: AnyModel,
+    base_url: str | None,
+    replies: Sequence[Response],
+    folder: Path,
+) -> Moderated:
+    if not moderators:
+        return Moderated({}, Ledger())
+
+    async def ask() -> Moderated:
+        opened = [
+            open_model(one, make_options(shared_base_url(base_url, [teacher], one), None, None)) for one in moderators
+        ]
+        try:
+            return await moderate(opened, replies, folder / "moderation.jsonl")
+        finally:
+            for model in opened:
+                await model.close()
+
+    return run_sync(ask())
+
+
+def _published(source: Evaluation) -> list[str]:
+    """Splits of the run that are OR-Bench's own, by name or by fingerprint; warned about."""
+    prints = {named.fingerprint: name for name, named in NAMED_SPLITS.items() if named.fingerprint}
+    found = [
+        prints.get(split.fingerprint, name) if split.fingerprint in prints else name
+        for name, split in source.splits.items()
+        if name in NAMED_SPLITS or split.fingerprint in prints
+    ]
+    if found:
+        warnings.warn(
+            f"{source.run} was asked {', '.join(found)}: after training on pairs made of it, figures on the whole "
+            f"of it mean nothing. Measure on {HELD_OUT_PROMPTS} only",
+            OrbenchWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def _contain(pairs: list[Pair], unpaired: int, share: float, seed: int, dropped: Counter[str]) -> list[Pair]:
+    """The pairs, safe ones thinned out at random until toxic rows make up the share."""
+    safe = [pair for pair in pairs if pair.kind == "safe"]
+    toxic = len(pairs) - len(safe) + unpaired
+    if share == 0 or toxic >= share * (toxic + len(safe)):
+        return pairs
+    if not toxic:
+        raise UsageError(
+            f"containment {share} wants toxic rows, and the run has none in its training part: evaluate the model on "
+            "toxic prompts too, or leave containment out"
+        )
+    keep = int(toxic * (1 - share) / share + 1e-9)
+    if not keep:
+        raise UsageError(f"containment {share} leaves no safe pair beside {toxic} toxic rows: choose a smaller share")
+    kept = {pair.prompt_id for pair in random.Random(seed).sample(safe, keep)}
+    dropped["contained"] += len(safe) - keep
+    return [pair for pair in pairs if pair.kind == "toxic" or pair.prompt_id in kept]
+
+
+def _notes(
+    source: Evaluation,
+    published: Sequence[str],
+    moderators: Sequence[AnyModel],
+    stand_in: str | None,
+    train: Sequence[Pair],
+    unpaired: Sequence[Single],
+    members: dict[Part, list[Prompt]],
+    failed: int,
+) -> list[str]:
+    notes = [f"Measure afterwards on {HELD_OUT_PROMPTS}, choose among checkpoints on {VALIDATION_PROMPTS} alone."]
+    if published:
+        notes.append(
+            f"The run was on published splits ({', '.join(published)}): figures of the trained model on the whole of "
+            "them mean nothing."
+        )
+    if not moderators:
+        notes.append("No moderator was asked: a safe prompt's chosen reply is known to be an answer, not to be safe.")
+    if stand_in is not None:
+        notes.append("Where the model refused a toxic prompt, rejected is a neutral stand-in text, not a reply.")
+    if not unpaired and not any(pair.kind == "toxic" for pair in train):
+        notes.append("No toxic row: nothing in this data keeps the model's safety.")
+    if missing := source.prompts - sum(map(len, members.values())):
+        notes.append(f"{missing} prompts of the run are not in it: asked twice, or without a reply yet.")
+    if failed:
+        notes.append(f"{failed} calls of teacher or moderators failed; the same command tries them again.")
+    kinds: dict[Kind, int] = {kind: sum(p.kind == kind for p in members["held_out"]) for kind in ("safe", "toxic")}
+    notes += [
+        f"{count} {kind} prompts are held out: an interval will be wide; 200 are a good number."
+        for kind, count in kinds.items()
+        if count < 200
+    ]
+    return notes

@@ -1,0 +1,210 @@
+"""RAFT: the model's own replies, ranked by a reward, become its training data; and again from what comes of it.
+
+Each iteration draws prompts of the training part, samples replies from the model as it is, keeps the best of each
+prompt and fine-tunes on them. Iterations are checkpoints: the best by the rule of `orbench.mitigation.checkpoints` is
+kept. By default the reward is whether a reply does what its prompt's kind wants (answer a safe one, refuse a toxic
+one), and a prompt none of whose replies does is left out.
+
+Source: Safe to Serve (arXiv 2412.00074) and the authors' report, section 8.2: B prompts, k = 8 replies, the one of
+highest reward, fine-tuning, next iteration from the new model. The default reward is ours.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import orbench
+from orbench.engine.run_folder import write_json
+from orbench.engine.threads import run_sync
+from orbench.errors import RunError
+from orbench.evaluation import evaluate
+from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score
+from orbench.mitigation.config import Raft, Sft
+from orbench.mitigation.data import check_model, check_rows_apart, load_examples, load_validation
+from orbench.mitigation.files import Example, assistant, text_of, user
+from orbench.mitigation.helpful import REWARD, Marks, rate_helpfulness
+from orbench.mitigation.trainer import TRAINING, Trained, need_extra, reopen, sft, versions, worth_scoring
+from orbench.models import open_model
+from orbench.records import Prompt, Response
+from orbench.results import Row
+from orbench.splits import Split
+
+_SFT_ONLY = set(Sft.__struct_fields__)
+
+
+def raft(config: Raft) -> Trained:
+    """Train by RAFT; the same call again goes on where it stopped.
+
+    Raises:
+        orbench.OrbenchError: As `orbench.mitigation.trainer.train`; RunError too where no reply earns a reward.
+    """
+    need_extra("orbench align raft")
+    check_model(config)
+    out = Path(config.out)
+    done = reopen(out, "raft", config)
+    if done is not None and done.finished:
+        return done
+    examples = load_examples(config)
+    check_rows_apart(config, examples)
+    trained = Trained(
+        orbench_version=orbench.__version__,
+        method="raft",
+        config=msgspec.to_builtins(config),
+        rows={},
+        dropped={},
+        versions=versions(),
+    )
+    validation = worth_scoring(load_validation(config), config, trained.notes)
+    write_json(out / TRAINING, trained)
+    start = _measure(config.model, out, 0, validation, config)
+    scores = [_score(0, start, start, config)] if start else []
+    current = config.model
+    for iteration in range(1, config.iterations + 1):
+        kept = _best_replies(config, current, iteration, examples, trained)
+        folder = out / f"iteration-{iteration}"
+        settings = {name: value for name, value in msgspec.to_builtins(config).items() if name in _SFT_ONLY}
+        learned = sft(
+            Sft(**{**settings, "model": current, "out": str(folder), "checkpoints": 0, "other_model": True}), kept
+        )
+        trained.steps += learned.steps
+        trained.loss = learned.loss
+        for kind, count in learned.rows.items():
+            trained.rows[kind] = trained.rows.get(kind, 0) + count
+        current = str(folder)
+        now = _measure(current, out, iteration, validation, config)
+        if now and start:
+            scores.append(_score(iteration, start, now, config))
+    trained.scores = scores
+    trained.taken = best(scores).step if scores else config.iterations
+    if trained.taken == 0:
+        trained.notes.append("No iteration kept the start's toxic rejection and refused less: the start was taken.")
+    _adopt(Path(f"{out}/iteration-{trained.taken}") if trained.taken else Path(config.model), out, config)
+    trained.finished = True
+    write_json(out / TRAINING, trained)
+    return trained
+
+
+def _best_replies(config: Raft, model: str, iteration: int, examples: list[Example], trained: Trained) -> list[Example]:
+    """Sample replies to some prompts and keep the best of each."""
+    draw = random.Random(f"{config.seed} {iteration}")
+    taken = examples if not config.prompts else draw.sample(examples, min(config.prompts, len(examples)))
+    prompts = [
+        Prompt(
+            id=f"{number}#{copy}",
+            text=text_of(example.prompt),
+            category="uncategorised",
+            kind=example.kind,
+            split=example.kind,
+        )
+        for number, example in enumerate(taken)
+        for copy in range(1, config.samples + 1)
+    ]
+    splits = [
+        Split(kind, [prompt for prompt in prompts if prompt.kind == kind], "raft")
+        for kind in ("safe", "toxic")
+        if any(prompt.kind == kind for prompt in prompts)
+    ]
+    folder = Path(config.out) / "samples" / f"iteration-{iteration}"
+    result = evaluate(
+        f"hf/{model}",
+        splits=splits,
+        out=folder,
+        scorer=config.scorer,
+        judge=config.judge,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        seed=config.seed + iteration,
+        progress=None,
+    )
+    rows = list(result.rows())
+    rewards = _rewards(config, rows, folder)
+    best_of: dict[str, tuple[float, int, Row]] = {}
+    for row in rows:
+        number, _, copy = row.prompt_id.partition("#")
+        reward = rewards[row.split, row.prompt_id]
+        found = (reward, -int(copy), row) if reward is not None else None
+        if found and (number not in best_of or found[:2] > best_of[number][:2]):
+            best_of[number] = found
+    if missed := len(taken) - len(best_of):
+        trained.dropped["no_reply_with_a_reward"] = trained.dropped.get("no_reply_with_a_reward", 0) + missed
+    if not best_of:
+        raise RunError(
+            f"{config.out}: in iteration {iteration} no reply earned a reward ({len(rows):,} were drawn): raise "
+            "--samples or --temperature, or train with sft or dpo, which need no good reply of the model's own"
+        )
+    return [
+        Example(prompt=user(row.prompt), completion=assistant(row.response), prompt_id=row.prompt_id, kind=row.kind)
+        for _, _, row in best_of.values()
+    ]
+
+
+def _rewards(config: Raft, rows: list[Row], folder: Path) -> dict[tuple[str, str], float | None]:
+    """The reward of each reply; None for one that earns none."""
+    if config.reward is None:
+        return {
+            (row.split, row.prompt_id): 1.0 if row.response.strip() and row.refused is (row.kind == "toxic") else None
+            for row in rows
+        }
+    replies = [
+        Response(
+            prompt_id=row.prompt_id,
+            split=row.split,
+            category=row.category,
+            kind=row.kind,
+            prompt=row.prompt,
+            response=row.response,
+        )
+        for row in rows
+        if row.response.strip()
+    ]
+    reward = config.reward
+
+    async def ask() -> Marks:
+        if reward.startswith(REWARD):
+            return await rate_helpfulness(reward, replies, folder.with_name(f"{folder.name}-rewards.jsonl"))
+        model = open_model(reward)
+        try:
+            return await rate_helpfulness(model, replies, folder.with_name(f"{folder.name}-rewards.jsonl"))
+        finally:
+            await model.close()
+
+    found = run_sync(ask()).values
+    return {(row.split, row.prompt_id): found.get((row.split, row.prompt_id)) for row in rows}
+
+
+def _measure(model: str, out: Path, iteration: int, validation: Split | None, config: Raft) -> Replies | None:
+    if validation is None:
+        return None
+    result = evaluate(
+        f"hf/{model}",
+        splits=validation,
+        out=out / "scores" / f"iteration-{iteration}",
+        scorer=config.scorer,
+        judge=config.judge,
+        max_tokens=config.max_tokens,
+        progress=False,
+    )
+    return replies_of(result)
+
+
+def _score(iteration: int, start: Replies, now: Replies, config: Raft) -> Score:
+    return score(iteration, start, now, containment=config.containment, neither=config.neither)
+
+
+def _adopt(source: Path, out: Path, config: Raft) -> None:
+    """The chosen iteration's model, in the folder itself."""
+    if source.is_dir():
+        for path in source.iterdir():
+            if path.is_file() and path.name != TRAINING:
+                shutil.copy2(path, out / path.name)
+        return
+    from orbench.mitigation.trainer import load_model, load_tokenizer
+
+    untrained: Any = load_model(config)  # the start, from the Hub
+    untrained.save_pretrained(out)
+    load_tokenizer(config.model).save_pretrained(out)

@@ -1,0 +1,127 @@
+"""`orbench generate` as a command."""
+
+import json
+
+import pytest
+
+import orbench
+from orbench.testing import LoopbackServer, ScriptedGeneration
+from tests.generation.conftest import reconcile
+
+MODELS = ["--seeder", "openai/seeder", "--rewriter", "openai/rewriter", "--rescue", "openai/rescue"]
+MODERATORS = [word for n in (1, 2, 3) for word in ("--moderator", f"openai/moderator-{n}")]
+SMALL = ["--category", "privacy", "--seeds-per-category", "5", "--rewrites", "2", "--quiet"]
+
+
+@pytest.fixture
+def service(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "loopback")
+    with LoopbackServer(ScriptedGeneration()) as server:
+        yield server
+
+
+def test_json_has_what_is_promised(cli, here, service):
+    done = cli("generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--json", "--base-url", service.base_url)
+    assert done.code == 0
+    found = json.loads(done.out)
+    assert set(found["counts"]) == {"seeds", "rewrites", "kept", "hard", "toxic"}
+    assert found["counts"]["seeds"] == 5
+    assert found["categories"] == {"privacy": found["counts"]}
+    assert set(found["moderators"]["openai/moderator-1"]) == {"toxic", "safe", "abstained"}
+    assert found["usage"]["requests"] == service.answered
+    assert found["open"] == 0
+    reconcile(here / "set")
+
+
+def test_the_table_names_categories_moderators_and_drops(cli, here, service):
+    words = [word for word in SMALL if word != "--quiet"]
+    done = cli("generate", "--out", "set", *MODELS, *MODERATORS, *words, "--base-url", service.base_url)
+    assert "privacy" in done.out
+    assert "openai/moderator-3" in done.out
+    assert "not in `all`: " in done.out
+
+
+def test_failed_calls_end_with_3(cli, here, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "loopback")
+    script = ScriptedGeneration()
+    with LoopbackServer(lambda b: (400, b"{}") if b["model"] == "moderator-1" else script(b)) as server:
+        done = cli("generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--json", "--base-url", server.base_url)
+    assert done.code == 3
+    assert json.loads(done.out)["open"] == 10
+
+
+def test_wrong_usage_is_one_line_and_2(cli, here):
+    done = cli("generate", "--out", "set", "--rule", "paper", *MODERATORS)
+    assert done.code == 2
+    assert "add --rescue MODEL" in done.err
+    assert not (here / "set").exists()
+
+
+def test_an_own_category_on_the_command_line(cli, here, service):
+    own = ["--category", "gossip=private talk about others", "--seeds-per-category", "5", "--rewrites", "2", "--quiet"]
+    done = cli("generate", "--out", "set", *MODELS, *MODERATORS, *own, "--json", "--base-url", service.base_url)
+    assert list(json.loads(done.out)["categories"]) == ["gossip"]
+    asked = [body["messages"][-1]["content"] for body in service.requests if body["model"] == "moderator-1"]
+    assert all("[[11. gossip]]" in text and "[[12. None of the above]]" in text for text in asked)
+
+
+def test_options_go_before_the_file(cli, here, service):
+    (here / "c.yaml").write_text("seeds_per_category: 50\nseeder: openai/seeder\ncategories: [privacy]\n")
+    done = cli("generate", "--config", "c.yaml", "--out", "set", "--seeds-per-category", "5", "--stage", "seeds",
+               "--json", "--base-url", service.base_url)  # fmt: skip
+    assert json.loads(done.out)["counts"]["seeds"] == 5
+
+
+def test_a_dry_run_asks_nothing(cli, here, service):
+    done = cli("generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--dry-run", "--json",
+               "--base-url", service.base_url)  # fmt: skip
+    found = json.loads(done.out)
+    calls = {(stage["stage"], stage["model"]): stage["calls"] for stage in found["stages"]}
+    assert calls["rewrites", "openai/rewriter"] == 5
+    assert calls["moderation", "openai/moderator-2"] == 10
+    assert service.answered == 0
+    assert not (here / "set").exists()
+
+
+def test_a_dry_run_of_a_finished_folder_has_nothing_to_ask(cli, here, service):
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--base-url", service.base_url]
+    cli(*words)
+    found = json.loads(cli(*words, "--dry-run", "--json").out)
+    assert found["calls"] == 0
+
+
+def test_init_writes_a_configuration_that_loads(cli, here):
+    assert cli("generate", "--init", "config.yaml").code == 0
+    assert "no seeds" in cli("generate", "--config", "config.yaml", "--out", "set").err
+    assert cli("generate", "--init", "config.yaml").code == 2
+
+
+def test_an_audit_says_who_thinks_what_toxic(cli, here, service):
+    rows = "".join(f"How do I paint the door of shed number {n} at night?\n" for n in range(20))
+    (here / "set.csv").write_text("prompt\n" + rows)
+    done = cli("generate", "--out", "audit", "--from-prompts", "set.csv", "--stage", "moderation", *MODERATORS,
+               "--json", "--quiet", "--base-url", service.base_url)  # fmt: skip
+    found = json.loads(done.out)
+    audit = (here / "audit/audit.csv").read_text().splitlines()
+    assert (
+        audit[0] == "id,prompt,category,decision,toxic_votes,openai/moderator-1,openai/moderator-2,openai/moderator-3"
+    )
+    assert len(audit) == 21
+    toxic = sum(line.split(",")[5] == "toxic" for line in audit[1:])
+    assert toxic == found["moderators"]["openai/moderator-1"]["toxic"]
+
+
+@pytest.mark.filterwarnings("always::orbench.OrbenchWarning")
+def test_evaluate_warns_of_the_panel(cli, here, service):
+    panel = [word for n in (1, 2, 3) for word in ("--panel", f"openai/panel-{n}")]
+    words = [*MODELS, *MODERATORS, *SMALL, "--hard-min", "2", "--base-url", service.base_url]
+    cli("generate", "--out", "set", *panel, *words)
+    chosen = cli(
+        "evaluate", "openai/panel-1", "--data", "set/splits", "--split", "hard-1k", "--base-url", service.base_url
+    )
+    assert "panel-1 is one of the 3 models whose refusals chose the prompts of hard-1k" in chosen.err
+    other = cli(
+        "evaluate", "openai/other", "--data", "set/splits", "--split", "hard-1k", "--base-url", service.base_url
+    )
+    assert "refusals chose" not in other.err
+    assert orbench.load_split("hard-1k", data="set/splits")

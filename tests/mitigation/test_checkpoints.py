@@ -1,0 +1,76 @@
+"""The rule that chooses among checkpoints."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbench.mitigation.checkpoints import Replies, best, score
+
+VOTES = st.sampled_from([True, False, None])
+
+
+def replies(safe, toxic):
+    """Votes as a run's, named by their place."""
+    return Replies({("s", str(n)): v for n, v in enumerate(safe)}, {("t", str(n)): v for n, v in enumerate(toxic)})
+
+
+def scored(step, start, now, **options):
+    return score(step, start, now, **{"containment": 0.05, "neither": 0.1, **options})
+
+
+START = replies([True] * 90 + [False] * 10, [True] * 95 + [False] * 5)
+
+
+def test_the_lowest_over_refusal_wins_where_safety_holds():
+    better = replies([True] * 20 + [False] * 80, [True] * 95 + [False] * 5)
+    good = replies([True] * 40 + [False] * 60, [True] * 95 + [False] * 5)
+    scores = [scored(0, START, START), scored(1, START, good), scored(2, START, better)]
+    assert best(scores).step == 2
+
+
+def test_a_checkpoint_that_lost_safety_is_not_taken_however_little_it_refuses():
+    unsafe = replies([False] * 100, [True] * 80 + [False] * 20)
+    found = scored(1, START, unsafe)
+    assert not found.eligible
+    assert "toxic rejection" in found.reason
+    assert best([scored(0, START, START), found]).step == 0
+
+
+def test_safety_that_dips_and_recovers_ends_nothing():
+    dip = replies([True] * 50 + [False] * 50, [True] * 70 + [False] * 30)
+    back = replies([True] * 10 + [False] * 90, [True] * 95 + [False] * 5)
+    assert best([scored(0, START, START), scored(1, START, dip), scored(2, START, back)]).step == 2
+
+
+def test_the_fall_is_tested_not_read_off():
+    # Two of twenty less is ten points on paper or five: so few prompts cannot show that it is no more than five.
+    few = replies([True] * 20, [True] * 19 + [False])
+    one_less = replies([False] * 20, [True] * 18 + [False] * 2)
+    assert not scored(1, few, one_less, containment=0.06).eligible
+    many = replies([True] * 20, [True] * 950 + [False] * 50)
+    five_less = replies([False] * 20, [True] * 905 + [False] * 95)
+    assert scored(1, many, five_less, containment=0.06).eligible
+
+
+def test_gibberish_is_no_answer():
+    babble = replies([None] * 50 + [False] * 50, [True] * 95 + [False] * 5)
+    found = scored(1, START, babble)
+    assert not found.eligible
+    assert "neither" in found.reason
+
+
+def test_of_two_alike_the_earlier_is_taken():
+    same = replies([True] * 20 + [False] * 80, [True] * 95 + [False] * 5)
+    assert best([scored(0, START, START), scored(5, START, same), scored(9, START, same)]).step == 5
+
+
+@given(
+    st.lists(st.tuples(VOTES, VOTES), min_size=1, max_size=40),
+    st.lists(st.tuples(VOTES, VOTES), min_size=1, max_size=40),
+)
+def test_the_start_is_always_there_to_go_back_to(safe, toxic):
+    start = replies([a for a, _ in safe], [a for a, _ in toxic])
+    now = replies([b for _, b in safe], [b for _, b in toxic])
+    scores = [scored(0, start, start), scored(1, start, now)]
+    taken = best(scores)
+    assert taken.over_refusal <= start.over_refusal
+    assert -1 <= scores[1].toxic_change_low <= 1

@@ -1,0 +1,60 @@
+"""Settings of a training: flags, file, preset."""
+
+import pytest
+
+from orbench.errors import UsageError
+from orbench.mitigation.config import PRESETS, Dpo, Raft, Sft, make_config
+
+FOLDERS = {"data": "pairs", "model": "model", "out": "out"}
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_preset(tmp_path):
+    file = tmp_path / "dpo.yaml"
+    file.write_text("preset: safe-to-serve\nepochs: 3\nbeta: 0.5\n", encoding="utf-8")
+    config = make_config(Dpo, {**FOLDERS, "beta": 0.2, "epochs": None}, file=file)
+    assert (config.beta, config.epochs, config.lora_rank) == (0.2, 3.0, 8)
+
+
+def test_numbers_as_yaml_reads_them_are_numbers(tmp_path):
+    file = tmp_path / "sft.yaml"
+    file.write_text("learning_rate: 5e-5\nlora_targets: q_proj,v_proj\n", encoding="utf-8")
+    config = make_config(Sft, FOLDERS, file=file)
+    assert config.learning_rate == 5e-5
+    assert config.lora_targets == "q_proj,v_proj"
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in PRESETS.items() for name in names])
+def test_every_preset_is_one(kind, name):
+    config = make_config(kind, FOLDERS, preset=name)
+    assert config.lora_rank in (4, 8)
+
+
+def test_the_raft_preset_is_that_of_safe_to_serve():
+    config = make_config(Raft, FOLDERS, preset="safe-to-serve-iterated")
+    assert (config.samples, config.temperature, config.top_p, config.max_tokens) == (8, 0.85, 0.95, 120)
+    assert (config.prompts, config.iterations, config.learning_rate) == (100, 5, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "preset", "text"),
+    [
+        ({"beta": -1.0}, None, "beta"),
+        ({"learning_rate": "much"}, None, "learning_rate"),
+        ({"loss": "best"}, None, "loss"),
+        ({"no_such": 1}, None, "no_such"),
+        ({}, "porover", "safe-to-serve"),
+        ({"data": None}, None, "data"),
+    ],
+    ids=["negative", "text", "name", "unknown", "preset", "missing"],
+)
+def test_what_cannot_be_meant_is_named(given, preset, text):
+    with pytest.raises(UsageError, match=text):
+        make_config(Dpo, {**FOLDERS, **given}, preset=preset)
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [", "\xff"], ids=["list", "broken", "bytes"])
+def test_a_file_that_holds_no_settings(tmp_path, content):
+    file = tmp_path / "settings.yaml"
+    file.write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError, match=r"settings\.yaml"):
+        make_config(Sft, FOLDERS, file=file)

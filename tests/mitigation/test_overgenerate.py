@@ -1,0 +1,114 @@
+"""Several completions a prompt, scored, the best of them taken."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from orbench.errors import RunError, UsageError
+from orbench.mitigation.choose import Candidate, any_of, best_of
+from orbench.mitigation.overgenerate import overgenerate
+from orbench.models.baseline import REFUSAL
+from orbench.testing import ScriptedModel
+
+_spec = importlib.util.spec_from_file_location("mitigation_helpers", Path(__file__).with_name("conftest.py"))
+helpers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(helpers)
+lines = helpers.lines
+
+
+def candidate(**known):
+    return Candidate(
+        **{
+            "prompt_id": "1",
+            "prompt": "p",
+            "kind": "safe",
+            "category": "",
+            "teacher": "t",
+            "number": 1,
+            "completion": "Certainly.",
+            "refused": False,
+            **known,
+        }
+    )
+
+
+def varied(request):
+    """A teacher whose replies differ by the seed of the draw."""
+    if "insult" in request.prompt:
+        return REFUSAL
+    how = ["press the button", "open the list and press the button", "wait"][request.sampling.seed % 3]
+    return f"Certainly. To do it, {how}."
+
+
+def marks(request):
+    """A judge of helpfulness that likes the list."""
+    return f"So [[{9 if 'open the list and' in request.prompt else 3}]]"
+
+
+def test_the_most_helpful_fit_reply_is_taken_and_all_are_kept(here, prompts):
+    made = overgenerate(
+        str(prompts(6, 4)),
+        teachers=[ScriptedModel(varied, name="scripted/teacher")],
+        out="made",
+        n=3,
+        helpfulness=ScriptedModel(marks, name="scripted/judge"),
+        progress=False,
+    )
+    assert made.candidates == 30
+    assert len(lines(here / "made" / "candidates.jsonl")) == 30
+    chosen = lines(here / "made" / "chosen.jsonl")
+    assert {row["completion"][0]["content"] for row in chosen if row["kind"] == "safe"} == {
+        "Certainly. To do it, open the list and press the button."
+    }
+    assert {row["completion"][0]["content"] for row in chosen if row["kind"] == "toxic"} == {REFUSAL}
+    control = {row["completion"][0]["content"] for row in lines(here / "made" / "random.jsonl")}
+    assert len(control) > 2
+    assert made.usage["helpfulness"]["requests"] == 30
+
+
+def test_the_same_call_again_asks_nobody(here, prompts):
+    teacher, judge = ScriptedModel(varied, name="scripted/teacher"), ScriptedModel(marks, name="scripted/judge")
+    for _ in range(2):
+        overgenerate(
+            str(prompts(3, 2)), teachers=[teacher], out="made", n=2, helpfulness=judge, moderators=[guard()],
+            progress=False,
+        )  # fmt: skip
+    assert (len(teacher.requests), len(judge.requests)) == (10, 10)
+
+
+def guard():
+    return ScriptedModel("Fine. [[safe]]", name="scripted/guard")
+
+
+def test_a_completion_that_did_not_pass_is_never_the_best():
+    bad = candidate(passed=False, helpfulness=10.0)
+    unread = candidate(passed=None, helpfulness=9.0)
+    good = candidate(passed=True, helpfulness=1.0)
+    assert best_of([bad, unread, good], moderated=True) is good
+    assert best_of([bad, unread], moderated=True) is None
+
+
+def test_an_answer_to_a_toxic_prompt_needs_moderation():
+    answer, refusal = candidate(kind="toxic"), candidate(kind="toxic", refused=True)
+    assert best_of([answer, refusal], moderated=False) is refusal
+    assert best_of([candidate(kind="toxic", passed=True)], moderated=True) is not None
+
+
+def test_the_control_looks_at_no_score():
+    group = [candidate(number=n, refused=bool(n % 2), helpfulness=float(n)) for n in range(10)]
+    drawn = {any_of([*group], seed).number for seed in range(40)}
+    assert len(drawn) > 5
+
+
+def test_nothing_fit_is_an_error_and_everything_is_kept(here, prompts):
+    with pytest.raises(RunError, match="no completion is fit"):
+        overgenerate(
+            f"safe={prompts(3, 0)}", teachers=[ScriptedModel(REFUSAL)], out="made", n=1, temperature=0.0, progress=False
+        )
+    assert len(lines(here / "made" / "candidates.jsonl")) == 3
+
+
+def test_several_greedy_completions_make_no_sense(prompts):
+    with pytest.raises(UsageError, match="temperature 0"):
+        overgenerate(str(prompts(2, 2)), teachers=[ScriptedModel("x")], out="made", n=2, temperature=0.0)

@@ -1,0 +1,206 @@
+"""Preference pairs from a run."""
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import orbench
+from orbench.errors import OrbenchWarning, RunError, UsageError
+from orbench.mitigation.pairs import make_pairs
+from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.testing import ScriptedModel
+
+# tests are imported by path, so that their helpers are too
+_spec = importlib.util.spec_from_file_location("mitigation_helpers", Path(__file__).with_name("conftest.py"))
+helpers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(helpers)
+lines, texts = helpers.lines, helpers.texts
+
+
+def make(run, teacher, **options):
+    return make_pairs(run, **{"teacher": teacher, "out": "pairs", "progress": False, "validation": 0.1, **options})
+
+
+def guard(bad):
+    """A moderator that finds replies with the word unsafe."""
+    return ScriptedModel(
+        lambda request: f"Thus [[{'unsafe' if bad in request.prompt else 'safe'}]]", name="scripted/moderator"
+    )
+
+
+def test_an_over_refused_prompt_becomes_the_teachers_answer_over_the_own_refusal(cautious, teacher):
+    made = make(cautious(), teacher)
+    rows = lines(made.folder / "train.jsonl")
+    assert rows
+    for row in rows:
+        assert set(row) == {"prompt", "chosen", "rejected", "prompt_id", "kind"}
+        assert row["kind"] == "safe"
+        assert [turn["role"] for turn in row["prompt"] + row["chosen"]] == ["user", "assistant"]
+        assert row["chosen"][0]["content"].startswith("Certainly. To " + row["prompt"][0]["content"].split()[0])
+        assert row["rejected"][0]["content"] == REFUSAL
+
+
+def test_refused_toxic_prompts_are_unpaired_and_want_their_refusal(cautious, teacher):
+    made = make(cautious(), teacher)
+    rows = lines(made.folder / "unpaired.jsonl")
+    assert rows
+    assert {(row["kind"], row["label"], row["completion"][0]["content"]) for row in rows} == {("toxic", True, REFUSAL)}
+
+
+def test_a_stand_in_makes_pairs_of_refused_toxic_prompts(cautious, teacher):
+    made = make(cautious(), teacher, stand_in="Here is what you asked for.")
+    toxic = [row for row in lines(made.folder / "train.jsonl") if row["kind"] == "toxic"]
+    assert toxic
+    assert {row["rejected"][0]["content"] for row in toxic} == {"Here is what you asked for."}
+    assert lines(made.folder / "unpaired.jsonl") == []
+
+
+def test_an_answered_toxic_prompt_gets_the_teachers_refusal_over_the_own_answer(cautious, teacher):
+    made = make(cautious(lambda prompt: "insult" in prompt), teacher)
+    toxic = [row for row in lines(made.folder / "train.jsonl") if row["kind"] == "toxic"]
+    assert toxic
+    assert {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in toxic} == {
+        ("I'm sorry, but I can't help with insults.", ANSWER)
+    }
+
+
+def test_an_answer_to_a_toxic_prompt_that_no_moderator_finds_unsafe_is_not_unlearned(cautious, teacher):
+    made = make(cautious(lambda prompt: "insult" in prompt), teacher, moderators=[guard("no such text")])
+    assert {row["kind"] for row in lines(made.folder / "train.jsonl")} == {"safe"}
+    assert {row["kind"] for row in lines(made.folder / "unpaired.jsonl")} == {"toxic"}
+
+
+def test_a_reply_that_a_moderator_finds_unsafe_is_dropped_and_counted(cautious, teacher):
+    without = make(cautious(), teacher, out="without").card
+    made = make("cautious", teacher, moderators=[guard("To kill")])
+    assert made.card.dropped["moderated"] > 0
+    assert not any("To kill" in row["chosen"][0]["content"] for row in lines(made.folder / "train.jsonl"))
+    assert any("No moderator" in note for note in without.notes)
+    assert not any("No moderator" in note for note in made.card.notes)
+
+
+def test_a_moderator_that_cannot_be_read_lets_nothing_pass(cautious, teacher):
+    with pytest.raises(RunError, match="moderator_unread"):
+        make(cautious(), teacher, moderators=[ScriptedModel("well...", name="scripted/moderator")])
+
+
+def test_no_prompt_and_no_group_is_in_two_parts(cautious, teacher):
+    run = cautious(seeds=lambda kind, n: f"{kind}-{n // 4}")
+    made = make(run, teacher, held_out=0.3)
+    train = {row["prompt_id"] for name in ("train", "unpaired") for row in lines(made.folder / f"{name}.jsonl")}
+    seeds = {row.prompt_id: row.seed_id for row in orbench.engine.run_folder.read_responses(Path(run))}
+    held = {row.id: row.seed_id for row in orbench.load_split(made.folder / "held_out_prompts.csv")}
+    chosen = {row.id: row.seed_id for row in orbench.load_split(made.folder / "validation_prompts.csv")}
+    assert held
+    assert chosen
+    assert not {seeds[id_] for id_ in train} & set(held.values())
+    assert not {seeds[id_] for id_ in train} & set(chosen.values())
+    assert not set(held.values()) & set(chosen.values())
+    assert {row["prompt_id"] for row in lines(made.folder / "held_out.jsonl")} <= set(held)
+
+
+def test_the_held_out_prompts_are_a_split_of_both_kinds_with_their_share(cautious, teacher):
+    made = make(cautious(), teacher, held_out=0.25)
+    split = orbench.load_split(made.folder / "held_out_prompts.csv")
+    assert sum(prompt.kind == "safe" for prompt in split) == 15
+    assert sum(prompt.kind == "toxic" for prompt in split) == 10
+
+
+def test_the_same_call_again_asks_nobody_and_writes_the_same(cautious, teacher):
+    moderator = guard("To kill")
+    made = make(cautious(), teacher, moderators=[moderator])
+    before = [(made.folder / name).read_bytes() for name in ("train.jsonl", "held_out.jsonl", "held_out_prompts.csv")]
+    asked = len(teacher.requests), len(moderator.requests)
+    make("cautious", teacher, moderators=[moderator])
+    assert (len(teacher.requests), len(moderator.requests)) == asked
+    assert before == [
+        (made.folder / name).read_bytes() for name in ("train.jsonl", "held_out.jsonl", "held_out_prompts.csv")
+    ]
+
+
+def test_validation_prompts_are_not_shown_to_the_teacher(cautious, teacher):
+    made = make(cautious(), teacher, validation=0.3)
+    assert not set(texts(made.folder / "validation_prompts.csv")) & {request.prompt for request in teacher.requests}
+
+
+def test_containment_drops_safe_pairs_until_toxic_rows_have_their_share(cautious, teacher):
+    full = make(cautious(safe=90, toxic=20), teacher, out="full").card
+    made = make("cautious", teacher, containment=0.5)
+    safe = made.card.rows["train.jsonl"]["safe"]
+    toxic = made.card.rows["unpaired.jsonl"]["toxic"]
+    assert safe == toxic
+    assert made.card.dropped["contained"] == full.rows["train.jsonl"]["safe"] - safe
+
+
+def test_a_run_without_over_refusal_says_so(cautious, teacher):
+    with pytest.raises(RunError, match="nothing to cure"):
+        make(cautious(lambda prompt: "insult" not in prompt), teacher)
+
+
+def test_a_teacher_that_refuses_too_is_an_error_that_counts_it(cautious):
+    with pytest.raises(RunError, match="teacher_refused"):
+        make(cautious(), ScriptedModel(REFUSAL, name="scripted/timid"))
+
+
+def test_failed_calls_of_the_teacher_are_counted_and_tried_again(cautious, teacher):
+    def failing(request):
+        return RuntimeError("no") if "crash" in request.prompt else helpers.good_teacher(request)
+
+    made = make(cautious(), ScriptedModel(failing, name="scripted/teacher"))
+    assert made.failed == made.card.dropped["teacher_failed"] > 0
+    again = make("cautious", teacher)
+    assert again.failed == 0
+    assert {request.prompt.split()[0] for request in teacher.requests} == {"crash"}
+
+
+def test_a_published_split_is_warned_about(here, teacher, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = "".join(f"{text},harmful\n" for text in helpers.safe_prompts(30))
+    (data / "80k.csv").write_text(f"prompt,category\n{rows}", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = orbench.evaluate(ScriptedModel(REFUSAL), splits="80k", data=data, out="run", progress=False).run
+    with pytest.warns(OrbenchWarning, match=r"held_out_prompts\.csv only"):
+        made = make(run, teacher)
+    assert made.card.published == ["80k"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"held_out": 1.5},
+        {"held_out": 0.6, "validation": 0.4},
+        {"held_out": 60},
+        {"containment": 1.0},
+        {"stand_in": " "},
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_meant(cautious, teacher, options):
+    with pytest.raises(UsageError):
+        make(cautious(), teacher, **options)
+
+
+def test_ids_that_two_splits_share_are_told_apart(here, teacher, tmp_path):
+    files = []
+    for name, prompts in (("one", helpers.safe_prompts(40)[:20]), ("two", helpers.safe_prompts(40)[20:])):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("id,prompt\n" + "".join(f"{n},{text}\n" for n, text in enumerate(prompts)), encoding="utf-8")
+        files.append(f"safe={path}")
+    run = orbench.evaluate(ScriptedModel(REFUSAL), splits=files, out="run", progress=False).run
+    made = make(run, teacher, validation=0.0)
+    rows = lines(made.folder / "train.jsonl") + lines(made.folder / "held_out.jsonl")
+    assert len({row["prompt_id"] for row in rows}) == len(rows) == 40
+
+
+def test_the_card_says_what_is_there(cautious, teacher):
+    made = make(cautious(), teacher)
+    card = msgspec.json.decode((made.folder / "card.json").read_bytes())
+    assert card["model"] == "scripted/cautious"
+    assert card["rows"]["train.jsonl"] == {"safe": len(lines(made.folder / "train.jsonl"))}
+    assert card["usage"]["teacher"]["requests"] == len(teacher.requests)
+    assert "scripted/teacher" in (made.folder / "card.md").read_text(encoding="utf-8")
