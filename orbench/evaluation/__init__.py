@@ -228,9 +228,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                     if part is not None:
                         of = make_config(model, whole, sampling, system_prompt)
                         config["shard"] = {**asdict(part), "digest": of["digest"], "splits": of["splits"]}
-                    reader = make_scorer(
-                        scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases
-                    )
+                    reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases)
                     check_calibration(calibration, reader)
                     prepared.append(
                         Run(

@@ -2,7 +2,8 @@
 
 A reply goes in, what it says about refusing comes out: `read` lists the matches, `keywords` decides every reply by
 them, `phrases` only what is plain (the cascade asks its next stage about the rest). The rules are lines of
-`phrases.tsv`; users add their own, in plain words, with `load_phrases`. A language's rules are compiled when a reply first needs them.
+`phrases.tsv`; users add their own, in plain words, with `load_phrases`. A rule is compiled when a reply first needs
+it.
 """
 
 from __future__ import annotations
@@ -178,7 +179,9 @@ class Phrases:
         self.digest = digest
         self._compiled: list[re.Pattern[str] | None] = [None] * len(rules)
         self._all = _Index(enumerate(rules))
-        self._later = _Index((number, rule) for number, rule in enumerate(rules) if rule.where not in ("start", "whole"))
+        self._later = _Index(
+            (number, rule) for number, rule in enumerate(rules) if rule.where not in ("start", "whole")
+        )
 
     def find(
         self, sentence: str, *, start: bool = True, words: Iterable[str] | None = None
@@ -367,7 +370,9 @@ def _own_rule(line: str, id: str, at: str) -> Rule:
     return Rule(id, language, kind, "anywhere", (needs,), frozenset(), re.escape(phrase), phrase)
 
 
-_UNSPACED_LETTERS = re.compile("[\u0600-\u06ff\u0900-\u0e7f\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_UNSPACED_LETTERS = re.compile(
+    "[\u0600-\u06ff\u0900-\u0e7f\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+)
 """Letters of scripts in which words hang together (`UNSPACED`), and of Thai, Khmer and Burmese."""
 
 

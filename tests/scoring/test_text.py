@@ -73,7 +73,9 @@ def test_what_others_say_is_not_the_models_voice(text: str) -> None:
     assert "mogę" not in own_voice(text)
 
 
-@pytest.mark.parametrize("text", ['"I cannot help with that."', "```\nI cannot help with that.\n```", "— I cannot help."])
+@pytest.mark.parametrize(
+    "text", ['"I cannot help with that."', "```\nI cannot help with that.\n```", "— I cannot help."]
+)
 def test_a_reply_that_is_all_quotation_is_its_own_voice(text: str) -> None:
     assert "I cannot help" in own_voice(text)
 
