@@ -6,7 +6,7 @@ python benchmarks/generation.py [--seeds 1000] [--latency 0.05] [--connections 2
 models as their calls are. The bare client posts the same requests, which are taken from a run of ours, with as many
 connections, and writes each reply as a line. With `--scale N` all stages make N rewrites with models inside the process,
 and the finished folder is gone on with: how much memory it takes, and how long until it says that nothing is owed.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class InProcess:
         self._model = name
         self._world = ScriptedGeneration()
 
-    async def generate(self, requests):  # noqa: ANN001, ANN201
+    async def generate(self, requests):  # noqa: D102
         from orbench.records import Completion, Usage
 
         for request in requests:
@@ -151,7 +151,7 @@ class InProcess:
             usage = Usage(input_tokens=len(request.prompt) // 4, output_tokens=40)
             yield Completion(id=request.id, text=self._world(body), usage=usage)
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: D102
         pass
 
 

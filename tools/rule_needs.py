@@ -19,7 +19,38 @@ from re import _parser  # type: ignore[attr-defined]
 from orbench.scoring.phrases import _NAME, UNSPACED
 
 FILE = Path(__file__).parent.parent / "orbench" / "scoring" / "phrases.tsv"
-COMMON = frozenset("a as be de en i in is it la me no not of on or so the to un we you for do can that this an".split())
+COMMON = frozenset(
+    [
+        "a",
+        "as",
+        "be",
+        "de",
+        "en",
+        "i",
+        "in",
+        "is",
+        "it",
+        "la",
+        "me",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "so",
+        "the",
+        "to",
+        "un",
+        "we",
+        "you",
+        "for",
+        "do",
+        "can",
+        "that",
+        "this",
+        "an",
+    ]
+)
 """Words that many English sentences hold too; a need among them costs time."""
 
 Needs = frozenset[str]
@@ -137,6 +168,11 @@ def flat(pattern: str, spaced: bool) -> Needs | None:
     return needs(items, spaced, spaced, spaced)
 
 
+def filled(pattern: str, language: str, names: dict[tuple[str, str], str]) -> str:
+    """The pattern with its names replaced."""
+    return _NAME.sub(lambda match: names[language, match[1]], pattern)
+
+
 def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
     names: dict[tuple[str, str], str] = {}
@@ -145,9 +181,9 @@ def main() -> None:
         cells = line.split("\t")
         if line.startswith("@"):
             language, _, name = cells[0][1:].partition(".")
-            names[language, name] = f"(?:{_NAME.sub(lambda m, l=language: names[l, m[1]], cells[1])})"
+            names[language, name] = f"(?:{filled(cells[1], language, names)})"
         elif len(cells) == 8 and not line.startswith("#") and cells[4] == "?":
-            pattern = _NAME.sub(lambda m: names[cells[1], m[1]], cells[5])
+            pattern = filled(cells[5], cells[1], names)
             found = flat(pattern, cells[1] not in UNSPACED)
             if found is None:
                 print(f"{path.name}, line {number + 1}: no needed words can be told for {cells[0]}", file=sys.stderr)
@@ -155,7 +191,7 @@ def main() -> None:
             cells[4] = " ".join(sorted(found))
             lines[number] = "\t".join(cells)
         if len(cells) == 8 and not line.startswith("#") and cells[1] not in UNSPACED and "*" not in cells[4]:
-            pattern = _NAME.sub(lambda m: names[cells[1], m[1]], cells[5])
+            pattern = filled(cells[5], cells[1], names)
             first = cells[4].partition(" + ")[0]
             also = second(pattern, frozenset(first.split()))
             cells[4] = f"{first} + {' '.join(sorted(also))}" if also and first != "-" else first

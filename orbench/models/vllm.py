@@ -118,7 +118,14 @@ class VllmModel:
 
     def _answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
         with self._lock:  # an interrupted call may still be waiting for its next reply
-            yield from self._loaded().answer(requests)
+            engine = self._loaded()
+            try:
+                yield from engine.answer(requests)
+            except ModelError:
+                if engine.is_dead:
+                    self._engine = None
+                    engine.close(keep_log=True)
+                raise
 
     def _loaded(self) -> _Engine:
         if self._engine is None:
@@ -259,16 +266,19 @@ class _Engine:
             structured_outputs=StructuredOutputsParams(regex=pattern) if pattern and not self._thinks else None,
         )
 
-    def close(self) -> None:
+    @property
+    def is_dead(self) -> bool:
+        """Whether its processes ended without being told to."""
+        return bool(self._async_llm.errored)
+
+    def close(self, *, keep_log: bool = False) -> None:
         """End the engine's processes."""
         self._async_llm.shutdown()
         if not self._loop.is_running():  # else an interrupted call still waits in it, and ends with the program
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(_cancel_others())
             self._loop.close()
-        self._log.unlink(missing_ok=True)
+        if not keep_log:
+            self._log.unlink(missing_ok=True)
 
     def _cause(self, error: Exception) -> str:
         """The last error in the log of the engine's processes, since its own message only says that they failed."""
@@ -288,6 +298,14 @@ async def _start(name: str, source: str, options: ChatOptions, loading: dict[str
     use_template(name, AutoTokenizer.from_pretrained(loading.get("tokenizer", source)), options)
     arguments = {"enable_prefix_caching": True, "use_tqdm_on_load": False, **loading}
     return AsyncLLM.from_engine_args(AsyncEngineArgs(model=source, **arguments))
+
+
+async def _cancel_others() -> None:
+    """End what vLLM left running in this loop."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 @contextmanager

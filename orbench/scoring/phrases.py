@@ -2,7 +2,8 @@
 
 A reply goes in, what it says about refusing comes out: `read` lists the matches, `keywords` decides every reply by
 them, `phrases` only what is plain (the cascade asks its next stage about the rest). The rules are lines of
-`phrases.tsv`; users add their own, in plain words, with `load_phrases`. A language's rules are compiled when a reply first needs them.
+`phrases.tsv`; users add their own, in plain words, with `load_phrases`. A rule is compiled when a reply first needs
+it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -155,7 +154,8 @@ def detect_refusal(
         finish_reason=finish_reason,
         blocked_by="output" if finish_reason in ("content_filter", "refusal") else None,
     )
-    changed = os.stat(phrases).st_mtime_ns if phrases is not None and os.path.exists(phrases) else 0
+    path = Path(phrases) if phrases is not None else None
+    changed = path.stat().st_mtime_ns if path is not None and path.exists() else 0
     scorer, extra = _cascade(None if phrases is None else str(phrases), changed)
     finding = scorer.read(response)
     if not abstain and finding is not None and finding.outcome is Outcome.UNSCORED:

@@ -240,7 +240,8 @@ def own_voice(text: str) -> str:
 
     What is removed leaves an empty pair of quotes behind, so that sentences keep their shape. A reply that would be
     all but empty without them (prose in quotes, or in a code block, as a whole) is its own voice and comes back
-    whole, unless several things are quoted, as in a translation or a dialogue, or one long text, as in a draft. Single quotes are left alone, since they cannot be told from apostrophes.
+    whole, unless several things are quoted, as in a translation or a dialogue, or one long text, as in a draft.
+    Single quotes are left alone, since they cannot be told from apostrophes.
     """
     found = text
     prose = text
@@ -361,16 +362,20 @@ def verse(text: str) -> str:
 
 
 _SALUTATION = re.compile(
-    r"\W{0,4}(?:subject:[^\n]{0,120}\s{1,4})?(?:dear|hi|hello|hola|estimad[oa]|querid[oa]|sehr geehrter? (?:herr|frau)|lieber?|cher|chère"
+    r"\W{0,4}(?:subject:[^\n]{0,120}\s{1,4})?(?:dear|hi|hello|hola|estimad[oa]|querid[oa]"
+    r"|sehr geehrter? (?:herr|frau)|lieber?|cher|chère"
     r"|bonjour|caro|cara|gentile|prezad[oa]|olá|exm[oa]\.|szanown[ay]|drog[ia]|sevgili|sayın|merhaba|уважаем(?:ый|ая)"
     r"|дорог(?:ой|ая)|عزيز(?:ي|تي)|प्रिय|beste|geachte|kära|bästa|kepada|kính gửi)"
-    r",? (?!user|customer|sir|madam|friend|there|all|everyone|usuari)(?:m[rs]s?\. |dr\. |prof\. )?[\[\w][^\n!:,.?]{0,40}[,:!]",
+    r",? (?!user|customer|sir|madam|friend|there|all|everyone|usuari)(?:m[rs]s?\. |dr\. "
+    r"|prof\. )?[\[\w][^\n!:,.?]{0,40}[,:!]",
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(
-    r"(?:^|\W)(?:sincerely|(?:best|kind|warm|warmest) (?:regards|wishes)|regards|yours|cheers|un saludo|saludos|un abrazo"
+    r"(?:^|\W)(?:sincerely|(?:best|kind|warm|warmest) (?:regards|wishes)|regards|yours|cheers|un saludo"
+    r"|saludos|un abrazo"
     r"|atentamente|grüße|grüßen|alles gute|cordialement|bien à vous|cordiali saluti|saluti|atenciosamente|um abraço"
-    r"|z poważaniem|pozdrawiam|saygılarımla|sevgiler|с уважением|مع التحية|सादर|groet|hälsningar|salam|trân trọng)(?:$|\W)"
+    r"|z poważaniem|pozdrawiam|saygılarımla|sevgiler|с уважением|مع التحية|सादर|groet|hälsningar|salam"
+    r"|trân trọng)(?:$|\W)"
 )
 
 
@@ -390,7 +395,8 @@ _NAMED = re.compile(
     r"^[*_ ]{0,4}((?:As |as )?[A-Z][\w.+'-]{0,20}(?: [\w.+'-]{1,20}){0,3})[*_ ]{0,4}:[*_ ]{0,4}", re.MULTILINE
 )
 _SAME_VOICE = re.compile(
-    r"reason|why|explan|note|alternativ|suggest|instead|resource|support|help|important|disclaim|warning|safety|remember"
+    r"reason|why|explan|note|alternativ|suggest|instead|resource|support|help|important|disclaim|warning"
+    r"|safety|remember"
     r"|step|tip|option|example|legal|ethic"
 )
 """Headings under which a refusal goes on."""

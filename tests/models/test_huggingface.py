@@ -494,7 +494,7 @@ def test_a_prompt_longer_than_the_context_is_cut_only_where_that_is_asked_for(ba
 def test_an_adapter_is_merged_into_its_base(tiny: Path, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft", reason="needs the extra `peft`")
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny)
-    wide = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "lm_head"], init_lora_weights=False)
+    wide = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"], init_lora_weights=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         adapted = peft.get_peft_model(model, wide)

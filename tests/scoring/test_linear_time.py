@@ -118,9 +118,7 @@ def adjacent(items: Any) -> Iterator[str]:
             if firsts(value[2]) & before:
                 yield f"two repeats without bound of {sorted(own & before)} in a row"
             before = before | own
-        elif kind in REPEATS and value[0] == 0:
-            pass
-        elif kind in (sre.AT, sre.ASSERT, sre.ASSERT_NOT):
+        elif (kind in REPEATS and value[0] == 0) or kind in (sre.AT, sre.ASSERT, sre.ASSERT_NOT):
             pass
         else:
             before = set()
