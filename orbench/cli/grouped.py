@@ -7,11 +7,12 @@ from typing import Any
 from typer.core import TyperCommand
 
 GROUPS = {
-    "Prompts": "--split --data --revision --limit --precision --seed",
+    "Prompts": "--split --data --revision --column --limit --shard --precision --seed",
     "Conditions": "--temperature --system-prompt --defense --repeat --grid",
-    "Scoring": "--scorer --judge --judge-template --judge-rule --safety-judge --audit --calibration --labels --family "
+    "Scoring": "--scorer --judge --judge-template --judge-rule --safety-judge --audit --calibration --labels --family --phrases "
     "--policy",
-    "Model and service": "--max-tokens --base-url --judge-base-url --api --google-sdk --google-safety --timeout",
+    "Model and service": "--max-tokens --base-url --judge-base-url --api --google-sdk --google-safety --timeout "
+    "--engine-option",
     "Pace and money": "--concurrency --rpm --tpm --batch --dry-run --max-cost --prices",
     "Output": "--out --format --unstable --plot --json --quiet",
 }

@@ -19,7 +19,7 @@ from orbench.engine.run_folder import RunFolder, read_config
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, UsageError
 from orbench.evaluation.money import Plan, make_budget, warn_if_out
-from orbench.evaluation.run import Run, plan_all, run_all
+from orbench.evaluation.run import Run, count_spent, plan_all, run_all
 from orbench.evaluation.setup import (
     AnyModel,
     AnySplit,
@@ -231,9 +231,8 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     """
     if not models:
         raise UsageError("no model given")
-    check(temperature, max_tokens, concurrency, limit, system_prompt)
+    check(temperature, max_tokens, concurrency, limit, system_prompt, rpm, tpm)
     check_precision(precision)
-    Pace(rpm, tpm)  # refuses what cannot be meant
     table, budget = load_prices(prices), make_budget(max_cost)
     check_policy(policy or "default")
     for spec in models:
@@ -310,9 +309,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                 [str(run.folder) for run in prepared if isinstance(run, Run)],
                 "two of the models would share the run folder {}: evaluate them apart",
             )
-            for each in prepared:
-                if isinstance(each, Run):
-                    each.count_spent()
+            count_spent(prepared)
             return await _do(prepared)
         finally:
             for each in prepared:

@@ -374,6 +374,13 @@ async def run_all(prepared: Sequence[Run | OrbenchError]) -> list[Evaluation | O
     return list(await asyncio.gather(*(one(run) for run in prepared)))
 
 
+def count_spent(prepared: Sequence[Run | OrbenchError]) -> None:
+    """Count what was spent in all run folders of a command before."""
+    for run in prepared:
+        if isinstance(run, Run):
+            run.count_spent()
+
+
 async def plan_all(prepared: Sequence[Run | OrbenchError]) -> list[Plan | OrbenchError]:
     """What each run would ask and spend."""
     return [run.plan() if isinstance(run, Run) else run for run in prepared]

@@ -197,9 +197,16 @@ def shared_base_url(base_url: str | None, models: Sequence[AnyModel], judge: Any
 
 
 def check(
-    temperature: float, max_tokens: int, concurrency: int | None, limit: int | None, system_prompt: str | None
+    temperature: float,
+    max_tokens: int,
+    concurrency: int | None,
+    limit: int | None,
+    system_prompt: str | None,
+    rpm: float | None = None,
+    tpm: float | None = None,
 ) -> None:
     """Raise UsageError for a value that cannot be meant."""
+    Pace(rpm, tpm)
     if not 0 <= temperature <= 2:
         raise UsageError(f"temperature is {temperature}: it goes from 0 to 2")
     if max_tokens < 1:
