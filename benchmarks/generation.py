@@ -4,8 +4,8 @@ python benchmarks/generation.py [--seeds 1000] [--latency 0.05] [--connections 2
 
 1,000 seeds x 5 rewrites x 3 moderators are 50 + 1,000 + 15,000 calls. The connections are shared out among the five
 models as their calls are. The bare client posts the same requests, which are taken from a run of ours, with as many
-connections, and writes each reply as a line. With `--scale N` all stages make N rewrites with models inside the process,
-and the finished folder is gone on with: how much memory it takes, and how long until it says that nothing is owed.
+connections, and writes each reply as a line. With `--scale N` all stages make N rewrites with models inside the
+process, and the finished folder is gone on with: how much memory it takes, how long until it says that it is done.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class InProcess:
         self._model = name
         self._world = ScriptedGeneration()
 
-    async def generate(self, requests):  # noqa: ANN001, ANN201
+    async def generate(self, requests):
+        """The world's reply to each."""
         from orbench.records import Completion, Usage
 
         for request in requests:
@@ -152,7 +153,7 @@ class InProcess:
             yield Completion(id=request.id, text=self._world(body), usage=usage)
 
     async def close(self) -> None:
-        pass
+        """Nothing to close."""
 
 
 def in_process(out: str, prompts: int, rule: str | None) -> None:
