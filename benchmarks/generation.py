@@ -4,9 +4,9 @@ python benchmarks/generation.py [--seeds 1000] [--latency 0.05] [--connections 2
 
 1,000 seeds x 5 rewrites x 3 moderators are 50 + 1,000 + 15,000 calls. The connections are shared out among the five
 models as their calls are. The bare client posts the same requests, which are taken from a run of ours, with as many
-connections, and writes each reply as a line. With `--scale N` all stages make N rewrites with models inside the process,
-and the finished folder is gone on with: how much memory it takes, and how long until it says that nothing is owed.
-"""  # noqa: E501
+connections, and writes each reply as a line. With `--scale N` all stages make N rewrites with models inside the
+process, and the finished folder is gone on with: how much memory it takes, how long until it says that it is done.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +143,8 @@ class InProcess:
         self._model = name
         self._world = ScriptedGeneration()
 
-    async def generate(self, requests):  # noqa: D102
+    async def generate(self, requests):
+        """The world's reply to each."""
         from orbench.records import Completion, Usage
 
         for request in requests:
@@ -151,8 +152,8 @@ class InProcess:
             usage = Usage(input_tokens=len(request.prompt) // 4, output_tokens=40)
             yield Completion(id=request.id, text=self._world(body), usage=usage)
 
-    async def close(self) -> None:  # noqa: D102
-        pass
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 def in_process(out: str, prompts: int, rule: str | None) -> None:

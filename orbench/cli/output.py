@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def print_results(results: list[Evaluation], *, json: bool, quiet: bool) -> None:
-    """Print each result as one JSON line, or as a table."""
+    """Print each result as one JSON line, or as a table with remarks; without a table these go to standard error."""
+    from orbench.report.table import remarks
+
     for number, result in enumerate(results):
         if json:
             typer.echo(msgspec.json.encode(result.to_dict()).decode())
@@ -27,6 +29,10 @@ def print_results(results: list[Evaluation], *, json: bool, quiet: bool) -> None
                 typer.echo("")
             title, *lines = (plain(line) for line in str(result).split("\n"))
             typer.echo("\n".join([bold(title), *lines]))
+        if json or quiet:
+            about = f"{result.model}: " if len(results) > 1 else ""
+            for remark in remarks(result):
+                say(about + remark)
 
 
 def print_plans(plans: Sequence[Plan | OrbenchError], *, json: bool) -> int:

@@ -15,6 +15,9 @@ from orbench.generation.folder import State
 from orbench.generation.pipeline import Standing
 from orbench.generation.selection import Drop, Row
 
+_PART = 10_000
+"""Rows that are turned into a table at once."""
+
 
 def write_split(folder: Path, name: str, rows: Sequence[Row]) -> None:
     """Write `NAME.csv` and `NAME.parquet`; a split without rows has no file, and an old one is taken away.
@@ -27,23 +30,25 @@ def write_split(folder: Path, name: str, rows: Sequence[Row]) -> None:
         for path in targets:
             path.unlink(missing_ok=True)
         return
-    columns: dict[str, list[str | None]] = {
-        field: [getattr(row, field) for row in rows] for field in Row.__struct_fields__
-    }
+
+    fields = Row.__struct_fields__
 
     def to_csv(path: Path) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        path.write_text(text.getvalue(), encoding="utf-8", newline="")
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(fields)
+            writer.writerows([getattr(row, field) for field in fields] for row in rows)
 
     def to_parquet(path: Path) -> None:
         import pyarrow
-        import pyarrow.parquet
+        from pyarrow import parquet
 
-        schema = pyarrow.schema([(field, pyarrow.string()) for field in columns])
-        pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), path)
+        schema = pyarrow.schema([(field, pyarrow.string()) for field in fields])
+        with parquet.ParquetWriter(path, schema) as writer:
+            for start in range(0, len(rows), _PART):  # Arrow takes several times the memory of what it holds
+                part = rows[start : start + _PART]
+                columns = {field: [getattr(row, field) for row in part] for field in fields}
+                writer.write_table(pyarrow.table(columns, schema=schema))
 
     folder.mkdir(exist_ok=True)
     for path, write in zip(targets, (to_csv, to_parquet), strict=True):

@@ -43,7 +43,7 @@ def evaluation_table(result: Evaluation) -> str:
     ]
     from orbench.report.judging import judging_lines
 
-    return "\n".join([*lines, *judging_lines(result), *_remarks(result)])
+    return "\n".join([*lines, *judging_lines(result), *_closing(result)])
 
 
 def _rates(result: Evaluation) -> list[str]:
@@ -97,13 +97,18 @@ def _categories(result: Evaluation) -> list[str]:
     return columns(rows)
 
 
-def _remarks(result: Evaluation) -> list[str]:
+def _closing(result: Evaluation) -> list[str]:
+    return ["", *remarks(result), f"saved in {result.run}"]
+
+
+def remarks(result: Evaluation) -> list[str]:
+    """What a reader of the rates must know besides: what is missing, failed or left out; empty if nothing is."""
     from orbench.report.costs import cost_line
 
-    remarks = []
+    found: list[str] = []
     missing = result.prompts - sum(result.outcomes.values())
     if early := result.stopped_early:
-        remarks += wrap(
+        found += wrap(
             f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} "
             "saved. Of all of them, with 95 % confidence however often one looks: "
             + ", ".join(
@@ -114,24 +119,23 @@ def _remarks(result: Evaluation) -> list[str]:
         )
     elif missing and (bound := result.config.get("stopped_at_max_cost")):
         number = plural(missing, "prompt")
-        remarks.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; a higher one goes on")
+        found.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; a higher one goes on")
     elif missing:
-        remarks.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
+        found.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
     if errors := result.outcomes.get(Outcome.ERROR):
-        remarks.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")
+        found.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")
     if result.failed_judgements:
         number = plural(result.failed_judgements, "reply", "replies")
-        remarks.append(f"the judge failed on {number}; run the same command again to try them again")
+        found.append(f"the judge failed on {number}; run the same command again to try them again")
     if result.failed_safety:
         number = plural(result.failed_safety, "reply", "replies")
-        remarks.append(f"the safety judge failed on {number}; run the same command again to try them again")
+        found.append(f"the safety judge failed on {number}; run the same command again to try them again")
     if result.unsure:
         number = plural(result.unsure, "reply", "replies")
-        remarks.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
+        found.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
     if cost := cost_line(result.usage):
-        remarks.append(cost)
-    remarks.append(f"saved in {result.run}")
-    return ["", *remarks]
+        found.append(cost)
+    return found
 
 
 def shorten(text: str, width: int) -> str:

@@ -57,6 +57,16 @@ def test_json_is_one_object_a_model_a_line_and_nothing_else(cli):
         assert line == json.loads((Path(line["run"]) / "result.json").read_text())
 
 
+@pytest.mark.parametrize("way", ["--json", "--quiet"])
+def test_without_a_table_what_must_be_known_goes_to_standard_error(cli, way):
+    Path("bots.py").write_text("def unclear(prompt):\n    return 'Hm.'\n")
+    Path("mine.csv").write_text("prompt,kind\nHow do I boil an egg?,safe\n")
+    done = cli("evaluate", "python/bots:unclear", "--split", "mine.csv", way)
+    assert done.code == 0
+    assert "no stage was sure of 1 reply" in done.err
+    assert "no stage" not in done.out
+
+
 def test_quiet_prints_nothing(cli):
     done = cli("evaluate", "baseline/always-refuse", "--split", "sample", "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")

@@ -12,7 +12,8 @@ from orbench.generation.language import NAMES, foreign_language
 
 QUESTIONS = [
     json.loads(line)
-    for line in (Path(__file__).parents[1] / "scoring/data/languages.jsonl").read_text("utf-8").splitlines()
+    for name in ("languages-a.jsonl", "languages-b.jsonl")
+    for line in (Path(__file__).parents[1] / "scoring/data" / name).read_text("utf-8").splitlines()
 ]
 
 
