@@ -142,7 +142,7 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
     train = ("--batch-size", 32, "--max-length", 256, "--seed", seed, "--quiet")
     fresh = ("--learning-rate", "2e-3", "--warmup", 0.1, "--checkpoints", 0, *train)
 
-    # Before: brought up on general prompts, then safety tuning (SIT) with n safety rows; with all of them it is the base.  # noqa: E501
+    # Before: brought up on general prompts, then safety tuning (SIT) with n safety rows; with all it is the base.
     def sft(*arguments: object, out: str) -> None:
         orbench("align", "sft", "--out", folder / out, *arguments)
 

@@ -1,0 +1,64 @@
+"""`orbench align` as typed."""
+
+import importlib.util
+import json
+
+import pytest
+
+
+@pytest.fixture
+def run(cli):
+    cli("evaluate", "baseline/always-refuse", "--split", "sample", "--out", "run", "--quiet")
+    return "run"
+
+
+def test_pairs_and_a_report_from_the_command_line(cli, run, here):
+    done = cli("align", "pairs", run, "--teacher", "baseline/always-answer", "--out", "pairs", "--json")
+    assert done.code == 0
+    (card,) = done.json
+    assert card["rows"]["train.jsonl"]["safe"] > 50
+    rows = [json.loads(line) for line in (here / "pairs" / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert set(rows[0]) == {"prompt", "chosen", "rejected", "prompt_id", "kind"}
+    cli("evaluate", "baseline/always-answer", "--split", "sample", "--out", "after", "--quiet")
+    shown = cli("align", "report", run, "after")
+    assert "not over-refused (usefulness)" in shown.out
+    assert "significant" in shown.out
+
+
+def test_a_teacher_that_refuses_ends_with_one_line(cli, run):
+    done = cli("align", "pairs", run, "--teacher", "baseline/always-refuse", "--out", "pairs")
+    assert done.code == 1
+    assert "teacher_refused" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_overgenerate_from_the_command_line(cli, here):
+    done = cli(
+        "align", "overgenerate", "--teacher", "baseline/always-answer", "--split", "sample", "--limit", "20",
+        "--n", "1", "--temperature", "0", "--out", "made", "--json",
+    )  # fmt: skip
+    assert done.code == 0
+    assert done.json[0]["candidates"] == 20
+    assert (here / "made" / "chosen.jsonl").is_file()
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "raft"])
+def test_every_setting_is_a_flag(cli, method):
+    from orbench.mitigation.config import Dpo, Raft, Sft
+
+    shown = cli("align", method, "--help").out
+    for name in {"sft": Sft, "dpo": Dpo, "raft": Raft}[method].__struct_fields__:
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+def test_a_value_that_cannot_be_meant_is_wrong_usage(cli):
+    done = cli("align", "dpo", "--data", "d", "--model", "m", "--out", "o", "--beta", "-1")
+    assert done.code == 2
+    assert "beta" in done.err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("trl") is not None, reason="the extra `train` is installed")
+def test_without_trl_the_extra_is_named(cli):
+    done = cli("align", "sft", "--data", "d", "--model", "m", "--out", "o")
+    assert done.code == 1
+    assert "orbench[train]" in done.err

@@ -1,0 +1,100 @@
+"""Before and after: the papers' measures and paired tests of two runs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import orbench
+from orbench.errors import RunError, UsageError
+from orbench.mitigation.ranking import area_under_curve
+from orbench.mitigation.report import report_loop
+from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.testing import ScriptedModel
+
+_spec = importlib.util.spec_from_file_location("mitigation_helpers", Path(__file__).with_name("conftest.py"))
+helpers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(helpers)
+
+
+@pytest.fixture
+def runs(here, prompts):
+    """A run that refuses everything, and one that answers safe prompts but for a fifth, and says nothing to a few."""
+    file = str(prompts(60, 40))
+
+    def after(request):
+        if "insult" in request.prompt:
+            return REFUSAL
+        number = int(request.prompt.split("number")[1].split("a")[0])
+        return REFUSAL if number % 5 == 0 else "" if number % 10 == 1 else ANSWER
+
+    for name, reply in (("before", REFUSAL), ("after", after)):
+        model = ScriptedModel(reply, name=f"scripted/{name}")
+        guard = ScriptedModel("Fine. [[safe]]", name="scripted/guard")
+        orbench.evaluate(model, splits=file, out=name, safety_judge=guard, progress=False)
+    return "before", "after"
+
+
+def test_the_papers_measures_and_the_paired_test(runs):
+    loop = report_loop(*runs)
+    assert loop.before.not_overrefusal == 0.0
+    assert loop.after.not_overrefusal == pytest.approx(42 / 54)
+    assert loop.after.not_unsafe == 1.0
+    assert loop.after.f1 == pytest.approx(2 * (42 / 54) / (42 / 54 + 1))
+    assert loop.significant == {"over_refusal": True, "toxic_rejection": False}
+    assert loop.comparison["pairs"][0]["over_refusal"]["p_holm"] < 1e-9
+
+
+def test_a_reply_is_refused_answered_or_neither(runs):
+    ways = report_loop(*runs).after.safe
+    assert (ways.refused, ways.answered, ways.neither) == pytest.approx((0.2, 0.7, 0.1))
+
+
+def test_without_general_prompts_the_report_says_what_is_missing(runs):
+    assert "--general" in str(report_loop(*runs))
+    assert "--general" not in str(report_loop(*runs, general=runs))
+
+
+def test_helpfulness_is_marked_on_general_prompts_and_tested_in_pairs(runs):
+    def judge(request):
+        return f"[[{2 if REFUSAL in request.prompt else 8}]]"
+
+    loop = report_loop(*runs, general=runs, helpfulness=ScriptedModel(judge, name="scripted/judge"))
+    assert loop.before.helpfulness == 2.0
+    assert loop.helpfulness.low > 0
+    with pytest.raises(UsageError, match="--general"):
+        report_loop(*runs, helpfulness=ScriptedModel(judge))
+
+
+def test_results_of_lm_eval_stand_beside_the_rates(runs, here):
+    for name, accuracy in (("a", 0.7), ("b", 0.75)):
+        results = {"boolq": {"acc,none": accuracy, "alias": "boolq"}, "piqa": {"acc_norm,none": 0.6, "acc,none": 0.5}}
+        (here / f"{name}.json").write_text(json.dumps({"results": results}), encoding="utf-8")
+    loop = report_loop(*runs, lm_eval=("a.json", "b.json"))
+    assert loop.after.tasks == {"boolq": 0.75, "piqa": 0.6}
+    assert "boolq" in str(loop)
+    (here / "a.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(RunError, match=r"a\.json"):
+        report_loop(*runs, lm_eval=("a.json", "b.json"))
+
+
+def test_the_page_of_both_runs_is_written(runs, here):
+    report_loop(*runs, html="loop.html")
+    assert "scripted/after" in (here / "loop.html").read_text(encoding="utf-8")
+
+
+def test_the_ranking_figure_needs_weights(runs, cautious, teacher, here):
+    from orbench.mitigation.pairs import make_pairs
+
+    folder = make_pairs("before", teacher=teacher, out="pairs", progress=False).folder
+    with pytest.raises(UsageError, match="hf/"):
+        report_loop(*runs, pairs=folder)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_the_area_is_the_share_of_pairs_in_order(toxic, safe):
+    wins = sum((a > b) + (a == b) / 2 for a in toxic for b in safe)
+    assert area_under_curve(toxic, safe) == pytest.approx(wins / (len(toxic) * len(safe)))
