@@ -9,8 +9,8 @@ from typer.core import TyperCommand
 GROUPS = {
     "Prompts": "--split --data --revision --column --limit --shard --precision --seed",
     "Conditions": "--temperature --system-prompt --defense --repeat --grid",
-    "Scoring": "--scorer --judge --judge-template --judge-rule --safety-judge --audit --calibration --labels --family --phrases "
-    "--policy",
+    "Scoring": "--scorer --judge --judge-template --judge-rule --safety-judge --audit --calibration --labels --family "
+    "--phrases --policy",
     "Model and service": "--max-tokens --base-url --judge-base-url --api --google-sdk --google-safety --timeout "
     "--engine-option",
     "Pace and money": "--concurrency --rpm --tpm --batch --dry-run --max-cost --prices",
