@@ -124,6 +124,20 @@ def test_newcombes_interval_on_his_example():
     assert unpaired_difference(48, 80, 56, 70) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
+@pytest.mark.parametrize("true", [(0.13, 0.18), (0.93, 0.97), (0.5, 0.5), (0.01, 0.01)])
+def test_newcombes_interval_covers_the_truth_and_the_test_keeps_its_level(true):
+    random = np.random.default_rng(19)
+    a, b = random.binomial(300, true[0], 2000), random.binomial(200, true[1], 2000)
+    covered = rejected = 0
+    for hits_a, hits_b in zip(a.tolist(), b.tolist(), strict=True):
+        low, high = unpaired_difference(hits_a, 300, hits_b, 200)
+        covered += low <= true[1] - true[0] <= high
+        rejected += unpaired_test(hits_a, 300, hits_b, 200) < 0.05
+    assert 0.94 <= covered / 2000 <= 0.99
+    if true[0] == true[1]:
+        assert rejected / 2000 <= 0.06
+
+
 @given(proportions, proportions)
 @settings(deadline=None)
 def test_the_test_of_two_shares_is_statsmodels(a, b):
