@@ -86,8 +86,10 @@ def _with_common_words(bags: Sequence[_Bag], likeness: float) -> Iterator[tuple[
 def _with_common_signature(
     bags: Sequence[_Bag], hashes: Sequence[int], joined: Callable[[], Sequence[int]]
 ) -> Iterator[tuple[int, int]]:
-    """Pairs that agree in a band of their signatures, each with the first and the one before it; `joined` says which
-    texts are one group already, so that most pairs of later bands need no look."""
+    """Pairs that agree in a band of their signatures: each with the first and the one before it.
+
+    `joined` gives the group that each text is in by now, so that most pairs of later bands need no look.
+    """
     import numpy as np
 
     filled = np.array([index for index, bag in enumerate(bags) if bag])
