@@ -9,7 +9,7 @@ import itertools
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 EXACT_UP_TO = 5_000
 """Texts up to which every pair that could be alike is looked at; above, one in 250 pairs at the limit is missed."""
@@ -36,8 +36,8 @@ def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
         alike share one of their rarest words); for many texts A. Broder, Compression and Complexity of Sequences
         1997 (minima of hashed words), in bands.
     """
-    vocabulary: defaultdict[str, int] = defaultdict(itertools.count().__next__)
-    bags = [tuple(set(map(vocabulary.__getitem__, text.lower().split()))) for text in texts]
+    vocabulary: dict[str, int] = {}
+    bags = [tuple({vocabulary.setdefault(word, len(vocabulary)) for word in text.lower().split()}) for text in texts]
     parent = list(range(len(bags)))
 
     def root(index: int) -> int:
@@ -46,19 +46,16 @@ def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
             index = parent[index]
         return index
 
-    def joined() -> list[int]:
-        return [root(index) for index in range(len(bags))]
-
     hashes = [zlib.crc32(word.encode()) for word in vocabulary]
     several = len(bags) > EXACT_UP_TO
     words, of = frozenset[int](), -1
-    for one, other in _with_common_signature(bags, hashes, joined) if several else _with_common_words(bags, likeness):
+    for one, other in _with_common_signature(bags, hashes) if several else _with_common_words(bags, likeness):
         if root(one) != root(other):
             words, of = (words, of) if of == one else (frozenset(bags[one]), one)
             if _alike(words, bags[other], likeness):
                 parent[root(one)] = root(other)
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(group, len(numbers)) for group in joined()]
+    return [numbers.setdefault(root(index), len(numbers)) for index in range(len(bags))]
 
 
 def _alike(one: frozenset[int], other: _Bag, likeness: float) -> bool:
@@ -83,13 +80,8 @@ def _with_common_words(bags: Sequence[_Bag], likeness: float) -> Iterator[tuple[
             seen[word].append(index)
 
 
-def _with_common_signature(
-    bags: Sequence[_Bag], hashes: Sequence[int], joined: Callable[[], Sequence[int]]
-) -> Iterator[tuple[int, int]]:
-    """Pairs that agree in a band of their signatures: each with the first and the one before it.
-
-    `joined` gives the group that each text is in by now, so that most pairs of later bands need no look.
-    """
+def _with_common_signature(bags: Sequence[_Bag], hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Pairs that agree in a band of their signatures: each with the first and the one before it."""
     import numpy as np
 
     filled = np.array([index for index, bag in enumerate(bags) if bag])
@@ -112,10 +104,9 @@ def _with_common_signature(
         inside = np.flatnonzero(~begins)
         later = filled[order[inside]] * len(bags)
         found = np.concatenate([found, later + filled[order[inside - 1]], later + filled[order[first[inside]]]])
-        if number % 5 == 4:  # most pairs agree in many bands, and those that do so are found first
-            groups = np.array(joined())
-            found = np.unique(found[groups[found // len(bags)] != groups[found % len(bags)]])
-            for begin in range(0, len(found), 100_000):
-                for pair in found[begin : begin + 100_000].tolist():
-                    yield divmod(pair, len(bags))
-            found = found[:0]
+        if number % 10 == 9 or number == _BANDS - 1:  # most pairs agree in many bands; each is looked at once
+            found.sort()
+            found = found[np.append(np.True_, found[1:] != found[:-1])[: len(found)]]
+    for begin in range(0, len(found), 100_000):
+        for pair in found[begin : begin + 100_000].tolist():
+            yield divmod(pair, len(bags))

@@ -99,9 +99,7 @@ def tango(n: float, plus: float, minus: float, level: float = 0.95) -> tuple[flo
         return (low + high) / 2
 
     estimate = (plus - minus) / n
-    low = -1.0 if estimate == -1 else end(z, -1.0, estimate)
-    high = 1.0 if estimate == 1 else end(-z, estimate, 1.0)
-    return low, high
+    return end(z, -1.0, estimate), end(-z, estimate, 1.0)
 
 
 def unpaired_difference(refused_a: int, n_a: int, refused_b: int, n_b: int, level: float = 0.95) -> tuple[float, float]:

@@ -175,6 +175,14 @@ def test_with_one_reply_a_prompt_the_mean_difference_is_agresti_and_mins(pairs):
     assert high == pytest.approx(min(1, max(middle + half, value)), abs=1e-6)
 
 
+@pytest.mark.parametrize("all_of_them", [-1.0, 1.0])
+@pytest.mark.parametrize("prompts", [1, 2, 50, 1000])
+def test_the_mean_difference_stays_a_difference_where_every_prompt_flipped(all_of_them, prompts):
+    low, high = mean_difference([all_of_them] * prompts)
+    assert -1 <= low <= all_of_them <= high <= 1
+    assert low < high
+
+
 def test_the_mean_difference_of_repeated_prompts_covers_the_truth():
     random = np.random.default_rng(17)
     covered = 0
