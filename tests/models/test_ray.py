@@ -102,7 +102,7 @@ def test_a_run_is_the_same_with_and_without(tiny, tmp_path):
         rows = [json.loads(line) for line in (tmp_path / name / "responses.jsonl").read_text().splitlines()]
         for row in rows:
             row.pop("latency_s", None)
-            row.pop("created_at", None)
+            row.pop("received_at")
         return result.to_dict(), sorted(rows, key=lambda row: (row["split"], row["prompt_id"]))
 
     (there, there_rows), (here, here_rows) = run("ray", ray={"workers": 2}), run("here")
