@@ -314,7 +314,7 @@ def test_a_dummy_key_takes_nothing_out_of_what_the_service_says(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     body = error("You exceeded your quota; see the message for none.", code="insufficient_quota")
-    with LoopbackServer((429, body)) as server, pytest.raises(ModelError, match="no quota left .*see the message"):
+    with LoopbackServer((429, body)) as server, pytest.raises(ModelError, match=r"no quota left .*see the message"):
         ask(model_at(server))
 
 
