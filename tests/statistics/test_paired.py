@@ -11,6 +11,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportions
 
 from orbench.statistics.paired import (
     Pairs,
+    fisher_exact,
     holm,
     mcnemar,
     mean_difference,
@@ -148,6 +149,26 @@ def test_the_test_of_two_shares_is_statsmodels(a, b):
         assert p == pytest.approx(theirs, abs=1e-9)
     else:
         assert p == 1
+
+
+@given(proportions, proportions)
+@settings(deadline=None)
+def test_fishers_test_is_scipys(a, b):
+    theirs = stats.fisher_exact([[a[0], a[1] - a[0]], [b[0], b[1] - b[0]]]).pvalue
+    assert fisher_exact(*a, *b) == pytest.approx(theirs, abs=1e-9)
+    assert fisher_exact(*b, *a) == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("cells", [(4800, 8036, 20_000, 72_323), (0, 8036, 400, 72_323), (527, 9322, 4001, 71_037)])
+def test_fishers_test_holds_for_80_000_prompts(cells):
+    hits_a, n_a, hits_b, n_b = cells
+    theirs = stats.fisher_exact([[hits_a, n_a - hits_a], [hits_b, n_b - hits_b]]).pvalue
+    assert fisher_exact(*cells) == pytest.approx(theirs, rel=1e-5, abs=1e-200)
+
+
+def test_fishers_test_of_nothing_is_one():
+    assert fisher_exact(0, 0, 3, 7) == 1
+    assert fisher_exact(0, 5, 0, 7) == 1
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
