@@ -1,7 +1,8 @@
 """A language model as judge: the three classes of the paper, or two, read strictly.
 
-Question and reply stand between marks drawn at random for every call, so that no reply can forge them. The last
-`[[label]]` of the judge's answer counts, whole labels only. A judge that cannot be read is asked again, a bounded
+Question and reply stand between marks drawn at random for every call, so that no reply can forge them. Services that
+can hold a model to a JSON schema are given one; from all others comes text, of which the last `[[label]]` counts, whole
+labels only. Either way what comes is read for both. A judge that cannot be read is asked again, a bounded
 number of times; then the reply is `unscored` with the reason, never given a class.
 
 Source: OR-Bench (arXiv 2405.20947), section 4.1 and Appendix S, for the classes; wording and reading are ours.
@@ -51,6 +52,11 @@ class JudgeTemplate(msgspec.Struct, frozen=True):
     def pattern(self) -> str:
         """What an answer looks like; an engine that can hold the judge to it gets no unreadable one."""
         return label_pattern(self.labels, reasons=self.reasons)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The same for services that take a JSON schema."""
+        return label_schema(self.labels, reasons=self.reasons)
 
 
 _THREE = {outcome.value: outcome for outcome in CLASSES}
@@ -194,6 +200,7 @@ class Judge:
             read=read,
             limit=self.limit,
             pattern=template.pattern,
+            schema=template.schema,
             machine=machine,
         )
 
@@ -217,6 +224,7 @@ async def ask(
     limit: ConcurrencyLimit,
     tagged: bool = True,
     pattern: str | None = None,
+    schema: dict[str, Any] | None = None,
     machine: AbstractAsyncContextManager[Any] | None = None,
 ) -> None:
     """Ask a model about every reply until its answer can be read, at most `ROUNDS` times.
@@ -230,6 +238,7 @@ async def ask(
         limit: Bounds the open calls, in every round.
         tagged: The label stands in double square brackets at the end.
         pattern: Regular expression of an answer that can be read.
+        schema: JSON schema of one.
         machine: Held while an engine on this machine is at work. Such an engine is asked when all replies are there,
             and let go afterwards, so that those of one command take turns.
 
@@ -246,6 +255,7 @@ async def ask(
             messages=messages(response, rounds > 1),
             sampling=Sampling(temperature=0.0, max_tokens=MAX_ANSWER),
             pattern=pattern,
+            schema=schema,
         )
         asked[made.id] = (response, judgement)
         return made
@@ -286,6 +296,32 @@ def label_pattern(labels: Iterable[str], *, reasons: bool) -> str:
     return rf"[^\[\]]{{1,1000}}{label}" if reasons else label
 
 
+def label_schema(labels: Iterable[str], *, reasons: bool) -> dict[str, Any]:
+    """JSON schema of an answer that holds one of the labels, and before it why."""
+    told = {"reason": {"type": "string", "description": "One or two sentences."}} if reasons else {}
+    properties = {**told, "label": {"type": "string", "enum": list(labels), "description": "Without brackets."}}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+class _Structured(msgspec.Struct, frozen=True):
+    """An answer by the schema."""
+
+    label: str
+    reason: str = ""
+
+
+def _structured(text: str) -> _Structured | None:
+    try:
+        return msgspec.json.decode(text.strip().removeprefix("```json").removesuffix("```"), type=_Structured)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        return None
+
+
 def marked(template: str, response: Response, **values: object) -> tuple[Message, ...]:
     """One message: question and reply between marks that are drawn for this call alone."""
     content = templates.render(
@@ -307,8 +343,12 @@ def shorten(text: str) -> str:
 
 
 def last_label(text: str) -> str | None:
-    """The content of an answer's last double square brackets, in lower case with underscores; None if it has none."""
-    found = _LABEL.findall(text)
+    """The label of an answer: of its JSON if it is some, else the content of its last double square brackets.
+
+    In lower case with underscores; None if it has neither.
+    """
+    answer = _structured(text)
+    found = [answer.label.strip("[]")] if answer else _LABEL.findall(text)
     return re.sub(r"[\s-]+", "_", found[-1].strip().lower()) if found else None
 
 
@@ -343,10 +383,13 @@ def _read(result: CallResult, judgement: Judgement, read: Callable[[str], str | 
     )
     if completion.blocked_by is not None:
         return Answer(None, "judge blocked by its platform", told)
-    if completion.finish_reason == "length" and tagged and not text.rstrip().endswith("]]"):
+    answer = _structured(text)
+    whole = answer is not None or (text.rstrip().endswith("]]") and not text.startswith("{"))
+    if completion.finish_reason == "length" and tagged and not whole:
         return Answer(None, "judge cut off before its label", told)  # an earlier bracket may only speak of a class
     label = read(text)
     if label is None:
-        found = _LABEL.findall(text)
+        found = [answer.label] if answer else _LABEL.findall(text)
         return Answer(None, f"judge gave an unknown label {found[-1][:40]!r}" if found else "judge gave no label", told)
-    return Answer(label, " ".join(_LABEL.sub("", text).split())[:300] or None, told)
+    why = answer.reason if answer else text
+    return Answer(label, " ".join(_LABEL.sub("", why).split())[:300] or None, told)
