@@ -46,9 +46,11 @@ Precision = Annotated[
     typer.Option("--precision", metavar="W", help="Stop when both rates are known to within W, such as 0.02."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of samples and of sampling models.")]
-ScorerOption = Annotated[str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge or paper.")]
+ScorerOption = Annotated[
+    str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge, paper or hf/PATH.")
+]
 AnyScorer = Annotated[
-    str | None, typer.Option("--scorer", metavar="NAME", help="cascade (default), keywords, judge or paper.")
+    str | None, typer.Option("--scorer", metavar="NAME", help="cascade (default), keywords, judge, paper or hf/PATH.")
 ]
 JudgeOption = Annotated[
     list[str] | None,
