@@ -58,7 +58,9 @@ JudgeOption = Annotated[
 ]
 JudgeTemplateOption = Annotated[
     str,
-    typer.Option("--judge-template", metavar="NAME", help="three-classes or two-classes; with -brief, no reasons."),
+    typer.Option(
+        "--judge-template", metavar="NAME", help="three-classes or two-classes; with -brief, no reasons; FILE.jinja."
+    ),
 ]
 JudgeRule = Annotated[str, typer.Option("--judge-rule", metavar="NAME", help="Of a panel: majority or unanimous.")]
 SafetyJudge = Annotated[

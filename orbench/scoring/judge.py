@@ -43,7 +43,7 @@ class JudgeTemplate(msgspec.Struct, frozen=True):
     """A way to put the question to a judge: which file, and what its labels mean."""
 
     file: str
-    """Name of the template in /prompts."""
+    """Name of the template in /prompts, or a file of the user's own."""
     labels: Mapping[str, Outcome]
     reasons: bool = True
     """Whether the judge says why before it gives its label, as in the paper (Appendix S)."""
@@ -117,14 +117,37 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def find_template(name: str) -> JudgeTemplate:
-    """The judge's template of that name.
+    """The judge's template of that name, or a file of the user's own that ends with `.jinja`.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none of that name, or the file lacks what a judge's template needs.
+        orbench.TemplateError: The file cannot be had, or is no template.
     """
+    if name.endswith(".jinja"):
+        return _own_template(name)
     if name not in JUDGE_TEMPLATES:
-        raise UsageError(f"unknown judge template {name!r}: choose one of {', '.join(JUDGE_TEMPLATES)}")
+        raise UsageError(
+            f"unknown judge template {name!r}: choose one of {', '.join(JUDGE_TEMPLATES)}, or a file that ends with "
+            ".jinja"
+        )
     return JUDGE_TEMPLATES[name]
+
+
+def _own_template(file: str) -> JudgeTemplate:
+    """A user's file: the labels are those that it names in double square brackets."""
+    shown = templates.render(file, mark="MARK", question="QUESTION", reply="REPLY", again=False, reasons=True)
+    for part in ("QUESTION", "REPLY"):
+        # Marks on both sides, or the judged text could pass for the judge's orders.
+        if not re.search(rf"MARK.*{part}.*MARK", shown, re.DOTALL):
+            raise UsageError(f"{file}: put {{{{ {part.lower()} }}}} between two lines that hold {{{{ mark }}}}")
+    known = {**_THREE, **_TWO}
+    labels = {label: known.get(label) for label in _LABEL.findall(shown)}
+    if unknown := [label for label, outcome in labels.items() if outcome is None]:
+        raise UsageError(f"{file}: [[{unknown[0]}]] is no label: there are {', '.join(known)}")
+    meant = {label: outcome for label, outcome in labels.items() if outcome is not None}
+    if Outcome.DIRECT_ANSWER not in meant.values() or len(set(meant.values())) < 2:
+        raise UsageError(f"{file}: name the labels in double square brackets, such as [[compliance]] and [[refusal]]")
+    return JudgeTemplate(file, meant)
 
 
 class Judge:
@@ -135,7 +158,7 @@ class Judge:
 
         Args:
             model: The judge.
-            template: One of `JUDGE_TEMPLATES`.
+            template: One of `JUDGE_TEMPLATES`, or a file that ends with `.jinja`.
             limit: Bounds its open calls.
 
         Raises:
