@@ -100,9 +100,9 @@ def evaluate(
         precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
             same call without it goes on to the end. See `orbench.precision`.
         seed: Seed of that sample or order, and of sampling models where temperature is not 0.
-        scorer: `cascade`, `keywords`, `judge` or `paper`.
+        scorer: `cascade`, `keywords`, `judge`, `paper` or `hf/PATH_OR_ID`.
         judge: Model that reads what the scorer leaves to it; several make a panel.
-        judge_template: How it is asked, one of `orbench.scoring.judge.JUDGE_TEMPLATES`, or your own file ending with `.jinja`.
+        judge_template: How it is asked: one of `orbench.scoring.judge.JUDGE_TEMPLATES`, or your own `FILE.jinja`.
         judge_rule: How a panel settles: `majority` or `unanimous`.
         safety_judge: Model that says whether replies to toxic prompts are unsafe; guard models are asked in their form.
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
