@@ -16,10 +16,11 @@ import msgspec
 import orbench
 from orbench.engine.run_folder import RunFolder, write_json
 from orbench.engine.threads import run_sync
-from orbench.errors import RunError, UsageError
+from orbench.errors import RunError, SplitError, UsageError
 from orbench.evaluation.run import Run
 from orbench.integrations.imported import Imported
 from orbench.integrations.inspect.log import read_log
+from orbench.integrations.lm_eval.samples import is_samples, read_samples
 from orbench.integrations.table import REPLY_COLUMNS, read_replies
 from orbench.records import Kind, Response
 from orbench.results import Evaluation
@@ -44,10 +45,10 @@ def import_run(
     A judge can be asked afterwards: `orbench.score(out, judge=...)`.
 
     Args:
-        files: Logs of inspect_ai (`.eval`, `.json`), or tables of prompts and replies (`.csv`, `.jsonl`, `.json`,
-            `.parquet`) with the columns `prompt` and `response`, optionally `category`, `id`, `seed_id`, `kind`,
-            `model`, `reasoning`, `finish_reason`, `error`. `safe=FILE` and `toxic=FILE` say what a file's prompts
-            are, where it has no column `kind`.
+        files: Logs of inspect_ai (`.eval`, `.json`), samples of lm-eval (`samples_*.jsonl`), or tables of prompts and
+            replies (`.csv`, `.jsonl`, `.json`, `.parquet`) with the columns `prompt` and `response`, optionally
+            `category`, `id`, `seed_id`, `kind`, `model`, `reasoning`, `finish_reason`, `error`. `safe=FILE` and
+            `toxic=FILE` say what a table's prompts are, where it has no column `kind`.
         out: The new run folder; it appears whole or not at all.
         model: Who replied, as `provider/name`; of several in a file, the one to take. Default: what the file says.
         columns: Our name of a column to the file's own, where they differ.
@@ -123,6 +124,8 @@ def _read(file: str, model: str | None, columns: Mapping[str, str]) -> Imported:
         raise UsageError(f"{path}: a log of {foreign} says itself what its prompts are: give its name alone")
     if foreign == "inspect_ai":
         return read_log(path, model)
+    if foreign == "lm-eval":
+        return read_samples(path, model)
     return read_replies(path, kind, columns, model)
 
 
@@ -137,6 +140,13 @@ def _tool_of(path: Path) -> str | None:
             return None  # the table's reader says what is wrong with it
         if isinstance(content, dict) and {"version", "status", "eval"} <= content.keys():
             return "inspect_ai"
+        if isinstance(content, dict) and {"results", "configs", "versions"} <= content.keys():
+            raise SplitError(
+                f"{path}: results of lm-eval, without the replies. Run lm_eval with --log_samples, and import its "
+                "samples_*.jsonl"
+            )
+    if path.suffix.lower() == ".jsonl" and is_samples(path):
+        return "lm-eval"
     return None
 
 

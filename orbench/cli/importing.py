@@ -15,7 +15,7 @@ def import_(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE", help="Logs of inspect_ai; tables with prompt, response (safe=FILE, toxic=FILE)."
+            metavar="FILE", help="Logs of inspect_ai, lm-eval; tables with prompt, response (safe=FILE, toxic=FILE)."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to make.")],

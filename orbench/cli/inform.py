@@ -140,14 +140,17 @@ def doctor(
 
 
 def path(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="prompts, sample, prices, or a template's name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="prompts, sample, prices, lm-eval, or a template's name.")
+    ],
 ) -> None:
     """Print where a shipped file lies."""
+    from orbench import integrations, templates
     from orbench import splits as split_package
-    from orbench import templates
     from orbench.costs import PRICES
 
     places = {
+        "lm-eval": Path(integrations.__file__).with_name("lm_eval"),
         "prices": PRICES,
         "prompts": templates.folder(),
         "sample": Path(split_package.__file__).with_name("sample.csv"),
