@@ -28,6 +28,9 @@ def show(
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Grouped and joint intervals, and which categories stand out.")
     ] = False,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write every row to a Parquet file, too.")
+    ] = None,
     policy: options.PolicyOption = None,
     format: options.Format = "text",
     json: options.Json = False,
@@ -41,6 +44,8 @@ def show(
         raise UsageError("--refusals and --answers exclude each other")
     if calibration or labels:
         result.correct(calibration=calibration, labels=labels)
+    if parquet:
+        result.to_parquet(parquet)
     if statistics:
         from orbench.summary import summarise
 
