@@ -12,6 +12,8 @@ from orbench.testing import LoopbackServer, prompt_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXTRAS = {"inspect eval": ("inspect_ai", "inspect"), "lm_eval --": ("lm_eval", "lm-eval")}
+"""What a page cannot run without: a command to its module and the extra that brings it."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -48,6 +50,9 @@ def place(tmp_path):
 def test_every_block_of_a_page_runs(page, place):
     folder, environment, server = place
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    for command, (module, extra) in EXTRAS.items():
+        if any(language == "bash" and code.startswith(command) for language, code in blocks):
+            pytest.importorskip(module, reason=f"needs the extra `{extra}`")
     for language, code in blocks:
         if language == "bash" and "pip install" not in code:
             script = code.replace("OPENAI_API_KEY=...", "OPENAI_API_KEY=loopback")
