@@ -39,12 +39,14 @@ from orbench.generation.folder import (
     read_generation,
     scan,
 )
-from orbench.generation.given import file_digest, given_items
+from orbench.generation.given import file_digest, given_items, other_prompts
+from orbench.generation.language import foreign_language
+from orbench.generation.money import Money
 from orbench.generation.panel import Panel, ask_panel
 from orbench.generation.partition import partition
 from orbench.generation.pipeline import Pipeline, Standing, standing
 from orbench.generation.records import Item
-from orbench.generation.review import write_review
+from orbench.generation.review import check_labels, is_labelled, write_review
 from orbench.generation.roles import TEMPLATES
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
 from orbench.generation.writing import write_audit, write_drops, write_split, write_text
@@ -94,10 +96,11 @@ def generate(config: AnyConfig, *, stage: str | None = None, progress: bool | No
 
 
 def check_stage(config: GenerationConfig, stage: str | None) -> None:
-    """Refuse a generation that lacks what its stages need.
+    """Refuse a generation that lacks what its stages need, or whose files cannot be used in the end.
 
     Raises:
         UsageError: Names what is missing and how to give it.
+        orbench.SplitError: A file of labels, or of prompts to look for overlap with, cannot be read.
     """
     if config.out is None:
         raise UsageError("no folder given: add --out DIR")
@@ -112,6 +115,10 @@ def check_stage(config: GenerationConfig, stage: str | None) -> None:
     if {"moderation", "selection"} & set(stages) and not config.moderators:
         raise UsageError("no moderator given: add --moderator MODEL, once for each")
     standing(config)  # the rule and its weights
+    if config.rules.language:
+        foreign_language("", config.rules.language)  # one that the check does not know
+    other_prompts(config)
+    check_labels(config.labels)
 
 
 def _work(
@@ -124,7 +131,8 @@ def _work(
 ) -> dict[str, Any]:
     state = scan(opened.path)
     stands = standing(config)
-    pipeline = Pipeline(config, opened, state, stage)
+    money = Money(config, opened.before)
+    pipeline = Pipeline(config, opened, state, stage, money, quiet=progress is False)
     kept = (
         "orbench_version",
         "created_at",
@@ -136,7 +144,7 @@ def _work(
     before: dict[str, Any] = {name: opened.before[name] for name in kept if name in opened.before}
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
-        counted = facts.count(config, state, stands)
+        counted = facts.count(config, state, stands, money.prices)
         dry = [name for name in config.wanted if pipeline.falls_short(name) and pipeline.is_dry(name)]
         short = [name for name in config.wanted if pipeline.falls_short(name) and not pipeline.is_dry(name)]
         return {
@@ -146,7 +154,10 @@ def _work(
             "templates": {name: templates.digest(name) for name in TEMPLATES},
             **counted,
             "dry": dry if config.seeder else [],
-            "open": facts.owed(state, stands) + (len(short) if config.seeder and pipeline.makes_seeds else 0),
+            "unasked": money.refused,
+            "open": money.refused
+            + facts.owed(state, stands)
+            + (len(short) if config.seeder and pipeline.makes_seeds and not money.refused else 0),
             **selected,
         }
 
@@ -166,11 +177,15 @@ def _work(
     if stage == "moderation":
         write_audit(opened.path / AUDIT, state, stands)
     if stage in (None, "selection"):
-        result = _select(config, opened, state, stands, result, progress)
+        if stage == "selection":
+            money.count_spent(state, opened.path)
+        money.leave_panel_to_evaluation()
+        result = _select(config, opened, state, stands, result, money, progress)
         write_text(opened.path / CARD, describe(opened.path, result, config.rules.language))
     if not result["open"]:
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
+    money.warn_if_out(result["open"])
     return result
 
 
@@ -180,12 +195,15 @@ def _select(
     state: State,
     stands: Standing,
     result: dict[str, Any],
+    money: Money,
     progress: bool | None,
 ) -> dict[str, Any]:
     """Draw the splits, write them, and complete the counts with them."""
     pools = pool(config, state, stands)
     panel = (
-        ask_panel(config, opened.path, prompts(pools.safe, "all"), progress) if config.panel and pools.safe else None
+        ask_panel(config, opened.path, prompts(pools.safe, "all"), money.budget, progress)
+        if config.panel and pools.safe
+        else None
     )
     splits: dict[str, list[Row]] = {
         "all": pools.safe,
@@ -209,11 +227,12 @@ def _select(
 
 
 def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands: Standing) -> None:
-    """Prompts on which there is a decision, for people to label; a file that is there may hold labels and is left."""
+    """Prompts on which there is a decision, for people to label; a file that holds labels is left as it is."""
     tracks = [t for t in state.tracks.values() if not t.is_seed and stands.of(t).decision in ("safe", "toxic")]
-    if not config.review_size or not tracks or path.exists():
+    if not config.review_size or not tracks or is_labelled(path):
         return
     path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
     items = [track.item for track in tracks]
     write_review(
         path,
@@ -240,12 +259,12 @@ def _with_splits(
     usage = result["usage"]
     if panel is not None:
         usage = {**usage, "roles": dict(usage["roles"])}
-        for model, member in panel.members.items():
-            usage["roles"][f"panel {model}"] = {
-                name: member[name] for name in ("requests", "input_tokens", "output_tokens", "cost_usd")
-            }
+        for role, spent in panel.usage.items():
+            usage["roles"][role] = spent
             for name in ("requests", "input_tokens", "output_tokens"):
-                usage[name] += member[name]
+                usage[name] += spent[name]
+            costs = (usage["cost_usd"], spent["cost_usd"])
+            usage["cost_usd"] = None if None in costs else round(sum(costs), 6)
     return {
         **result,
         "counts": {name: sum(counts[name] for counts in categories.values()) for name in facts.COUNTS},

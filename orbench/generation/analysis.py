@@ -15,14 +15,13 @@ from orbench.generation import agreement
 from orbench.generation.config import GenerationConfig
 from orbench.generation.diversity import diversity
 from orbench.generation.folder import State
+from orbench.generation.given import other_prompts
 from orbench.generation.overlap import counts, overlap
 from orbench.generation.pipeline import Standing
 from orbench.generation.records import Verdict
 from orbench.generation.review import review
 from orbench.generation.rules import make_rule
 from orbench.generation.selection import Row
-from orbench.splits.files import read_table
-from orbench.splits.prompts import to_prompts
 
 ENSEMBLE = "the ensemble"
 
@@ -82,9 +81,7 @@ def selection(config: GenerationConfig, splits: dict[str, list[Row]]) -> dict[st
         }
     }
     if config.overlap_with:
-        table = read_table(Path(config.overlap_with))
-        table.columns.pop("kind", None)
-        others = [prompt.text for prompt in to_prompts(table, "others", "safe")]
+        others = other_prompts(config)
         found["overlap"] = {
             "with": config.overlap_with,
             "prompts": len(others),

@@ -3,6 +3,7 @@
     seeds.jsonl  rewrites.jsonl  votes.jsonl     rows, appended as they come (records.py)
     responses/   seeds.jsonl  rewrites.jsonl  rescue.jsonl     the calls behind them
                  panel/  prompts-N.jsonl and the run folders of the panel
+                 batches/  what is under way at a vendor, with --batch
     drops.jsonl  every prompt that is in none of the splits, and why
     audit.csv    what each moderator says of each prompt, where moderation was done alone
     splits/      all, hard, toxic, perhaps train and test, as .csv and .parquet; review.csv
@@ -33,7 +34,8 @@ from orbench.generation.roles import ASKS
 from orbench.records import Usage
 from orbench.results import Ledger
 
-GENERATION, DROPS, SPLITS, PANEL = "generation.json", "drops.jsonl", "splits", "responses/panel"
+GENERATION, DROPS, SPLITS = "generation.json", "drops.jsonl", "splits"
+RESPONSES, PANEL = "responses", "responses/panel"
 AUDIT, CARD, REVIEW = "audit.csv", "README.md", "review.csv"
 SPLIT_NAMES = ("all", "hard", "toxic", "train", "test")
 SEEDS, REWRITES, VOTES = "seeds.jsonl", "rewrites.jsonl", "votes.jsonl"
@@ -88,7 +90,8 @@ class State(msgspec.Struct):
 
     def count(self, role: str, model: str, outcome: str, attempts: int, usage: Usage | None) -> None:
         """Count one line."""
-        self.usage.setdefault((role, model), Ledger()).add(attempts, usage)
+        answered = usage is not None or outcome not in ("error", "blocked", "abstained")
+        self.usage.setdefault((role, model), Ledger()).add(attempts, usage, answered=answered)
         self.outcomes.setdefault((role, model), Counter())[outcome] += 1
 
     def add(self, item: Item) -> Track | None:

@@ -334,3 +334,38 @@ def test_other_own_categories_are_another_folder(world):
         world(own_categories={"gossip": "all talk"}, categories=["gossip"], seeds_per_category=5)
     with pytest.raises(orbench.RunError, match="not German"):
         world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], language="German")
+
+
+def test_the_sample_for_people_is_drawn_anew_until_it_holds_labels(world):
+    made = world(seeds_per_category=5)
+    path = made.folder / "splits/review.csv"
+    few = path.read_text(encoding="utf-8")
+    world()
+    many = path.read_text(encoding="utf-8")
+    assert len(few.splitlines()) < len(many.splitlines())
+    path.write_text(many.replace('"privacy",""', '"privacy","safe"', 1), encoding="utf-8")
+    labelled = path.read_text(encoding="utf-8")
+    world(seeds_per_category=12)
+    assert path.read_text(encoding="utf-8") == labelled != many
+
+
+def test_files_that_cannot_serve_in_the_end_are_told_before_anything_is_asked(world, tmp_path):
+    empty = tmp_path / "empty.csv"
+    empty.write_text("id,category,label,prompt\na,privacy,,text\n", encoding="utf-8")
+    missing = tmp_path / "missing.csv"
+    for changes, error, words in (
+        ({"labels": {"ann": str(empty)}}, orbench.UsageError, r"no label in .*empty\.csv"),
+        ({"labels": {"ann": str(missing)}}, orbench.SplitError, r"missing\.csv: cannot be read"),
+        ({"overlap_with": str(missing)}, orbench.SplitError, r"missing\.csv: no such file"),
+        ({"language": "Klingon", "language_code": "tlh"}, orbench.UsageError, "no language 'tlh'"),
+    ):
+        with pytest.raises(error, match=words):
+            world(**changes)
+        assert world.server.answered == 0
+
+
+def test_a_panel_that_cannot_be_used_is_told_before_anything_is_asked(world, monkeypatch):
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with pytest.raises(orbench.ModelError, match="ANTHROPIC_API_KEY"):
+        world(panel=[*PANEL, "anthropic/claude"])
+    assert world.server.answered == 0
