@@ -1,6 +1,5 @@
 """What a generation may cost, and the batch APIs that cost half."""
 
-import asyncio
 import json
 import os
 import signal
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import orbench
-from orbench.testing import Faults, LoopbackServer, ScriptedGeneration
-from tests.generation.conftest import lines, reconcile
+from orbench.testing import LoopbackServer, ScriptedGeneration
+from tests.generation.conftest import reconcile
 
 ROOT = Path(__file__).parents[2]
 PANEL = [f"openai/panel-{n}" for n in range(4)]
@@ -47,16 +46,8 @@ def test_a_bound_without_a_price_is_refused_before_anything_is_asked(world, pric
     prices.write_text("model,input,output\nopenai/seeder,1,2\n", encoding="utf-8")
     with pytest.raises(orbench.UsageError, match="no price is known for openai/rewriter"):
         world(max_cost=1, prices=prices)
-    prices.write_text(
-        "".join(
-            ["model,input,output\n"]
-            + [
-                f"openai/{name},1,2\n"
-                for name in ("seeder", "rewriter", "rescue", *(f"moderator-{n}" for n in (1, 2, 3)))
-            ]
-        ),
-        encoding="utf-8",
-    )
+    known = ("seeder", "rewriter", "rescue", "moderator-1", "moderator-2", "moderator-3")
+    prices.write_text("model,input,output\n" + "".join(f"openai/{name},1,2\n" for name in known), encoding="utf-8")
     with pytest.raises(orbench.UsageError, match="no price is known for openai/panel-0"):
         world(max_cost=1, prices=prices, panel=PANEL)
     assert world.server.answered == 0
