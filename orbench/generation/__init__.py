@@ -22,6 +22,7 @@ from orbench import templates
 from orbench.engine.threads import run_sync
 from orbench.errors import RunError, UsageError
 from orbench.generation import analysis, facts
+from orbench.generation.bertscore import check_installed
 from orbench.generation.config import STAGES, AnyConfig, GenerationConfig, make_config
 from orbench.generation.dataset import Dataset
 from orbench.generation.describe import describe
@@ -117,6 +118,8 @@ def check_stage(config: GenerationConfig, stage: str | None) -> None:
     standing(config)  # the rule and its weights
     if config.rules.language:
         foreign_language("", config.rules.language)  # one that the check does not know
+    if config.bertscore and "selection" in stages:
+        check_installed()
     other_prompts(config)
     check_labels(config.labels)
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from orbench.generation import agreement
+from orbench.generation.bertscore import BertScore, bertscore
 from orbench.generation.config import GenerationConfig
 from orbench.generation.diversity import diversity
 from orbench.generation.folder import State
@@ -80,6 +81,12 @@ def selection(config: GenerationConfig, splits: dict[str, list[Row]]) -> dict[st
             if rows and name in ("all", "hard")
         }
     }
+    if config.bertscore:
+        found["bertscore"] = {
+            name: _plain(_bertscores(rows, config.bertscore, config.seed))
+            for name, rows in splits.items()
+            if rows and name in ("all", "hard")
+        }
     if config.overlap_with:
         others = other_prompts(config)
         found["overlap"] = {
@@ -90,6 +97,15 @@ def selection(config: GenerationConfig, splits: dict[str, list[Row]]) -> dict[st
             },
         }
     return found
+
+
+def _bertscores(rows: list[Row], model: str, seed: int) -> dict[str, BertScore]:
+    """Category to the likeness of its prompts; `all` over all of them; nothing for a single prompt."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        texts[row.category].append(row.prompt)
+    texts["all"] = [row.prompt for row in rows]
+    return {name: bertscore(own, model, seed=seed) for name, own in texts.items() if len(own) > 1}
 
 
 def human_review(config: GenerationConfig, state: State, standing: Standing) -> dict[str, Any] | None:

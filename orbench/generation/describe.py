@@ -43,6 +43,7 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "hard_min": panel.get("hard_min", config["hard_min"]),
             "drops": facts["drops"],
             "diversity": (facts.get("diversity") or {}).get("all", []),
+            "bertscore": (facts.get("bertscore") or {}).get("all", {}),
             "overlap": {overlap["with"]: overlap["splits"]["all"]} if "all" in overlap.get("splits", {}) else {},
             "review": review,
             "digests": {
