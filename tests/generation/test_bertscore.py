@@ -42,7 +42,7 @@ def test_one_prompt_has_no_pair():
 
 
 def test_a_generation_measures_it_by_category_in_its_card(model, world):
-    made = world(bertscore=model)
+    made = world(bertscore=model, language_code="none")
     found = made.facts["bertscore"]["all"]
     assert set(found) == {"privacy", "illegal", "all"}
     card = (made.folder / "README.md").read_text(encoding="utf-8")
@@ -52,5 +52,5 @@ def test_a_generation_measures_it_by_category_in_its_card(model, world):
 def test_without_the_extra_nothing_is_asked(world, monkeypatch):
     monkeypatch.setattr("orbench.generation.bertscore.is_installed", lambda module: False)
     with pytest.raises(MissingExtraError, match="BERTScore"):
-        world(bertscore="model")
+        world(bertscore="model", language_code="none")
     assert world.server.answered == 0
