@@ -135,7 +135,7 @@ def _work(
     state = scan(opened.path)
     stands = standing(config)
     money = Money(config, opened.before)
-    pipeline = Pipeline(config, opened, state, stage, money, quiet=progress is False)
+    pipeline = Pipeline(config, opened, state, stage, money, progress=progress)
     kept = (
         "orbench_version",
         "created_at",

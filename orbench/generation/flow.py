@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from orbench.engine.calls import CallResult, Receive, complete, first_error
 from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.progress import Tally
 from orbench.generation.money import Purse
 from orbench.models.base import Model
 from orbench.records import Message, Request, Sampling
@@ -45,8 +46,9 @@ class Station(Generic[J]):
         receive: Callable[[J, CallResult], None],
         limit: ConcurrencyLimit,
         purse: Purse,
+        tally: Tally,
     ) -> None:
-        """Say how a job becomes a request, what is done with its result, and who pays."""
+        """Say how a job becomes a request, what is done with its result, who pays, and who is told."""
         self.model = model
         self._flow = flow
         self._sampling = sampling
@@ -54,6 +56,7 @@ class Station(Generic[J]):
         self._receive_job = receive
         self._limit = limit
         self._purse = purse
+        self._tally = tally
         self._queue: asyncio.Queue[J | None] = asyncio.Queue()
         self._asked: dict[str, J] = {}
         self._wake = asyncio.Event()
@@ -77,6 +80,7 @@ class Station(Generic[J]):
     def put(self, job: J) -> None:
         """Give it something to do."""
         self._flow.begin()
+        self._tally.begin()
         self._queue.put_nowait(job)
         if self.needs_machine and self.waiting >= _PART:
             self._wake.set()
@@ -84,6 +88,10 @@ class Station(Generic[J]):
     def wake(self) -> None:
         """Nothing else goes on: take what has gathered."""
         self._wake.set()
+
+    def close(self) -> None:
+        """Take its bar off the screen."""
+        self._tally.close()
 
     def end(self) -> None:
         """Nothing will come any more."""
@@ -106,6 +114,8 @@ class Station(Generic[J]):
 
     async def ask(self, jobs: list[J]) -> None:
         """Do these jobs alone, beside whatever else goes on."""
+        for _ in jobs:
+            self._tally.begin()
         if self.takes_lists:
             await self._ask_list(jobs, self._receive_alone, lambda: None)
             return
@@ -160,6 +170,7 @@ class Station(Generic[J]):
 
     async def _receive_alone(self, result: CallResult) -> None:
         self._purse.settle(result)
+        self._tally.done()
         self._receive_job(self._asked.pop(result.request.id), result)
 
 
@@ -210,3 +221,6 @@ class Flow:
                 self.done()
         except BaseExceptionGroup as group:
             raise first_error(group) from None
+        finally:
+            for station in self.stations:
+                station.close()

@@ -17,6 +17,7 @@ from orbench.engine.calls import CallResult
 from orbench.engine.jsonl import read_lines
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
+from orbench.engine.progress import Tally
 from orbench.errors import UsageError
 from orbench.generation import roles
 from orbench.generation.cleaning import clean
@@ -142,7 +143,7 @@ class Pipeline:
         stage: str | None,
         money: Money,
         *,
-        quiet: bool = False,
+        progress: bool | None = None,
     ) -> None:
         """Prepare the work; nothing is opened yet.
 
@@ -152,14 +153,14 @@ class Pipeline:
             state: What the folder holds.
             stage: One of `STAGES` to do it alone; None for all.
             money: What it may cost.
-            quiet: Say nothing of batches on standard error.
+            progress: Show how far each model is; None shows it on a terminal. False says nothing of batches either.
         """
         self._config = config
         self._folder = folder
         self.state = state
         self._stages = STAGES if stage is None else (stage,)
         self._money = money
-        self._quiet = quiet
+        self._progress = progress
         self._batches = False
         self._standing = standing(config)
         self._rules = config.rules
@@ -363,7 +364,7 @@ class Pipeline:
         scope = f"{kind} {msgspec.json.encode(role.sampling(roles.SAMPLING[kind])).decode()}"
         if self._config.batch and has_batches(model):
             self._batches = True
-            return in_batches(model, self._folder.path / RESPONSES, scope, quiet=self._quiet)
+            return in_batches(model, self._folder.path / RESPONSES, scope, quiet=self._progress is False)
         if not isinstance(model, BatchModel):
             refuse_under_way(model, self._folder.path / RESPONSES, scope)
         return model
@@ -490,6 +491,7 @@ class Pipeline:
                 role.concurrency or config.concurrency or model.max_concurrency, pace=Pace(config.rpm, config.tpm)
             ),
             self._money.purse(kind, model),
+            Tally(f"{kind} {model.name}", len(self._flow.stations), self._progress),
         )
 
     def _needs_answer(self, track: Track) -> bool:
