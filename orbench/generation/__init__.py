@@ -32,6 +32,7 @@ from orbench.generation.folder import (
     CARD,
     DROPS,
     GENERATION,
+    OVERLAP,
     REVIEW,
     SPLIT_NAMES,
     SPLITS,
@@ -50,7 +51,7 @@ from orbench.generation.records import Item
 from orbench.generation.review import check_labels, is_labelled, write_review
 from orbench.generation.roles import TEMPLATES
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
-from orbench.generation.writing import write_audit, write_drops, write_split, write_text
+from orbench.generation.writing import write_audit, write_drops, write_overlap, write_split, write_text
 from orbench.splits import fingerprint
 
 __all__ = ["Dataset", "GenerationConfig", "generate", "make_config"]
@@ -226,7 +227,9 @@ def _select(
         write_split(opened.path / SPLITS, name, splits.get(name, []))
     write_drops(opened.path / DROPS, pools.drops)
     _draw_for_review(config, opened.path / SPLITS / REVIEW, state, stands)
-    return {**_with_splits(result, splits, pools, panel), **analysis.selection(config, splits)}
+    overlap, overlapping = analysis.overlaps(config, splits)
+    write_overlap(opened.path / OVERLAP, splits, overlapping)
+    return {**_with_splits(result, splits, pools, panel), **analysis.selection(config, splits), **overlap}
 
 
 def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands: Standing) -> None:

@@ -17,7 +17,7 @@ from orbench.generation.config import GenerationConfig
 from orbench.generation.diversity import diversity
 from orbench.generation.folder import State
 from orbench.generation.given import other_prompts
-from orbench.generation.overlap import counts, overlap
+from orbench.generation.overlap import Overlap, counts, overlap
 from orbench.generation.pipeline import Standing
 from orbench.generation.records import Verdict
 from orbench.generation.review import review
@@ -72,8 +72,22 @@ def _seed_yields(state: State) -> dict[str, dict[str, int]]:
     return found
 
 
+Overlaps = dict[str, list[Overlap]]
+"""Split to what of it is in another set."""
+
+
+def overlaps(config: GenerationConfig, splits: dict[str, list[Row]]) -> tuple[dict[str, Any], Overlaps]:
+    """What of every split is in the set of `overlap_with`: counts for generation.json, and which prompts."""
+    if not config.overlap_with:
+        return {}, {}
+    others = other_prompts(config)
+    found = {name: overlap([row.prompt for row in rows], others) for name, rows in splits.items() if rows}
+    counted = {name: counts(each) for name, each in found.items()}
+    return {"overlap": {"with": config.overlap_with, "prompts": len(others), "splits": counted}}, found
+
+
 def selection(config: GenerationConfig, splits: dict[str, list[Row]]) -> dict[str, Any]:
-    """Diversity of the splits of safe prompts, and overlap of every split with another set."""
+    """Diversity of the splits of safe prompts."""
     found: dict[str, Any] = {
         "diversity": {
             name: _plain(diversity([row.prompt for row in rows], [row.category for row in rows], seed=config.seed))
@@ -86,15 +100,6 @@ def selection(config: GenerationConfig, splits: dict[str, list[Row]]) -> dict[st
             name: _plain(_bertscores(rows, config.bertscore, config.seed))
             for name, rows in splits.items()
             if rows and name in ("all", "hard")
-        }
-    if config.overlap_with:
-        others = other_prompts(config)
-        found["overlap"] = {
-            "with": config.overlap_with,
-            "prompts": len(others),
-            "splits": {
-                name: counts(overlap([row.prompt for row in rows], others)) for name, rows in splits.items() if rows
-            },
         }
     return found
 

@@ -6,6 +6,7 @@
                  batches/  what is under way at a vendor, with --batch
     drops.jsonl  every prompt that is in none of the splits, and why
     audit.csv    what each moderator says of each prompt, where moderation was done alone
+    overlap.csv  which prompts of the splits are in the set of `overlap_with`, and how
     splits/      all, hard, toxic, perhaps train and test, as .csv and .parquet; review.csv
     generation.json  README.md     what was done, with which configuration, and what came of it
 
@@ -36,7 +37,7 @@ from orbench.results import Ledger
 
 GENERATION, DROPS, SPLITS = "generation.json", "drops.jsonl", "splits"
 RESPONSES, PANEL = "responses", "responses/panel"
-AUDIT, CARD, REVIEW = "audit.csv", "README.md", "review.csv"
+AUDIT, CARD, REVIEW, OVERLAP = "audit.csv", "README.md", "review.csv", "overlap.csv"
 SPLIT_NAMES = ("all", "hard", "toxic", "train", "test")
 SEEDS, REWRITES, VOTES = "seeds.jsonl", "rewrites.jsonl", "votes.jsonl"
 SEED_CALLS, REWRITE_CALLS, RESCUE_CALLS = (f"responses/{name}.jsonl" for name in ("seeds", "rewrites", "rescue"))

@@ -1,5 +1,6 @@
 """`orbench.generate` from nothing to splits: faults, kills, restarts, growth, and what must add up."""
 
+import csv
 import json
 import os
 import signal
@@ -368,3 +369,20 @@ def test_a_panel_that_cannot_be_used_is_told_before_anything_is_asked(world):
     with pytest.raises(orbench.ModelError, match="nowhere"):
         world(panel=[*PANEL, "python/nowhere:nothing"])
     assert world.server.answered == 0
+
+
+def test_overlap_with_another_set_is_counted_and_named(world, tmp_path):
+    first = world()
+    known = [prompt.text for prompt in first.split("all")][:3]
+    other = tmp_path / "other.csv"
+    other.write_text("prompt\nWhy is the sky blue?\n" + "".join(f'"{text}"\n' for text in known), encoding="utf-8")
+    made = world(overlap_with=str(other))
+    assert world.server.answered == 0
+    assert made.facts["overlap"]["splits"]["all"]["exact"] == 3
+    with (made.folder / "overlap.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["split"], row["how"]) == ("all", "exact")]
+    ids = [prompt.id for prompt in first.split("all")][:3]
+    assert {row["id"]: row["other_row"] for row in rows} == dict(zip(ids, "234", strict=True))
+    assert "## Overlap with other sets" in (made.folder / "README.md").read_text(encoding="utf-8")
+    world()
+    assert not (made.folder / "overlap.csv").exists()
