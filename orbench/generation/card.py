@@ -78,6 +78,9 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     overlap: dict[str, dict[str, int]] = {}
     """Other set to how prompts of `all` are in it (`orbench.generation.overlap.counts`)."""
     review: Accuracies | None = None
+    """People and the ensemble, as one voice each."""
+    moderators_review: Accuracies | None = None
+    """People and every moderator by itself, as one voice each."""
     digests: dict[str, str] = {}
     """What (a template, a split's fingerprint, the configuration) to its digest."""
     command: str = ""

@@ -386,3 +386,22 @@ def test_overlap_with_another_set_is_counted_and_named(world, tmp_path):
     assert "## Overlap with other sets" in (made.folder / "README.md").read_text(encoding="utf-8")
     world()
     assert not (made.folder / "overlap.csv").exists()
+
+
+def test_what_people_say_stands_in_the_card_beside_ensemble_and_moderators(world, tmp_path):
+    made = world()
+    with (made.folder / "splits/review.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = {}
+    for name in ("ann", "ben"):
+        labels[name] = str(tmp_path / f"{name}.csv")
+        with Path(labels[name]).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows([{**row, "label": "safe"} for row in rows])
+    made = world(labels=labels)
+    assert world.server.answered == 0
+    review = (made.folder / "README.md").read_text(encoding="utf-8").split("## Human review")[1].split("## ")[0]
+    assert "| ann | 100.0 % |" in review
+    assert "| the ensemble |" in review
+    assert all(f"| {name} |" in review.replace("&#45;", "-") for name in MODERATORS)
