@@ -96,7 +96,7 @@ class Dataset:
 
     def to_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
-        names = ("counts", "categories", "moderators", "usage", "drops", "open", "dry")
+        names = ("counts", "categories", "moderators", "usage", "calls", "drops", "open", "dry")
         return {"folder": str(self.folder), **{name: self.facts[name] for name in names if name in self.facts}}
 
     def __str__(self) -> str:
@@ -115,6 +115,11 @@ class Dataset:
             lines += ["", *columns(votes)]
         if dropped := [f"{reason} {n:,}" for each in self.drops.values() for reason, n in each.items() if n]:
             lines += ["", "not in `all`: " + ", ".join(dropped)]
+        for role, outcomes in self.facts.get("calls", {}).items():
+            if lost := [
+                f"{outcomes[name]:,} {name}" for name in ("refused", "blocked", "unreadable") if outcomes.get(name)
+            ]:
+                lines += [f"{role}: of {sum(outcomes.values()):,} replies {', '.join(lost)}"]
         unasked = self.facts.get("unasked", 0)
         if unasked:
             lines += [f"{plural(unasked, 'call')} not made for want of money"]

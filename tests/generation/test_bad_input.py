@@ -66,6 +66,8 @@ def test_a_seeder_that_gives_no_list_is_given_up_within_a_bound(world, reply, ou
     assert made.counts["seeds"] == 0
     assert made.facts["calls"]["seeder openai/seeder"] == {outcome: len(outcomes(made, "seeds"))}
     assert all(call["response"] == reply for call in lines(made.folder / "responses/seeds.jsonl"))
+    count = len(outcomes(made, "seeds"))
+    assert f"seeder openai/seeder: of {count} replies {count} {outcome}" in str(made)
     reconcile(made.folder)
 
 
