@@ -3,11 +3,14 @@
     python benchmarks/engines.py hf --data DIR [--runs 3]
     python benchmarks/engines.py inspect --data DIR        needs inspect_ai
     python benchmarks/engines.py vllm --data DIR [--runs 5]
-    python benchmarks/engines.py memory --data DIR --engine hf|vllm
+    python benchmarks/engines.py ray --data DIR [--runs 3]
+    python benchmarks/engines.py memory --data DIR --engine hf|vllm|ray
 
 DIR holds hard-1k.csv and toxic.csv of OR-Bench: 1,974 prompts, 32 new tokens each at most, greedy. Everything is
 loaded before the clock starts. Ways are taken in turn, in one process; medians of wall clock and of the ratio of
-each pair. `memory` evaluates 2,000 and 80,000 prompts, one token each, and prints the driver's peak.
+each pair. `ray` sets two workers beside one, each with one thread, after a quarter of the replies: Ray Data starts
+its workers within the same call. `memory` evaluates 2,000 and 80,000 prompts, one token each, and prints the
+driver's peak.
 """
 
 from __future__ import annotations
@@ -37,10 +40,10 @@ Way = Callable[[], list[str]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["hf", "inspect", "vllm", "memory", "evaluate"])
+    parser.add_argument("part", choices=["hf", "inspect", "vllm", "ray", "memory", "evaluate"])
     parser.add_argument("--data", required=True)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--engine", choices=["hf", "vllm"], default="hf")
+    parser.add_argument("--engine", choices=["hf", "vllm", "ray"], default="hf")
     parser.add_argument("--prompts", type=int, default=2000, help="of the part `evaluate`, which `memory` calls")
     options = parser.parse_args()
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -53,7 +56,9 @@ def main() -> None:
                 subprocess.run([*command, "--prompts", str(rows)], check=True)
         else:
             path = make_tiny_model(Path(folder) / "tiny")
-            {"hf": hf, "inspect": inspect, "vllm": vllm}[options.part](path, prompts(options.data), options.runs)
+            {"hf": hf, "inspect": inspect, "vllm": vllm, "ray": on_ray}[options.part](
+                path, prompts(options.data), options.runs
+            )
 
 
 def prompts(data: str) -> list[str]:
@@ -193,6 +198,33 @@ def vllm(path: Path, texts: list[str], runs: int) -> None:
     asyncio.run(ours.close())
 
 
+def on_ray(path: Path, texts: list[str], runs: int) -> None:
+    """Prompts a second of one worker and of two, warm: after each worker has given its first part back."""
+    from orbench.models import make_options, open_model
+
+    def rate(workers: int) -> float:
+        model = open_model(f"hf/{path}", make_options(None, None, {"ray": {"workers": workers}}))
+        asked = [
+            Request(id=str(n), messages=(Message("user", text),), sampling=Sampling(max_tokens=NEW))
+            for n, text in enumerate(texts * 4)
+        ]
+
+        async def collect() -> float:
+            times = [time.perf_counter() async for _ in model.generate(asked)]
+            await model.close()
+            cold = len(times) // 4
+            return (len(times) - cold) / (times[-1] - times[cold])
+
+        return asyncio.run(collect())
+
+    ratios = []
+    for _ in range(runs):
+        one, two = rate(1), rate(2)
+        ratios.append(two / one)
+        print(f"one worker {one:.0f} prompts/s, two {two:.0f}: {two / one:.2f} x", flush=True)
+    print(f"median {statistics.median(ratios):.2f} x", flush=True)
+
+
 def evaluate(engine: str, texts: list[str], rows: int, folder: Path) -> None:
     """One whole run of so many prompts, and the peak memory of this process."""
     import orbench
@@ -203,9 +235,12 @@ def evaluate(engine: str, texts: list[str], rows: int, folder: Path) -> None:
         writer = csv.writer(out)
         writer.writerow(["prompt"])
         writer.writerows([f"{texts[n % len(texts)]} (variant {n})"] for n in range(rows))
-    options = {"engine": VLLM} if engine == "vllm" else None
+    options = {"vllm": {"engine": VLLM}, "ray": {"ray": {"workers": 2}}}.get(engine)
+    provider = "hf" if engine == "ray" else engine
     began = time.perf_counter()
-    orbench.evaluate(f"{engine}/{path}", splits=f"safe={file}", max_tokens=1, model_options=options, out=folder / "run")
+    orbench.evaluate(
+        f"{provider}/{path}", splits=f"safe={file}", max_tokens=1, model_options=options, out=folder / "run"
+    )
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{engine}, {rows} prompts, 1 new token: {took:.0f} s, peak of the driver {peak:.0f} MB", flush=True)

@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orbench.engine.limits import DEFAULT_MAXIMUM
 from orbench.engine.run_folder import read_responses
 
 LATENCY = 0.02
@@ -40,6 +42,13 @@ from orbench.cli import main
 main()
 """
 """orbench under a wall clock that jumps by up to a day either way each time it is read."""
+SMALL_DISK = """
+out=$1 size=$2; shift 2
+mkdir -p "$out" "$out.kept" && mount -t tmpfs -o "size=$size" tmpfs "$out" && cp -a "$out.kept/." "$out/" || exit 99
+"$@"; code=$?
+cp -a "$out/." "$out.kept/" && exit $code
+"""
+"""Runs a command with a small file system of its own over one folder; what is in it then lies in `FOLDER.kept`."""
 
 
 class Server:
@@ -106,11 +115,10 @@ class Run:
         self._command += ["--split", str(prompts), "--scorer", "keywords", "--json", "--out", str(self.out)]
         self._command += trial.options
 
-    def start(self, limit_kb: int | None = None) -> subprocess.Popen[str]:
-        """Give the command; its files may grow to so many kB."""
+    def start(self, *before: str) -> subprocess.Popen[str]:
+        """Give the command, with words before it that say how it is run."""
         self.commands += 1
-        head = [] if limit_kb is None else ["bash", "-c", f'ulimit -f {limit_kb}; exec "$@"', "bash"]
-        return subprocess.Popen([*head, *self._command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen([*before, *self._command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @property
     def saved(self) -> int:
@@ -172,11 +180,24 @@ def interrupted(run: Run) -> None:
     assert (process.returncode, "interrupted" in err, "Traceback" in err) == (130, True, False), err
 
 
-def full(run: Run) -> None:
+def limited(run: Run) -> None:
     """No file may grow beyond 200 kB, twice; then there is room again."""
     for _ in range(2):
-        out, err = run.start(limit_kb=200).communicate()
-        assert (out, "cannot be written" in err, "Traceback" in err) == ("", True, False), err
+        stopped_by_the_disk(run.start("bash", "-c", 'ulimit -f 200; exec "$@"', "bash"))
+
+
+def full(run: Run) -> None:
+    """The file system is full at 300, then at 600 kB; then there is room again."""
+    for size in ("300k", "600k"):
+        command = ["unshare", "--map-root-user", "--mount", "bash", "-c", SMALL_DISK, "bash", str(run.out), size]
+        stopped_by_the_disk(run.start(*command))
+        shutil.copytree(f"{run.out}.kept", run.out, dirs_exist_ok=True)
+
+
+def stopped_by_the_disk(process: subprocess.Popen[str]) -> None:
+    """It must end with one line that says so."""
+    out, err = process.communicate()
+    assert (process.returncode, out, "cannot be written" in err, "Traceback" in err) == (1, "", True, False), err
 
 
 ALL = ["--rate-limited=0.2", "--server-error=0.2", "--dropped=0.1", "--malformed=0.1"]
@@ -194,6 +215,7 @@ TRIALS = [
     Trial("orbench killed ten times", disturb=killed, one_life=False),
     Trial("Ctrl-C", disturb=interrupted, one_life=False),
     Trial("disk full twice", disturb=full, one_life=False),
+    Trial("files at their size limit twice", disturb=limited, one_life=False),
     Trial("wall clock jumps", ALL[0:1], program=["-c", JUMPING]),
 ]
 TOTAL = 2000
@@ -231,6 +253,8 @@ def attempt(trial: Trial, prompts: Path, rates: tuple | None) -> tuple[list[str]
             wrong.append("the server answered another number")
         if trial.one_life and attempts != sum(answered.values()) + run.server.faults:
             wrong.append(f"attempts differ: the server had {sum(answered.values()) + run.server.faults}")
+        if not 0 <= sum(answered.values()) - len(replies) <= run.commands * DEFAULT_MAXIMUM:
+            wrong.append("more answers without a reply than calls were open")
         if rates is not None and found != rates:
             wrong.append(f"other rates: {found}")
         given = sum(answered.values())

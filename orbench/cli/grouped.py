@@ -12,7 +12,7 @@ GROUPS = {
     "Scoring": "--scorer --judge --judge-template --judge-rule --safety-judge --audit --calibration --labels --family "
     "--phrases --policy",
     "Model and service": "--max-tokens --base-url --judge-base-url --api --google-sdk --google-safety --timeout "
-    "--engine-option",
+    "--engine --engine-option --ray-address --workers",
     "Pace and money": "--concurrency --rpm --tpm --batch --dry-run --max-cost --prices",
     "Output": "--out --format --unstable --plot --json --quiet",
 }

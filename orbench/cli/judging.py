@@ -24,7 +24,10 @@ def calibrate(
     phrases: options.Phrases = None,
     judge_base_url: options.JudgeBaseUrl = None,
     base_url: options.BaseUrl = None,
+    engine: options.Engine = None,
     engine_option: options.EngineOption = None,
+    ray_address: options.RayAddress = None,
+    workers: options.Workers = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Save it for --calibration.")] = None,
     show: Annotated[bool, typer.Option("--show", help="List the replies that went wrong with their text.")] = False,
     json: options.Json = False,
@@ -45,7 +48,10 @@ def calibrate(
         family=family,
         phrases=phrases,
         base_url=judge_base_url or base_url,
-        model_options={"engine": options.engine_options(engine_option)},
+        model_options={
+            "engine": options.engine_options(engine_option),
+            "ray": options.ray_options(engine, ray_address, workers),
+        },
     )
     if out is not None:
         found.save(out)

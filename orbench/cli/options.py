@@ -122,6 +122,18 @@ EngineOption = Annotated[
         "--engine-option", metavar="KEY=VALUE", help="For hf and vllm models, such as dtype=bfloat16; repeatable."
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="NAME", help="ray: hf and vllm models on many workers; default: this process."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", metavar="ADDRESS", help="Of a running cluster; default: RAY_ADDRESS, else started."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Of --engine ray; default: one a GPU, without GPUs one a machine."),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
@@ -207,6 +219,21 @@ def engine_options(given: list[str] | None) -> dict[str, Any] | None:
         except (msgspec.DecodeError, UnicodeEncodeError):
             found[key] = value
     return found or None
+
+
+def ray_options(engine: str | None, address: str | None, workers: int | None) -> dict[str, Any] | None:
+    """What `--engine`, `--ray-address` and `--workers` say together; None for this process.
+
+    Raises:
+        UsageError: No such engine, or options of Ray without it.
+    """
+    if engine not in (None, "local", "ray"):
+        raise UsageError(f"--engine is {engine!r}: local or ray")
+    if engine != "ray":
+        if address is not None or workers is not None:
+            raise UsageError("--ray-address and --workers are for --engine ray")
+        return None
+    return {"address": address, "workers": workers}
 
 
 def text_or_file(value: str | None) -> str | None:

@@ -26,6 +26,8 @@ from orbench.evaluation.setup import (
     Judges,
     check,
     check_calibration,
+    check_models,
+    check_ray,
     folder_of,
     load,
     make_config,
@@ -34,7 +36,7 @@ from orbench.evaluation.setup import (
     shared_base_url,
     warn_of_choosers,
 )
-from orbench.models import find_provider, make_options, open_model
+from orbench.models import make_options, open_model
 from orbench.models.batch import in_batches
 from orbench.precision import check_precision
 from orbench.records import Sampling
@@ -125,7 +127,7 @@ def evaluate(
         batch: Ask through OpenAI's or Anthropic's batch API: half the price, done within a day. The call waits for
             it, may be stopped anywhere, and the same call goes on.
         model_options: Of single providers: `api`, `google_sdk`, `google_safety`, `timeout_s` (docs/providers.md),
-            `engine` (docs/local-models.md).
+            `engine` (docs/local-models.md), `ray` (docs/scale.md).
         out: Run folder. Default `runs/<provider>--<name>-<digest>`.
         progress: Show a progress bar; default: if standard error is a terminal.
 
@@ -229,15 +231,11 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
         orbench.SplitError: Prompts that cannot be had.
         orbench.ModelError: A judge that cannot be used.
     """
-    if not models:
-        raise UsageError("no model given")
+    check_models(models)
     check(temperature, max_tokens, concurrency, limit, system_prompt, rpm, tpm)
     check_precision(precision)
     table, budget = load_prices(prices), make_budget(max_cost)
     check_policy(policy or "default")
-    for spec in models:
-        if isinstance(spec, str):
-            find_provider(spec)  # a slip of the pen is told before any prompts are fetched
     if batch and precision is not None:
         raise UsageError(
             "precision looks at replies as they come; a batch brings them all at once: leave one of them out"
@@ -251,6 +249,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     loaded = whole if part is None else take(whole, part)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
     options = make_options(base_url, concurrency, model_options)
+    check_ray(options, [*models, judge, safety_judge], precision)
 
     async def run() -> list[Evaluation | OrbenchError]:
         prepared: list[Run | OrbenchError] = []
@@ -386,6 +385,7 @@ def score(
 
     async def again() -> Any:
         options = make_options(judge_base_url, None, model_options)
+        check_ray(options, [judge, safety_judge], None)
         judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options, rpm, tpm)
         try:
             reader = make_scorer(

@@ -20,7 +20,7 @@ from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.engine.run_folder import folder_name, read_config
 from orbench.errors import OrbenchWarning, UsageError
-from orbench.models import Options, open_model
+from orbench.models import Options, find_provider, open_model
 from orbench.models.base import Model
 from orbench.models.batch import in_batches
 from orbench.records import Sampling
@@ -194,6 +194,26 @@ def shared_base_url(base_url: str | None, models: Sequence[AnyModel], judge: Any
     names = [model if isinstance(model, str) else getattr(model, "name", "") for model in models]
     providers = {name.partition("/")[0] for name in names}
     return base_url if isinstance(judge, str) and judge.partition("/")[0] in providers else None
+
+
+def check_models(models: Sequence[AnyModel]) -> None:
+    """Raise UsageError where there is none, or a slip of the pen, before any prompts are fetched."""
+    if not models:
+        raise UsageError("no model given")
+    for spec in models:
+        if isinstance(spec, str):
+            find_provider(spec)
+
+
+def check_ray(options: Options, models: Sequence[Any], precision: float | None) -> None:
+    """Raise UsageError where Ray is wanted and has nothing to do, or would have it in scraps."""
+    if options.ray is None:
+        return
+    given = [one for each in models for one in (each if isinstance(each, (list, tuple)) else [each])]
+    if not any(isinstance(one, str) and one.startswith(("hf/", "vllm/")) for one in given):
+        raise UsageError("--engine ray is for models of hf/ and vllm/, and none is given; a service scales by itself")
+    if precision is not None:
+        raise UsageError("--precision looks at replies one by one, --engine ray brings many at once: leave one out")
 
 
 def check(

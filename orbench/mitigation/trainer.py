@@ -65,6 +65,7 @@ def sft(config: Sft, examples: list[Example] | None = None) -> Trained:
     Raises:
         orbench.OrbenchError: See `train`.
     """
+    need_extra("orbench align sft")
     check_model(config)
     rows = load_examples(config) if examples is None else examples
 

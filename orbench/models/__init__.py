@@ -12,6 +12,7 @@ import msgspec
 
 from orbench.errors import MissingExtraError, ModelError, UsageError
 from orbench.models.base import Model
+from orbench.models.ray import RayModel, RayOptions
 from orbench.models.services import SERVICES
 
 
@@ -30,6 +31,8 @@ class Options(msgspec.Struct, frozen=True):
     """Seconds after which a call is given up and tried again; 300 by default."""
     engine: dict[str, Any] = {}
     """What a local engine (`hf`, `vllm`) is given besides the model, such as `{"dtype": "bfloat16"}`."""
+    ray: RayOptions | None = None
+    """Run local models on a Ray cluster; `{}` for one on this machine with what suits it (docs/scale.md)."""
 
 
 _NO_OPTIONS = Options()
@@ -93,13 +96,22 @@ def _replay(name: str, options: Options) -> Model:
 def _huggingface(name: str, options: Options) -> Model:
     from orbench.models.huggingface import HuggingFaceModel
 
-    return HuggingFaceModel(name, **options.engine)
+    return _where(HuggingFaceModel(name, **options.engine), options)
 
 
 def _vllm(name: str, options: Options) -> Model:
     from orbench.models.vllm import VllmModel
 
-    return VllmModel(name, **options.engine)
+    return _where(VllmModel(name, **options.engine), options)
+
+
+def _where(model: Model, options: Options) -> Model:
+    """The model on this machine, or on Ray's workers."""
+    if options.ray is None:
+        return model
+    if not is_installed("ray.data"):
+        raise MissingExtraError(f"{model.name} with --engine ray", "ray")
+    return RayModel(model, options.engine, options.ray)
 
 
 def _service(service: str) -> Callable[[str, Options], Model]:

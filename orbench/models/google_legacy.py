@@ -15,7 +15,7 @@ from orbench.engine.threads import WorkerThreads
 from orbench.errors import ModelError, OrbenchWarning
 from orbench.models.base import RejectedError, RetryableError
 from orbench.models.google import Safety, google_meaning, key_and_address, read_reply, request_body
-from orbench.models.wire import TIMEOUT_S, HttpError
+from orbench.models.wire import TIMEOUT_S, HttpError, hide
 from orbench.records import Completion, Request
 
 _THREADS = 16
@@ -62,7 +62,7 @@ class GoogleLegacyModel:
         self.max_concurrency: int | None = concurrency or _THREADS
         self._model = model if "/" in model else f"models/{model}"
         self._url = f"{self.base_url}/v1beta/{self._model}:generateContent"
-        self._key = (key or "no-key").encode()
+        self._key = key
         self._safety = safety
         self._timeout_s = timeout_s or TIMEOUT_S
         self._request: Any = protos.GenerateContentRequest
@@ -109,7 +109,7 @@ class GoogleLegacyModel:
             return content
         except GoogleAPICallError as error:
             told = {"message": error.message, "details": [_plain(detail) for detail in error.details]}
-            content = msgspec.json.encode({"error": told}).replace(self._key, b"[key]")
+            content = hide(self._key, msgspec.json.encode({"error": told}))
             headers = getattr(error.response, "headers", {})
             raise google_meaning(HttpError(int(error.code or 500), content, headers), self.name, self._url) from None
         except requests.TooManyRedirects:

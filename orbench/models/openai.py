@@ -164,7 +164,8 @@ class OpenAIModel(RemoteModel):
             raise told_error(reply.error, content) or RetryableError("malformed reply: no choice in it")
         choice = reply.choices[0]
         if choice.finish_reason in _FAILED:
-            told = (choice.error or {}).get("message") or choice.finish_reason
+            told = str((choice.error or {}).get("message") or choice.finish_reason)
+            told = self.wire.without_key(told.encode("utf-8", "replace")).decode()
             raise RetryableError(f"the service broke off: {told}", overloaded=choice.finish_reason == _FAILED[1])
         return _completion(request_id, choice, reply.usage)
 

@@ -102,6 +102,13 @@ class RemoteModel(ABC):
                 return True
         return False
 
+    def completion(self, request_id: str, content: bytes) -> Completion:
+        """As `read`; a key that the service repeats in an error is taken out of it."""
+        try:
+            return self.read(request_id, content)
+        except HttpError as error:
+            raise HttpError(error.status, self.wire.without_key(error.body), error.headers) from None
+
     def note(self, adaptation: str) -> None:
         """Keep an adaptation for the run folder, once."""
         if adaptation not in self.adaptations:
@@ -115,7 +122,7 @@ class RemoteModel(ABC):
         body = self.body(request)
         while True:
             try:
-                return self.read(request.id, await self.wire.post(body))
+                return self.completion(request.id, await self.wire.post(body))
             except HttpError as error:
                 if side := self.blocked_by(error):
                     return Completion(id=request.id, text="", finish_reason="content_filter", blocked_by=side)

@@ -31,6 +31,9 @@ CONNECT_TIMEOUT_S = 30.0
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 """Longest body that is read; a reply that never ends is cut there."""
 _LARGE = 1 << 20
+_SHORTEST_KEY = 8
+"""Characters below which a key is a dummy for a server of one's own (`x`, `none`) and no secret, but may be a part of
+any word that a service says."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 _REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
@@ -205,9 +208,8 @@ class Wire:
     def without_key(self, content: bytes) -> bytes:
         """Some services repeat a refused key in full; error messages end in files and terminals."""
         for name, value in self.headers.items():
-            key = value.removeprefix("Bearer ").encode()
-            if name.lower() in _KEY_HEADERS and key:
-                content = content.replace(key, b"[key]")
+            if name.lower() in _KEY_HEADERS:
+                content = hide(value.removeprefix("Bearer "), content)
         return content
 
     def _open(self) -> aiohttp.ClientSession:
@@ -235,6 +237,11 @@ class Wire:
             bypassed = _is_local(parts.hostname or "") or proxy_bypass(parts.netloc)
             self._proxies[place] = None if bypassed else getproxies().get(parts.scheme)
         return self._proxies[place]
+
+
+def hide(key: str, content: bytes) -> bytes:
+    """The content without the key."""
+    return content.replace(key.encode(), b"[key]") if len(key) >= _SHORTEST_KEY else content
 
 
 def _why(error: aiohttp.ClientConnectorError) -> str:

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 from orbench.errors import UsageError
 from orbench.records import FinishReason, Response
-from orbench.scoring import classifier as own_classifier
 from orbench.scoring import phrases as own_phrases
 from orbench.scoring.finding import Finding, LocalStage, verdict
 from orbench.scoring.judge import AnyJudge
@@ -85,6 +84,8 @@ def make_scorer(
         extra = phrases if isinstance(phrases, own_phrases.Phrases) else own_phrases.load_phrases(phrases)
     own = f" {extra.digest}" if extra else ""
     if name == "cascade":
+        from orbench.scoring import classifier as own_classifier  # numpy, which the others do without
+
         basis = f"{own_phrases.digest()} {own_classifier.digest()}{own}"
         stages: tuple[LocalStage, ...] = (
             signals,
@@ -159,6 +160,8 @@ def detect_refusal(
     scorer, extra = _cascade(None if phrases is None else str(phrases), changed)
     finding = scorer.read(response)
     if not abstain and finding is not None and finding.outcome is Outcome.UNSCORED:
+        from orbench.scoring import classifier as own_classifier
+
         finding = own_classifier.lean(response, extra) or own_phrases.keywords(response, extra)
     assert finding is not None  # without a judge the scorer never defers
     return verdict(finding, response, scorer.digest)

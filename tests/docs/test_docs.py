@@ -1,5 +1,6 @@
 """Every code block of README.md and docs/ is run, page by page, in an empty folder."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ from orbench.testing import LoopbackServer, prompt_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NEEDS = {"local-models.md": ("hf", ("torch", "accelerate")), "scale.md": ("hf,ray", ("torch", "accelerate", "ray"))}
+"""Pages whose blocks run with extras."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -46,6 +49,9 @@ def place(tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page, place):
+    extras, modules = NEEDS.get(page.name, ("", ()))
+    if not all(importlib.util.find_spec(module) for module in modules):
+        pytest.skip(f"needs the extras `{extras}`")
     folder, environment, server = place
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     for language, code in blocks:

@@ -26,3 +26,19 @@ def test_an_example_runs_and_prints_both_rates(example, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "over-refusal (safe)" in done.stdout
     assert "toxic rejection" in done.stdout
+
+
+def test_the_shards_of_an_array_job_make_one_run(tmp_path):
+    script = ROOT / "examples/slurm/evaluate.sbatch"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "SLURM_ARRAY_TASK_COUNT": "2",
+    }
+    for task in ("1", "2"):
+        command = ["bash", script, "baseline/always-refuse", "out", "--split", "sample", "--quiet"]
+        subprocess.run(command, cwd=tmp_path, env={**environment, "SLURM_ARRAY_TASK_ID": task}, check=True)
+    merge = [sys.executable, "-m", "orbench", "merge", "out/shard-1", "out/shard-2", "--out", "out/whole"]
+    done = subprocess.run(merge, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "230 prompts" in done.stdout

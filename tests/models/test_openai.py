@@ -308,6 +308,16 @@ def test_the_key_is_never_in_an_error(ask: Ask, monkeypatch: pytest.MonkeyPatch,
     assert "sk-very-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["x", "e", "model", "none"])
+def test_a_dummy_key_takes_nothing_out_of_what_the_service_says(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    body = error("You exceeded your quota; see the message for none.", code="insufficient_quota")
+    with LoopbackServer((429, body)) as server, pytest.raises(ModelError, match=r"no quota left .*see the message"):
+        ask(model_at(server))
+
+
 # Errors that may pass
 
 

@@ -56,6 +56,11 @@ def create(client: openai.OpenAI, content: bytes) -> str:
     return batch.id
 
 
+def test_a_file_of_several_megabytes_is_taken_whole(server: LoopbackServer, client: openai.OpenAI) -> None:
+    content = lines() + b" " * (3 << 20)
+    assert client.files.create(file=("in.jsonl", content), purpose="batch").bytes == len(content)
+
+
 def test_an_openai_batch_ends_with_a_line_a_request(server: LoopbackServer, client: openai.OpenAI) -> None:
     identity = create(client, lines())
     assert client.batches.retrieve(identity).status == "in_progress"

@@ -411,7 +411,7 @@ class BatchModel:
         try:
             if result.status != 200:
                 raise HttpError(result.status, self._model.wire.without_key(result.body), {})
-            completion = self._model.read(request, result.body)
+            completion = self._model.completion(request, result.body)
         except HttpError as error:
             if side := self._model.blocked_by(error):
                 return Completion(id=request, text="", finish_reason="content_filter", blocked_by=side)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -285,7 +285,7 @@ class LoopbackServer:
             name, content = "", b""
             async for part in await request.multipart():
                 if getattr(part, "name", None) == "file":
-                    name, content = part.filename or "", bytes(await part.read())  # type: ignore[union-attr]
+                    name, content = part.filename or "", await _whole(part)  # type: ignore[union-attr]
             found = self.batches.add_file(name, content)
         else:
             raw = await request.content.read()
@@ -321,6 +321,14 @@ class LoopbackServer:
     def _count(self, prompt: str, by: int = 1) -> None:
         self.answered += by
         self.answers[prompt] += by
+
+
+async def _whole(part: Any) -> bytes:
+    """A file of any size; aiohttp's own `read` refuses those over a megabyte."""
+    chunks = []
+    while chunk := await part.read_chunk(1 << 16):
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _format_of(path: str) -> Format | None:
