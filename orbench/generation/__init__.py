@@ -42,7 +42,7 @@ from orbench.generation.folder import (
     scan,
 )
 from orbench.generation.given import file_digest, given_items, other_prompts
-from orbench.generation.language import foreign_language
+from orbench.generation.language import check_language, forget
 from orbench.generation.money import Money
 from orbench.generation.panel import Panel, ask_panel
 from orbench.generation.partition import partition
@@ -53,6 +53,9 @@ from orbench.generation.roles import TEMPLATES
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
 from orbench.generation.writing import write_audit, write_drops, write_overlap, write_split, write_text
 from orbench.splits import fingerprint
+
+_MANY = 20_000
+"""Prompts from which memory is worth a second."""
 
 __all__ = ["Dataset", "GenerationConfig", "generate", "make_config"]
 
@@ -118,7 +121,7 @@ def check_stage(config: GenerationConfig, stage: str | None) -> None:
         raise UsageError("no moderator given: add --moderator MODEL, once for each")
     standing(config)  # the rule and its weights
     if config.rules.language:
-        foreign_language("", config.rules.language)  # one that the check does not know
+        check_language(config.rules.language)
     if config.bertscore and "selection" in stages:
         check_installed()
     other_prompts(config)
@@ -174,6 +177,8 @@ def _work(
         except RunError:
             pass  # such as a full disk, which is being raised already
         raise
+    if len(state.tracks) > _MANY:
+        forget()  # the selection needs the memory, and languages were looked at as the prompts came
     result = found({"moderation": analysis.moderation(config, state, stands)} if stands.moderators else {})
     if config.labels and stands.moderators:
         result["review"] = analysis.human_review(config, state, stands)
