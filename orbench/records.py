@@ -40,6 +40,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Name of the split, such as `hard-1k` or `sample/safe`."""
     seed_id: str | None = None
     """Id of the seed that the prompt was made from; prompts of one seed are not independent."""
+    group_id: str | None = None
+    """Id of a group of prompts that are nearly the same, and so not independent either."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -139,7 +141,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     received_at: str = ""
     """UTC time in ISO 8601."""
     seed_id: str | None = None
-    """As in `Prompt`."""
+    group_id: str | None = None
+    """Both as in `Prompt`."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -407,4 +407,5 @@ def _response(prompt: Prompt, result: CallResult) -> Response:
         error=(result.error or "no completion") if failed else None,
         received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         seed_id=prompt.seed_id,
+        group_id=prompt.group_id,
     )

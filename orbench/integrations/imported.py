@@ -43,5 +43,6 @@ def reply_to(prompt: Prompt, response: str, **fields: Any) -> Response:
         prompt=prompt.text,
         response=response,
         seed_id=prompt.seed_id,
+        group_id=prompt.group_id,
         **fields,
     )
