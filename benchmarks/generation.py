@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 
@@ -117,7 +118,9 @@ def beside_a_bare_client(folder: Path, options: argparse.Namespace) -> None:
         config = folder / f"config-{next(numbers)}.json"
         out = folder / config.stem
         config.write_text(json.dumps(configuration(out, url, options.seeds, options.connections)), encoding="utf-8")
-        return run([sys.executable, "-m", "orbench", "generate", "--config", str(config), "--quiet"])
+        cost = run([sys.executable, "-m", "orbench", "generate", "--config", str(config), "--quiet"])
+        print(f"  of {cost.wall_s:.2f} s, {calling_s(out) + options.latency:.2f} s from the first call to the last")
+        return cost
 
     def calls_alone() -> Cost:
         out = folder / f"bare-{next(numbers)}.jsonl"
@@ -128,6 +131,15 @@ def beside_a_bare_client(folder: Path, options: argparse.Namespace) -> None:
     compare(what, ours, calls_alone, runs=options.runs)
     server.stdin.close()
     server.wait()
+
+
+def calling_s(out: Path) -> float:
+    """Seconds from the first reply to the last: without start, selection and card."""
+    times = []
+    for name in ("responses/seeds.jsonl", "votes.jsonl"):
+        rows = (json.loads(line) for line in (out / name).read_bytes().splitlines())
+        times += [datetime.fromisoformat(row["received_at"]) for row in rows]
+    return (max(times) - min(times)).total_seconds()
 
 
 class InProcess:

@@ -1,4 +1,4 @@
-"""Which prompts of a run belong together: rewrites of one seed, or prompts that share most of their words.
+"""Which prompts of a run belong together: made from one seed, marked as nearly the same, or sharing most words.
 
 In: results on the same prompts. Out: a group for each prompt. The intervals of one run and of a comparison ask here,
 so that they speak of the same groups.
@@ -14,6 +14,7 @@ import msgspec
 from orbench.engine.run_folder import read_responses
 from orbench.results import Evaluation, Key
 from orbench.statistics.duplicates import near_duplicates
+from orbench.statistics.families import families
 
 GroupedBy = Literal["seed", "near-duplicates", "seed, else near-duplicates"]
 HOW: Mapping[GroupedBy, str] = {
@@ -40,16 +41,18 @@ def prompt_groups(results: Iterable[Evaluation]) -> Groups:
         results: Runs on the same prompts, finished or not.
 
     Source:
-        Seeds as the splits give them (`seed_id`); else `orbench.statistics.duplicates`.
+        Seeds as the splits give them (`seed_id`), and groups of near duplicates that they mark (`group_id`): what is
+        linked by either is one group. Else `orbench.statistics.duplicates`.
     """
-    seeds: dict[Key, str] = {}
+    seeds: dict[Key, tuple[tuple[str, str], ...]] = {}
     texts: dict[Key, str] = {}
     for result in results:
         if all(key in texts or key in seeds for key in result.states):
             continue
         for response in read_responses(result.run):
-            if response.seed_id:
-                seeds[response.key] = response.seed_id
+            names = (("seed", response.seed_id), ("group", response.group_id))
+            if linked := tuple((what, name) for what, name in names if name):
+                seeds[response.key] = linked
             else:
                 texts[response.key] = response.prompt
     numbers = near_duplicates(list(texts.values()))
@@ -57,7 +60,7 @@ def prompt_groups(results: Iterable[Evaluation]) -> Groups:
     return Groups(
         by=by,
         of={
-            **{key: f"seed {seed}" for key, seed in seeds.items()},
+            **{key: f"seed {number}" for key, number in zip(seeds, families(seeds.values()), strict=True)},
             **{key: f"words {number}" for key, number in zip(texts, numbers, strict=True)},
         },
     )

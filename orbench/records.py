@@ -6,7 +6,7 @@ knows where a record comes from or goes to.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,6 +40,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Name of the split, such as `hard-1k` or `sample/safe`."""
     seed_id: str | None = None
     """Id of the seed that the prompt was made from; prompts of one seed are not independent."""
+    group_id: str | None = None
+    """Id of a group of prompts that are nearly the same, and so not independent either."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +75,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pattern: str | None = None
     """Regular expression that the whole reply shall match, for engines that can hold a model to it (vLLM); others
     leave it aside."""
+    schema: dict[str, Any] | None = None
+    """JSON schema of the reply, for services that can hold a model to it (OpenAI and those like it, Anthropic, Google);
+    others leave it aside, so what is asked says in words what the reply shall look like."""
 
     @property
     def prompt(self) -> str:
@@ -136,7 +141,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     received_at: str = ""
     """UTC time in ISO 8601."""
     seed_id: str | None = None
-    """As in `Prompt`."""
+    group_id: str | None = None
+    """Both as in `Prompt`."""
 
     @property
     def key(self) -> tuple[str, str]:

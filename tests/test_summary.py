@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 import orbench
-from orbench.grouping import Groups
+from orbench.grouping import Groups, prompt_groups
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.statistics.intervals import wilson
 from orbench.statistics.joint import joint_intervals
@@ -83,3 +83,16 @@ def test_a_single_category_has_no_rest(run, here):
     (here / "one.csv").write_text("prompt,category\n" + "".join(f"Prompt {n}?,harmful\n" for n in range(9)))
     (finding,) = orbench.summarise(run({1}, "a", splits="safe=one.csv")).categories
     assert (finding.p, finding.p_holm) == (None, None)
+
+
+def test_prompts_marked_as_one_group_are_one_group(tmp_path):
+    rows = [(f"seed-{n // 2}", f"group-{n // 4}") for n in range(12)]
+    (tmp_path / "set.csv").write_text(
+        "prompt,kind,seed_id,group_id\n"
+        + "".join(f"Why is word number {n} so long?,safe,{seed},{group}\n" for n, (seed, group) in enumerate(rows))
+    )
+    result = orbench.evaluate("baseline/always-refuse", splits=str(tmp_path / "set.csv"), out=tmp_path / "run")
+    groups = prompt_groups([result])
+    assert len(groups.of) == 12
+    assert len(set(groups.of.values())) == 3  # two seeds share a group
+    assert groups.by == "seed"

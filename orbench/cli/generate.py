@@ -32,6 +32,10 @@ def generate(
     language: Annotated[
         str | None, typer.Option("--language", metavar="NAME", help="Language of the prompts; default English.")
     ] = None,
+    language_code: Annotated[
+        str | None,
+        typer.Option("--language-code", metavar="CODE", help="ISO 639-1, to drop other languages; none: no check."),
+    ] = None,
     seeds_per_category: Annotated[
         int | None, typer.Option("--seeds-per-category", metavar="N", help="Target; default 2000, as in the paper.")
     ] = None,
@@ -40,6 +44,10 @@ def generate(
     ] = None,
     rounds: Annotated[
         int | None, typer.Option("--rounds", metavar="N", help="Times that what stayed toxic is rewritten; default 0.")
+    ] = None,
+    seeds_per_call: Annotated[
+        int | None,
+        typer.Option("--seeds-per-call", metavar="N", help="Asked for at once; default 20, the paper's."),
     ] = None,
     seeds: Annotated[
         Path | None, typer.Option("--seeds", metavar="FILE", help="Given seeds: column prompt, perhaps category.")
@@ -60,7 +68,13 @@ def generate(
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option("--rule", metavar="NAME", help="paper (majority and rescue), majority, unanimous or at-least:K."),
+        typer.Option(
+            "--rule", metavar="NAME", help="paper (majority, rescue), majority, unanimous, at-least:K, weighted."
+        ),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="MODEL=W", help="Of a moderator, for --rule weighted; repeatable."),
     ] = None,
     panel: Annotated[
         list[str] | None, typer.Option("--panel", metavar="MODEL", help="Chooses the Hard split; repeatable.")
@@ -77,16 +91,49 @@ def generate(
     toxic_size: Annotated[
         int | None, typer.Option("--toxic-size", metavar="N", help="Prompts of the Toxic split; default 600.")
     ] = None,
+    test_share: Annotated[
+        float | None, typer.Option("--test-share", metavar="SHARE", help="Of the seeds, for splits/test; default 0.")
+    ] = None,
+    min_characters: Annotated[
+        int | None, typer.Option("--min-characters", metavar="N", help="Shorter prompts are dropped; default 15.")
+    ] = None,
+    max_characters: Annotated[
+        int | None, typer.Option("--max-characters", metavar="N", help="Longer prompts are dropped; default 1000.")
+    ] = None,
+    likeness: Annotated[
+        float | None,
+        typer.Option("--likeness", metavar="SHARE", help="Shared words of near duplicates; default 0.8."),
+    ] = None,
+    personal_data: Annotated[
+        str | None,
+        typer.Option("--personal-data", metavar="WHAT", help="flag (default), scrub or drop prompts that hold it."),
+    ] = None,
+    overlap_with: Annotated[
+        Path | None, typer.Option("--overlap-with", metavar="FILE", help="Prompts to report overlap with.")
+    ] = None,
+    bertscore: Annotated[
+        str | None, typer.Option("--bertscore", metavar="MODEL", help="Model of transformers, for diversity; extra hf.")
+    ] = None,
+    review_size: Annotated[
+        int | None, typer.Option("--review-size", metavar="N", help="Prompts drawn for people; default 100.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--labels", metavar="NAME=FILE", help="A person's copy of splits/review.csv; repeatable."),
+    ] = None,
     base_url: options.BaseUrl = None,
     concurrency: options.Concurrency = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    batch: options.Batch = False,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of samples; default 0.")] = None,
     stage: Annotated[
         str | None,
         typer.Option("--stage", metavar="NAME", help="seeds, rewrites, moderation or selection alone; default all."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Ask nothing; say what each stage would ask, as far as one can know.")
-    ] = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -107,7 +154,9 @@ def generate(
         "out": out,
         "categories": names,
         "language": language,
+        "language_code": language_code,
         "seeds_per_category": seeds_per_category,
+        "seeds_per_call": seeds_per_call,
         "rewrites": rewrites,
         "rounds": rounds,
         "seeds": seeds,
@@ -117,16 +166,31 @@ def generate(
         "moderators": moderator,
         "rescue": rescue,
         "rule": rule,
+        "weights": _weights(weight),
         "panel": panel,
         "panel_judge": panel_judge,
         "hard_min": hard_min,
         "hard_size": hard_size,
         "toxic_size": toxic_size,
+        "test_share": test_share,
+        "min_characters": min_characters,
+        "max_characters": max_characters,
+        "likeness": likeness,
+        "personal_data": personal_data,
+        "overlap_with": overlap_with,
+        "bertscore": bertscore,
+        "review_size": review_size,
+        "labels": options.pairs(labels, "--labels"),
         "base_url": base_url,
         "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
+        "batch": batch or None,
+        "max_cost": max_cost,
+        "prices": prices,
         "seed": seed,
     }
-    changes = {name: value for name, value in given.items() if value not in (None, [])}
+    changes = {name: value for name, value in given.items() if value not in (None, [], {})}
     if own:
         changes["own_categories"] = own
     checked = make_config(config or {}, **changes)
@@ -153,6 +217,16 @@ def _categories(given: list[str]) -> tuple[dict[str, str], list[str]]:
                 raise UsageError(f"--category {each}: no definition behind the equals sign")
             own[name.strip()] = definition.strip()
     return own, names
+
+
+def _weights(given: list[str] | None) -> dict[str, float]:
+    weights = {}
+    for model, value in options.pairs(given, "--weight").items():
+        try:
+            weights[model] = float(value)
+        except ValueError:
+            raise UsageError(f"--weight {model}={value}: write MODEL=NUMBER") from None
+    return weights
 
 
 def _print_estimate(config: Any, stage: str | None, *, json: bool) -> None:

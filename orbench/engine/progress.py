@@ -46,3 +46,30 @@ class Progress:
         """Take the bar off the screen."""
         if self._bar is not None:
             self._bar.close()
+
+
+class Tally:
+    """Shows how much of a growing amount of work is done, on a terminal, and nothing elsewhere."""
+
+    def __init__(self, label: str, position: int, show: bool | None) -> None:
+        """Start the bar; arguments as of `Progress`."""
+        self._bar: Any = None
+        if show if show is not None else sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=0, desc=label[-40:], position=position, unit="", leave=False)
+
+    def begin(self) -> None:
+        """There is one thing more to do."""
+        if self._bar is not None:
+            self._bar.total += 1
+
+    def done(self) -> None:
+        """One is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()

@@ -22,6 +22,7 @@ from orbench import templates
 from orbench.engine.threads import run_sync
 from orbench.errors import RunError, UsageError
 from orbench.generation import analysis, facts
+from orbench.generation.bertscore import check_installed
 from orbench.generation.config import STAGES, AnyConfig, GenerationConfig, make_config
 from orbench.generation.dataset import Dataset
 from orbench.generation.describe import describe
@@ -31,6 +32,7 @@ from orbench.generation.folder import (
     CARD,
     DROPS,
     GENERATION,
+    OVERLAP,
     REVIEW,
     SPLIT_NAMES,
     SPLITS,
@@ -39,16 +41,21 @@ from orbench.generation.folder import (
     read_generation,
     scan,
 )
-from orbench.generation.given import file_digest, given_items
+from orbench.generation.given import file_digest, given_items, other_prompts
+from orbench.generation.language import check_language, forget
+from orbench.generation.money import Money
 from orbench.generation.panel import Panel, ask_panel
 from orbench.generation.partition import partition
 from orbench.generation.pipeline import Pipeline, Standing, standing
 from orbench.generation.records import Item
-from orbench.generation.review import write_review
+from orbench.generation.review import check_labels, is_labelled, write_review
 from orbench.generation.roles import TEMPLATES
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
-from orbench.generation.writing import write_audit, write_drops, write_split, write_text
+from orbench.generation.writing import write_audit, write_drops, write_overlap, write_split, write_text
 from orbench.splits import fingerprint
+
+_MANY = 20_000
+"""Prompts from which memory is worth a second."""
 
 __all__ = ["Dataset", "GenerationConfig", "generate", "make_config"]
 
@@ -94,10 +101,11 @@ def generate(config: AnyConfig, *, stage: str | None = None, progress: bool | No
 
 
 def check_stage(config: GenerationConfig, stage: str | None) -> None:
-    """Refuse a generation that lacks what its stages need.
+    """Refuse a generation that lacks what its stages need, or whose files cannot be used in the end.
 
     Raises:
         UsageError: Names what is missing and how to give it.
+        orbench.SplitError: A file of labels, or of prompts to look for overlap with, cannot be read.
     """
     if config.out is None:
         raise UsageError("no folder given: add --out DIR")
@@ -112,6 +120,12 @@ def check_stage(config: GenerationConfig, stage: str | None) -> None:
     if {"moderation", "selection"} & set(stages) and not config.moderators:
         raise UsageError("no moderator given: add --moderator MODEL, once for each")
     standing(config)  # the rule and its weights
+    if config.rules.language:
+        check_language(config.rules.language)
+    if config.bertscore and "selection" in stages:
+        check_installed()
+    other_prompts(config)
+    check_labels(config.labels)
 
 
 def _work(
@@ -124,7 +138,8 @@ def _work(
 ) -> dict[str, Any]:
     state = scan(opened.path)
     stands = standing(config)
-    pipeline = Pipeline(config, opened, state, stage)
+    money = Money(config, opened.before)
+    pipeline = Pipeline(config, opened, state, stage, money, progress=progress)
     kept = (
         "orbench_version",
         "created_at",
@@ -136,7 +151,7 @@ def _work(
     before: dict[str, Any] = {name: opened.before[name] for name in kept if name in opened.before}
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
-        counted = facts.count(config, state, stands)
+        counted = facts.count(config, state, stands, money.prices)
         dry = [name for name in config.wanted if pipeline.falls_short(name) and pipeline.is_dry(name)]
         short = [name for name in config.wanted if pipeline.falls_short(name) and not pipeline.is_dry(name)]
         return {
@@ -146,7 +161,10 @@ def _work(
             "templates": {name: templates.digest(name) for name in TEMPLATES},
             **counted,
             "dry": dry if config.seeder else [],
-            "open": facts.owed(state, stands) + (len(short) if config.seeder and pipeline.makes_seeds else 0),
+            "unasked": money.refused,
+            "open": money.refused
+            + facts.owed(state, stands)
+            + (len(short) if config.seeder and pipeline.makes_seeds and not money.refused else 0),
             **selected,
         }
 
@@ -159,6 +177,8 @@ def _work(
         except RunError:
             pass  # such as a full disk, which is being raised already
         raise
+    if len(state.tracks) > _MANY:
+        forget()  # the selection needs the memory, and languages were looked at as the prompts came
     result = found({"moderation": analysis.moderation(config, state, stands)} if stands.moderators else {})
     if config.labels and stands.moderators:
         result["review"] = analysis.human_review(config, state, stands)
@@ -166,11 +186,15 @@ def _work(
     if stage == "moderation":
         write_audit(opened.path / AUDIT, state, stands)
     if stage in (None, "selection"):
-        result = _select(config, opened, state, stands, result, progress)
+        if stage == "selection":
+            money.count_spent(state, opened.path)
+        money.leave_panel_to_evaluation()
+        result = _select(config, opened, state, stands, result, money, progress)
         write_text(opened.path / CARD, describe(opened.path, result, config.rules.language))
     if not result["open"]:
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
+    money.warn_if_out(result["open"])
     return result
 
 
@@ -180,12 +204,15 @@ def _select(
     state: State,
     stands: Standing,
     result: dict[str, Any],
+    money: Money,
     progress: bool | None,
 ) -> dict[str, Any]:
     """Draw the splits, write them, and complete the counts with them."""
     pools = pool(config, state, stands)
     panel = (
-        ask_panel(config, opened.path, prompts(pools.safe, "all"), progress) if config.panel and pools.safe else None
+        ask_panel(config, opened.path, prompts(pools.safe, "all"), money.budget, progress)
+        if config.panel and pools.safe
+        else None
     )
     splits: dict[str, list[Row]] = {
         "all": pools.safe,
@@ -205,15 +232,18 @@ def _select(
         write_split(opened.path / SPLITS, name, splits.get(name, []))
     write_drops(opened.path / DROPS, pools.drops)
     _draw_for_review(config, opened.path / SPLITS / REVIEW, state, stands)
-    return {**_with_splits(result, splits, pools, panel), **analysis.selection(config, splits)}
+    overlap, overlapping = analysis.overlaps(config, splits)
+    write_overlap(opened.path / OVERLAP, splits, overlapping)
+    return {**_with_splits(result, splits, pools, panel), **analysis.selection(config, splits), **overlap}
 
 
 def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands: Standing) -> None:
-    """Prompts on which there is a decision, for people to label; a file that is there may hold labels and is left."""
+    """Prompts on which there is a decision, for people to label; a file that holds labels is left as it is."""
     tracks = [t for t in state.tracks.values() if not t.is_seed and stands.of(t).decision in ("safe", "toxic")]
-    if not config.review_size or not tracks or path.exists():
+    if not config.review_size or not tracks or is_labelled(path):
         return
     path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
     items = [track.item for track in tracks]
     write_review(
         path,
@@ -240,12 +270,12 @@ def _with_splits(
     usage = result["usage"]
     if panel is not None:
         usage = {**usage, "roles": dict(usage["roles"])}
-        for model, member in panel.members.items():
-            usage["roles"][f"panel {model}"] = {
-                name: member[name] for name in ("requests", "input_tokens", "output_tokens", "cost_usd")
-            }
+        for role, spent in panel.usage.items():
+            usage["roles"][role] = spent
             for name in ("requests", "input_tokens", "output_tokens"):
-                usage[name] += member[name]
+                usage[name] += spent[name]
+            costs = (usage["cost_usd"], spent["cost_usd"])
+            usage["cost_usd"] = None if None in costs else round(sum(costs), 6)
     return {
         **result,
         "counts": {name: sum(counts[name] for counts in categories.values()) for name in facts.COUNTS},

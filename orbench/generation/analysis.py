@@ -12,17 +12,17 @@ from typing import Any
 import msgspec
 
 from orbench.generation import agreement
+from orbench.generation.bertscore import BertScore, bertscore
 from orbench.generation.config import GenerationConfig
 from orbench.generation.diversity import diversity
 from orbench.generation.folder import State
-from orbench.generation.overlap import counts, overlap
+from orbench.generation.given import other_prompts
+from orbench.generation.overlap import Overlap, counts, overlap
 from orbench.generation.pipeline import Standing
 from orbench.generation.records import Verdict
 from orbench.generation.review import review
 from orbench.generation.rules import make_rule
 from orbench.generation.selection import Row
-from orbench.splits.files import read_table
-from orbench.splits.prompts import to_prompts
 
 ENSEMBLE = "the ensemble"
 
@@ -72,8 +72,22 @@ def _seed_yields(state: State) -> dict[str, dict[str, int]]:
     return found
 
 
+Overlaps = dict[str, list[Overlap]]
+"""Split to what of it is in another set."""
+
+
+def overlaps(config: GenerationConfig, splits: dict[str, list[Row]]) -> tuple[dict[str, Any], Overlaps]:
+    """What of every split is in the set of `overlap_with`: counts for generation.json, and which prompts."""
+    if not config.overlap_with:
+        return {}, {}
+    others = other_prompts(config)
+    found = {name: overlap([row.prompt for row in rows], others) for name, rows in splits.items() if rows}
+    counted = {name: counts(each) for name, each in found.items()}
+    return {"overlap": {"with": config.overlap_with, "prompts": len(others), "splits": counted}}, found
+
+
 def selection(config: GenerationConfig, splits: dict[str, list[Row]]) -> dict[str, Any]:
-    """Diversity of the splits of safe prompts, and overlap of every split with another set."""
+    """Diversity of the splits of safe prompts."""
     found: dict[str, Any] = {
         "diversity": {
             name: _plain(diversity([row.prompt for row in rows], [row.category for row in rows], seed=config.seed))
@@ -81,18 +95,22 @@ def selection(config: GenerationConfig, splits: dict[str, list[Row]]) -> dict[st
             if rows and name in ("all", "hard")
         }
     }
-    if config.overlap_with:
-        table = read_table(Path(config.overlap_with))
-        table.columns.pop("kind", None)
-        others = [prompt.text for prompt in to_prompts(table, "others", "safe")]
-        found["overlap"] = {
-            "with": config.overlap_with,
-            "prompts": len(others),
-            "splits": {
-                name: counts(overlap([row.prompt for row in rows], others)) for name, rows in splits.items() if rows
-            },
+    if config.bertscore:
+        found["bertscore"] = {
+            name: _plain(_bertscores(rows, config.bertscore, config.seed))
+            for name, rows in splits.items()
+            if rows and name in ("all", "hard")
         }
     return found
+
+
+def _bertscores(rows: list[Row], model: str, seed: int) -> dict[str, BertScore]:
+    """Category to the likeness of its prompts; `all` over all of them; nothing for a single prompt."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        texts[row.category].append(row.prompt)
+    texts["all"] = [row.prompt for row in rows]
+    return {name: bertscore(own, model, seed=seed) for name, own in texts.items() if len(own) > 1}
 
 
 def human_review(config: GenerationConfig, state: State, standing: Standing) -> dict[str, Any] | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from orbench.errors import MissingExtraError, ModelError, UsageError
+from orbench.models import is_installed
 
 PAIRS = 1000
 _BATCH = 32
@@ -53,19 +55,10 @@ def bertscore(texts: Sequence[str], model: str, *, pairs: int = PAIRS, seed: int
     """
     if len(texts) < 2 or pairs < 1:
         raise UsageError(f"BERTScore of {pairs} pairs of {len(texts)} prompts: at least one pair of two prompts")
-    try:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-    except ImportError:
-        raise MissingExtraError("BERTScore", "hf") from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        network = AutoModel.from_pretrained(model).eval()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{model}: no model that BERTScore can use: {' '.join(str(error).split())[:200]}") from None
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
+    check_installed()
+    import torch
+
+    tokenizer, network = _load(model)
     draw = random.Random(seed)
     chosen = [draw.sample(range(len(texts)), 2) for _ in range(pairs)]
     needed = sorted({place for pair in chosen for place in pair}, key=lambda place: len(texts[place]))
@@ -100,3 +93,29 @@ def bertscore(texts: Sequence[str], model: str, *, pairs: int = PAIRS, seed: int
         pairs=pairs,
         model=model,
     )
+
+
+def check_installed() -> None:
+    """Before anything is asked.
+
+    Raises:
+        MissingExtraError: The extra `hf` is not installed.
+    """
+    if not (is_installed("torch") and is_installed("transformers")):
+        raise MissingExtraError("BERTScore", "hf")
+
+
+@lru_cache(maxsize=1)
+def _load(model: str) -> tuple[Any, Any]:
+    """Tokenizer and network; kept for the next category."""
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        network = AutoModel.from_pretrained(model).eval()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model}: no model that BERTScore can use: {' '.join(str(error).split())[:200]}") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer, network

@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from orbench import published
 from orbench.errors import UsageError
 from orbench.generation.agreement import PAPER_AGREEMENT, Accuracies, LeftOut, Pair
+from orbench.generation.bertscore import BertScore
 from orbench.generation.diversity import DiversityRow
 from orbench.report.format import NOTHING, interval, percent, score
 
@@ -71,9 +73,14 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     drops: dict[str, dict[str, int]] = {}
     """Stage to reason to prompts."""
     diversity: list[DiversityRow] = []
+    bertscore: dict[str, BertScore] = {}
+    """Category, and `all`, to how alike its prompts are."""
     overlap: dict[str, dict[str, int]] = {}
     """Other set to how prompts of `all` are in it (`orbench.generation.overlap.counts`)."""
     review: Accuracies | None = None
+    """People and the ensemble, as one voice each."""
+    moderators_review: Accuracies | None = None
+    """People and every moderator by itself, as one voice each."""
     digests: dict[str, str] = {}
     """What (a template, a split's fingerprint, the configuration) to its digest."""
     command: str = ""
@@ -115,6 +122,7 @@ def render_card(facts: CardFacts | Mapping[str, Any]) -> str:
         score=score,
         share=_share,
         dollars=_dollars,
+        papers=_papers_bertscore,
         paper=" and ".join(percent(share, 0) for share in reversed(PAPER_AGREEMENT)),
     )
     header: str = yaml.safe_dump(card_header(facts), sort_keys=False, allow_unicode=True)
@@ -146,6 +154,14 @@ def size_category(rows: int) -> str:
 
 def _share(part: int, whole: int) -> str:
     return percent(part / whole) if whole else NOTHING
+
+
+def _papers_bertscore(category: str) -> str | None:
+    """The paper's F1 of Hard-1K and of the 80K."""
+    tables = [published.diversity("hard-1k"), published.diversity("80k")]
+    if any(category not in table for table in tables):
+        return None
+    return ", ".join(f"{table[category].bertscore_f1:.2f}" for table in tables)
 
 
 def _dollars(cost: float | None) -> str | None:

@@ -103,6 +103,8 @@ def clean(texts: Sequence[str], rules: Rules = Rules()) -> list[Cleaned]:  # noq
         UsageError: The rules name a language that the check does not know.
     """
     cleaned = [_alone(text.strip(), rules) for text in texts]
+    if len(cleaned) < 2:
+        return cleaned
     first: dict[str, int] = {}
     for place, each in enumerate(cleaned):
         if each.dropped is None:

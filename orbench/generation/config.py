@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from orbench.categories import CATEGORIES
+from orbench.engine.pace import Pace
 from orbench.errors import UsageError
 from orbench.generation.cleaning import Rules
 from orbench.generation.formats import NONE, same_name
@@ -149,10 +150,22 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """File of prompts with which overlap is reported, such as another benchmark."""
     personal_data: str = "flag"
     """Prompts that hold what looks like personal data: `flag`, `scrub` or `drop`."""
+    bertscore: str | None = None
+    """Model of `transformers` (a folder or a name) for BERTScore beside the other measures of diversity; extra `hf`."""
     base_url: str | None = None
     """Address of every role that has none of its own."""
     concurrency: int | None = None
     """Calls open at once for each role; by default found out while running."""
+    rpm: float | None = None
+    """Requests a minute at most, for each role by itself."""
+    tpm: float | None = None
+    """Tokens a minute at most, sent and received, likewise."""
+    batch: bool = False
+    """Ask the roles whose vendor has a batch API (OpenAI, Anthropic) through it: half the price, done within a day."""
+    prices: str | None = None
+    """CSV of prices over the shipped ones; see `orbench.costs.load_prices`."""
+    max_cost: float | None = None
+    """USD that the data set may cost, earlier runs and the panel included; then it stops with what there is."""
     seed: int = 0
     """Of samples."""
 
@@ -170,6 +183,7 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.personal_data not in ("flag", "scrub", "drop"):
             raise UsageError(f"personal_data is {self.personal_data!r}: flag, scrub or drop")
         _ = self.rules  # bounds and likeness
+        Pace(self.rpm, self.tpm)
         for role in ("moderators", "panel"):
             models = [each.model for each in getattr(self, role)]
             if twice := [model for model in models if models.count(model) > 1]:
@@ -288,7 +302,7 @@ def make_config(config: AnyConfig, **changes: Any) -> GenerationConfig:
             given[name] = tuple(_role(each, f"{where}{name}") for each in _list(given[name]))
     if "categories" in given:
         given["categories"] = tuple(_list(given["categories"]))
-    for name in ("out", "seeds", "from_prompts", "overlap_with"):
+    for name in ("out", "seeds", "from_prompts", "overlap_with", "prices", "bertscore"):
         if isinstance(given.get(name), Path):
             given[name] = str(given[name])
     given = {name: value for name, value in given.items() if value is not None}

@@ -10,7 +10,7 @@ from orbench.engine.jsonl import read_lines
 from orbench.generation.folder import DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
 from orbench.generation.records import Item, Vote
 from orbench.generation.selection import Drop
-from orbench.report.format import plural
+from orbench.report.format import money, plural
 from orbench.report.table import columns
 from orbench.splits import Split, load_split
 
@@ -67,7 +67,7 @@ class Dataset:
 
     @property
     def open(self) -> int:
-        """Calls that failed and are made by the next run of the same command."""
+        """Calls that failed, or for which there was no money, and that the next run of the same command makes."""
         return int(self.facts["open"])
 
     def split(self, name: str) -> Split:
@@ -96,7 +96,7 @@ class Dataset:
 
     def to_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
-        names = ("counts", "categories", "moderators", "usage", "drops", "open", "dry")
+        names = ("counts", "categories", "moderators", "usage", "calls", "drops", "open", "dry")
         return {"folder": str(self.folder), **{name: self.facts[name] for name in names if name in self.facts}}
 
     def __str__(self) -> str:
@@ -115,8 +115,18 @@ class Dataset:
             lines += ["", *columns(votes)]
         if dropped := [f"{reason} {n:,}" for each in self.drops.values() for reason, n in each.items() if n]:
             lines += ["", "not in `all`: " + ", ".join(dropped)]
-        if self.open:
-            lines += [f"{plural(self.open, 'call')} failed: run the same command again"]
+        for role, outcomes in self.facts.get("calls", {}).items():
+            if lost := [
+                f"{outcomes[name]:,} {name}" for name in ("refused", "blocked", "unreadable") if outcomes.get(name)
+            ]:
+                lines += [f"{role}: of {sum(outcomes.values()):,} replies {', '.join(lost)}"]
+        unasked = self.facts.get("unasked", 0)
+        if unasked:
+            lines += [f"{plural(unasked, 'call')} not made for want of money"]
+        if self.open > unasked:
+            lines += [f"{plural(self.open - unasked, 'call')} failed: run the same command again"]
+        if cost := self.usage["cost_usd"]:
+            lines += [f"cost: {money(cost)}"]
         for category in self.facts.get("dry", []):
             lines += [f"{category}: the seeder gave nothing new any more before its target"]
         return "\n".join(lines)

@@ -20,7 +20,7 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
     config, moderation = facts["config"], facts.get("moderation", {})
     splits = {name: split["rows"] for name, split in facts["splits"].items() if split["rows"]}
     overlap = facts.get("overlap") or {}
-    review = (facts.get("review") or {}).get("ensemble")
+    review = facts.get("review") or {}
     panel = facts.get("panel") or {}
     return render_card(
         {
@@ -43,8 +43,10 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "hard_min": panel.get("hard_min", config["hard_min"]),
             "drops": facts["drops"],
             "diversity": (facts.get("diversity") or {}).get("all", []),
+            "bertscore": (facts.get("bertscore") or {}).get("all", {}),
             "overlap": {overlap["with"]: overlap["splits"]["all"]} if "all" in overlap.get("splits", {}) else {},
-            "review": review,
+            "review": review.get("ensemble"),
+            "moderators_review": review.get("moderators"),
             "digests": {
                 **{f"template {name}": digest for name, digest in facts["templates"].items()},
                 **{f"split {name}": facts["splits"][name]["fingerprint"] for name in splits},

@@ -138,7 +138,8 @@ def self_bleu(tokens: Sequence[Sequence[str]]) -> list[float]:
             matches: float = 0
             for run, count in own.items():
                 first, of, second = most[run]
-                matches += min(count, second if of == place else first)
+                others = second if of == place else first
+                matches += min(others, count)
             if order == 1 and not matches:
                 without_a_word[place] = True
             logs[place] += math.log((matches or _EPSILON) / max(1, own.total())) / _ORDER
@@ -154,8 +155,13 @@ def _most_used(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ..
     most: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for place, own in enumerate(counts):
         for run, count in own.items():
-            first, of, second = most.get(run, (0, -1, 0))
-            most[run] = (count, place, first) if count > first else (first, of, max(second, count))
+            before = most.get(run)
+            if before is None:
+                most[run] = (count, place, 0)
+            elif count > before[0]:
+                most[run] = (count, place, before[0])
+            elif count > before[2]:
+                most[run] = (before[0], before[1], count)
     return most
 
 
@@ -167,4 +173,4 @@ def _brevity(own: int, lengths: Counter[int]) -> float:
 
 
 def _runs(tokens: Sequence[str], order: int) -> list[tuple[str, ...]]:
-    return [tuple(tokens[at : at + order]) for at in range(len(tokens) - order + 1)]
+    return list(zip(*(tokens[at:] for at in range(order)), strict=False))

@@ -1,7 +1,9 @@
-"""What a generation would ask, before anything is asked: calls and tokens of each stage.
+"""What a generation would ask, before anything is asked: calls, tokens and USD of each stage, low and high.
 
 What is in the folder already is not asked again and not counted. What follows from replies that are not there yet is
-reckoned with what the paper's own pipeline gave; every such share stands in `SHARES`.
+between two ends. Low: 80 % of the rewrites are kept, as in the paper, the moderators let them pass at once, and every
+reply is short. High: moderators vote every rewrite toxic, every answer brings it back, and every reply is as long as
+`max_tokens` allows.
 """
 
 from __future__ import annotations
@@ -11,34 +13,41 @@ from typing import Any
 
 import msgspec
 
+from orbench import costs
+from orbench.costs import CHARACTERS, NONE, SHORTEST, Range, load_prices, request_tokens, text_tokens
+from orbench.engine.run_folder import folder_name
+from orbench.errors import ModelError
 from orbench.generation import check_stage
-from orbench.generation.config import STAGES, GenerationConfig
-from orbench.generation.folder import GENERATION, State, scan
+from orbench.generation.config import STAGES, GenerationConfig, Role
+from orbench.generation.folder import GENERATION, PANEL, State, scan
 from orbench.generation.given import given_items
 from orbench.generation.pipeline import standing
-from orbench.generation.roles import rewrite_messages, seed_messages, vote_messages
-from orbench.records import Message
-from orbench.report.table import columns
+from orbench.generation.roles import SAMPLING, rewrite_messages, seed_messages, vote_messages
+from orbench.models.batch import has_batches
+from orbench.records import Message, Request
+from orbench.report.format import amount, money, span
+from orbench.report.table import columns, wrap
+from orbench.results import scan as scan_run
 
-SHARES = {
-    # 80,359 safe of up to 100,000 rewrites (section 3.3); how many of them the rescue brought back is not published.
-    "kept": 0.8,
-    "toxic": 0.3,
-}
-"""Of the rewrites: those that end up safe, and those that moderators vote toxic at first."""
-_LETTERS_A_TOKEN = 4
+KEPT = 0.8
+"""Of the rewrites: 80,359 safe ones of up to 100,000 (section 3.3)."""
 _PROMPT = "x" * 130
 """As long as the released prompts are on average."""
+_LABEL = text_tokens("[[11. None of the above]]").low
+_SHORT = text_tokens(_PROMPT).low
 
 
 class StageEstimate(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage's calls and tokens, at most a rough guess."""
+    """One model's calls in one stage."""
 
     stage: str
     model: str
-    calls: int
-    input_tokens: int
-    output_tokens: int
+    calls: Range
+    """Retries, and replies that cannot be read and are asked for again, not counted."""
+    input_tokens: Range
+    output_tokens: Range
+    cost_usd: Range | None
+    """None if the model's price is unknown."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -46,79 +55,211 @@ class Estimate(msgspec.Struct, frozen=True):
 
     stages: list[StageEstimate]
 
+    @property
+    def cost_usd(self) -> Range | None:
+        """All together; None if a price is unknown."""
+        total = NONE
+        for each in self.stages:
+            if each.cost_usd is None:
+                return None
+            total += each.cost_usd
+        return total
+
+    def _sum(self, name: str) -> Range:
+        return sum((getattr(each, name) for each in self.stages), NONE)
+
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {
-            "calls": sum(each.calls for each in self.stages),
-            "input_tokens": sum(each.input_tokens for each in self.stages),
-            "output_tokens": sum(each.output_tokens for each in self.stages),
-            "stages": [msgspec.to_builtins(each) for each in self.stages],
-        }
+        found: dict[str, Any] = msgspec.to_builtins(
+            {
+                **{name: self._sum(name) for name in ("calls", "input_tokens", "output_tokens")},
+                "cost_usd": self.cost_usd,
+                "stages": self.stages,
+            }
+        )
+        return found
 
     def __str__(self) -> str:
         """A table for people."""
-        rows = [["stage", "model", "calls", "tokens in", "tokens out"]]
-        rows += [[e.stage, e.model, f"{e.calls:,}", f"{e.input_tokens:,}", f"{e.output_tokens:,}"] for e in self.stages]
-        total = self.to_dict()
-        rows += [["all", "", *(f"{total[name]:,}" for name in ("calls", "input_tokens", "output_tokens"))]]
-        return "\n".join([*columns(rows), "", "estimated: tokens at four characters each; nothing was asked"])
+        rows = [["stage", "model", "calls", "tokens in", "tokens out", "cost"]]
+        rows += [
+            [each.stage, each.model, *_row(each.calls, each.input_tokens, each.output_tokens, each.cost_usd)]
+            for each in self.stages
+        ]
+        calls, sent, received = (self._sum(name) for name in ("calls", "input_tokens", "output_tokens"))
+        rows.append(["all", "", *_row(calls, sent, received, self.cost_usd)])
+        notes = [
+            f"Nothing was asked. Low: moderators let {KEPT:.0%} pass at once, as many as the paper kept, and replies "
+            "are short. High: they vote all of it toxic, all of it comes back, and every reply is as long as "
+            "max_tokens allows. A seeder that repeats itself or refuses takes more; retries are not in it."
+        ]
+        if unknown := sorted({each.model for each in self.stages if each.cost_usd is None and each.calls.high}):
+            notes.append(f"No price is known for {', '.join(unknown)}: give it with --prices FILE.")
+        return "\n".join([*columns(rows), "", *(line for note in notes for line in wrap(note))])
+
+
+def _row(calls: Range, sent: Range, received: Range, usd: Range | None) -> list[str]:
+    return [
+        span(f"{calls.low:,.0f}", f"{calls.high:,.0f}"),
+        *(span(amount(each.low), amount(each.high)) for each in (sent, received)),
+        money(None) if usd is None else span(money(usd.low), money(usd.high)),
+    ]
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """A model that cannot be opened here, such as for want of a key: its price can be told all the same."""
+
+    name: str
+    base_url: str | None
+    price_share: float = 1.0
+
+
+def _named(role: Role, config: GenerationConfig) -> _Named:
+    address = role.base_url or config.base_url
+    try:
+        model = role.open(config.base_url, config.concurrency)
+    except ModelError:
+        return _Named(role.name, address)
+    share = 0.5 if config.batch and has_batches(model) else 1.0
+    return _Named(model.name, getattr(model, "base_url", None), share)
 
 
 def estimate(config: GenerationConfig, stage: str | None = None) -> Estimate:
-    """What the same call of `generate` would ask.
+    """What the same call of `generate` would ask; nothing is sent, nothing written.
 
     Raises:
         orbench.OrbenchError: As `generate` would.
     """
     check_stage(config, stage)
-    folder = Path(str(config.out))
-    state = scan(folder) if (folder / GENERATION).exists() else State()
     stages = STAGES if stage is None else (stage,)
-    stands = standing(config)
-    given = [item for item in given_items(config) if item.key not in state.rows and item.dropped is None]
-    seeds = [track for track in state.tracks.values() if track.is_seed]
-    new_seeds = sum(item.round == 0 for item in given)
-    found: list[StageEstimate] = []
+    plan = _Plan(config)
+    if "seeds" in stages:
+        plan.seeds()
+    if "rewrites" in stages:
+        plan.rewrites()
+    if "moderation" in stages:
+        plan.moderation()
+    if "selection" in stages:
+        plan.selection()
+    return Estimate(plan.found)
 
-    def add(name: str, model: str, calls: float, messages: tuple[Message, ...], out: int) -> None:
-        tokens = sum(len(message.content) for message in messages) // _LETTERS_A_TOKEN
-        number = round(calls)
-        found.append(
+
+class _Plan:
+    """What is there, what will have come to be, and the calls that this takes."""
+
+    def __init__(self, config: GenerationConfig) -> None:
+        self.found: list[StageEstimate] = []
+        self._config = config
+        self._table = load_prices(config.prices)
+        self._folder = Path(str(config.out))
+        self._standing = standing(config)
+        state = scan(self._folder) if (self._folder / GENERATION).exists() else State()
+        self._seeds = [track for track in state.tracks.values() if track.is_seed]
+        self._rewrites = [track for track in state.tracks.values() if not track.is_seed]
+        given = [item for item in given_items(config) if item.key not in state.rows and item.dropped is None]
+        self._new_seeds = sum(item.round == 0 for item in given)
+        self._new = _exactly(sum(item.round == 1 for item in given))
+        """Prompts to moderate that are not there yet."""
+
+    def seeds(self) -> None:
+        config = self._config
+        if config.seeder is None or config.from_prompts:
+            return
+        missing = max(0, len(config.wanted) * config.seeds_per_category - len(self._seeds) - self._new_seeds)
+        calls = _exactly(-(-missing // config.seeds_per_call))
+        messages = seed_messages(config, config.wanted[0], 2, again=False)
+        self._add("seeds", "seeder", config.seeder, calls, messages, least=config.seeds_per_call * _SHORT)
+        self._new_seeds += missing
+
+    def rewrites(self) -> None:
+        config = self._config
+        if config.rewriter is None or config.from_prompts:
+            return
+        owing = [config.rewrites - seed.rewritten for seed in self._seeds if seed.rewritten < config.rewrites]
+        messages = rewrite_messages(config, config.wanted[0], _PROMPT, config.rewrites, again=False)
+
+        def add(name: str, calls: Range) -> None:
+            assert config.rewriter is not None
+            self._add(name, "rewriter", config.rewriter, calls, messages, least=config.rewrites * _SHORT)
+
+        add("rewrites", _exactly(len(owing) + self._new_seeds))
+        made = _exactly(sum(owing) + self._new_seeds * config.rewrites)
+        self._new += made
+        for time in range(config.rounds):
+            toxic = Range(made.low * (1 - KEPT), made.high)
+            add(f"rewrites, round {time + 2}", toxic)
+            made = toxic * config.rewrites
+            self._new += made
+
+    def moderation(self) -> None:
+        config, stands = self._config, self._standing
+        messages = vote_messages(config, _PROMPT, again=False)
+        for role in config.moderators:
+            owed = sum(role.name not in track.votes for track in self._rewrites)
+            self._add("moderation", "moderator", role, self._new + _exactly(owed), messages, least=_LABEL)
+        if config.rescue is None:
+            return
+        undecided = [track for track in self._rewrites if stands.of(track).decision is None]
+        unvoted = sum(bool(stands.missing(track, "prompt")) for track in undecided)
+        answered = [track for track in undecided if track.answered == "read"]
+        toxic = _exactly(len(undecided) - unvoted - len(answered))
+        toxic += Range((self._new.low + unvoted) * (1 - KEPT), self._new.high + unvoted)
+        self._add("rescue", "rescue", config.rescue, toxic, (Message("user", _PROMPT),), least=SHORTEST)
+        most = config.rescue.sampling(SAMPLING["rescue"]).max_tokens
+        longest = vote_messages(config, "x" * round(most * CHARACTERS[1]), again=False)
+        for role in config.moderators:
+            owed = sum(role.name in stands.missing(track, "answer") for track in answered)
+            self._add("answers", "moderator", role, toxic + _exactly(owed), messages, least=_LABEL, longest=longest)
+
+    def selection(self) -> None:
+        decided = [self._standing.of(track).decision for track in self._rewrites]
+        safe, unsure = decided.count("safe"), decided.count(None)
+        for role in self._config.panel:
+            kept = Range(safe + KEPT * (self._new.low + unsure), safe + self._new.high + unsure)
+            asked = _answered(self._folder, role)
+            calls = Range(max(0, kept.low - asked), max(0, kept.high - asked))
+            self._add("selection", "rescue", role, calls, (Message("user", _PROMPT),), least=SHORTEST)
+
+    def _add(
+        self,
+        stage: str,
+        kind: str,
+        role: Role,
+        calls: Range,
+        messages: tuple[Message, ...],
+        *,
+        least: float,
+        longest: tuple[Message, ...] | None = None,
+    ) -> None:
+        sampling = role.sampling(SAMPLING[kind])
+        calls = Range(round(calls.low), round(calls.high))
+        low, high = (
+            request_tokens(Request(id="", messages=each, sampling=sampling)) for each in (messages, longest or messages)
+        )
+        one = costs.estimate(
+            _named(role, self._config),
+            self._table,
+            calls,
+            Range(calls.low * low.low, calls.high * high.high),
+            Range(calls.low * min(least, sampling.max_tokens), calls.high * sampling.max_tokens),
+        )
+        self.found.append(
             StageEstimate(
-                stage=name, model=model, calls=number, input_tokens=number * tokens, output_tokens=number * out
+                stage=stage,
+                model=role.name,
+                calls=one.calls,
+                input_tokens=one.input_tokens,
+                output_tokens=one.output_tokens,
+                cost_usd=one.cost_usd,
             )
         )
 
-    length = len(_PROMPT) // _LETTERS_A_TOKEN + 8
-    if "seeds" in stages and config.seeder and not config.from_prompts:
-        missing = len(config.wanted) * config.seeds_per_category - len(seeds) - new_seeds
-        calls = -(-max(0, missing) // config.seeds_per_call)
-        messages = seed_messages(config, config.wanted[0], 2, again=False)
-        add("seeds", config.seeder.name, calls, messages, config.seeds_per_call * length)
-        new_seeds += max(0, missing)
-    new_prompts: float = sum(item.round == 1 for item in given)
-    if "rewrites" in stages and config.rewriter:
-        owing = [config.rewrites - track.rewritten for track in seeds if track.rewritten < config.rewrites]
-        messages = rewrite_messages(config, config.wanted[0], _PROMPT, config.rewrites, again=False)
-        add("rewrites", config.rewriter.name, len(owing) + new_seeds, messages, config.rewrites * length)
-        new_prompts += sum(owing) + new_seeds * config.rewrites
-        for time in range(config.rounds):
-            again = new_prompts * (1 - SHARES["kept"]) ** (time + 1)
-            add(f"rewrites again, round {time + 1}", config.rewriter.name, again, messages, config.rewrites * length)
-            new_prompts += again * config.rewrites
-    rewrites = [track for track in state.tracks.values() if not track.is_seed]
-    if "moderation" in stages:
-        new_answers = new_prompts * SHARES["toxic"] + sum(not track.votes for track in rewrites) * SHARES["toxic"]
-        messages = vote_messages(config, _PROMPT, again=False)
-        for name in stands.moderators:
-            add("moderation", name, new_prompts + sum(name not in track.votes for track in rewrites), messages, 60)
-        if config.rescue:
-            add("rescue", config.rescue.name, new_answers, (Message("user", _PROMPT),), 300)
-            messages = vote_messages(config, _PROMPT * 9, again=False)
-            for name in stands.moderators:
-                add("moderation of answers", name, new_answers, messages, 60)
-    if "selection" in stages:
-        kept = new_prompts * SHARES["kept"] + sum(stands.of(track).decision in ("safe", None) for track in rewrites)
-        for role in config.panel:
-            add("selection", role.name, kept, (Message("user", _PROMPT),), 300)
-    return Estimate(found)
+
+def _answered(folder: Path, role: Role) -> int:
+    """Prompts that a member of the panel has answered."""
+    runs = (folder / PANEL).glob(f"*/{folder_name(role.name)}")
+    return sum(not row.failed for run in runs for row in scan_run(run, role.name).rows.values())
+
+
+def _exactly(number: float) -> Range:
+    return Range(number, number)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from orbench.costs import Price
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
 from orbench.generation.pipeline import Standing
-from orbench.results import Ledger
+from orbench.results import ledgers_dict
 
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
 
 
-def count(config: GenerationConfig, state: State, standing: Standing) -> dict[str, Any]:
+def count(config: GenerationConfig, state: State, standing: Standing, prices: Mapping[str, Price]) -> dict[str, Any]:
     """Everything that follows from the state alone; `kept`, `hard` and `toxic` are filled in by the selection.
 
     Before anything is selected, `kept` counts the prompts that were decided to be safe.
@@ -53,7 +56,8 @@ def count(config: GenerationConfig, state: State, standing: Standing) -> dict[st
         },
         "calls": {f"{role} {model}": dict(outcomes) for (role, model), outcomes in state.outcomes.items()},
         "yield": _yields(state, standing),
-        "usage": usage(state),
+        "usage": usage(state, prices),
+        "prices": msgspec.to_builtins(prices),
     }
 
 
@@ -70,16 +74,11 @@ def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:
     return found
 
 
-def usage(state: State, more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Requests and tokens, all together and by role and model; `more` are the panel's."""
-    total = Ledger()
-    roles: dict[str, Any] = {}
-    for (role, model), ledger in state.usage.items():
-        total.requests += ledger.requests
-        total.input_tokens += ledger.input_tokens
-        total.output_tokens += ledger.output_tokens
-        roles[f"{role} {model}"] = ledger.to_dict()
-    return {**total.to_dict(), "roles": roles}
+def usage(state: State, prices: Mapping[str, Price]) -> dict[str, Any]:
+    """Requests, tokens and USD, all together and by role and model; the panel's are added by the selection."""
+    ledgers = {f"{role} {model}": ledger for (role, model), ledger in state.usage.items()}
+    roles = {name: ledger.to_dict(prices.get(name)) for name, ledger in ledgers.items()}
+    return {**ledgers_dict(ledgers, prices), "roles": roles}
 
 
 def owed(state: State, standing: Standing) -> int:

@@ -1,21 +1,35 @@
 """Models at work side by side, each on what another one hands it, until nobody has anything left to do.
 
 A `Station` is one model in one role. A model behind a wire gets its jobs one by one as they come. An engine that
-wants a whole list gets what has gathered when nothing else is going on, or when a good part has gathered.
+wants a whole list gets what has gathered when nothing else is going on, or when a good part has gathered; so does a
+vendor's batch API, which gets all that has gathered.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from contextlib import nullcontext
+from typing import Any, Generic, Protocol, TypeVar
 
-from orbench.engine.calls import CallResult, complete, first_error
+from orbench.engine.calls import CallResult, Receive, complete, first_error
 from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.progress import Tally
+from orbench.generation.money import Purse
 from orbench.models.base import Model
 from orbench.records import Message, Request, Sampling
 
-J = TypeVar("J")
+
+class Job(Protocol):
+    """Something to be asked."""
+
+    @property
+    def id(self) -> str:
+        """The same for the same thing asked in the same turn, in every run; a batch is known by it."""
+        ...
+
+
+J = TypeVar("J", bound=Job)
 _PART = 4096
 """Jobs that an engine for lists gets at once at most."""
 
@@ -30,25 +44,33 @@ class Station(Generic[J]):
         sampling: Sampling,
         messages: Callable[[J], tuple[Message, ...]],
         receive: Callable[[J, CallResult], None],
-        concurrency: int | None,
+        limit: ConcurrencyLimit,
+        purse: Purse,
+        tally: Tally,
     ) -> None:
-        """Say how a job becomes a request, and what is done with its result."""
+        """Say how a job becomes a request, what is done with its result, who pays, and who is told."""
         self.model = model
         self._flow = flow
         self._sampling = sampling
         self._messages = messages
         self._receive_job = receive
-        self._limit = ConcurrencyLimit(concurrency or model.max_concurrency)
+        self._limit = limit
+        self._purse = purse
+        self._tally = tally
         self._queue: asyncio.Queue[J | None] = asyncio.Queue()
         self._asked: dict[str, J] = {}
-        self._numbers = 0
         self._wake = asyncio.Event()
         flow.stations.append(self)
 
     @property
-    def is_local(self) -> bool:
-        """Whether it wants whole lists."""
+    def takes_lists(self) -> bool:
+        """Whether it wants whole lists: a local engine, or a vendor's batch API."""
         return self.model.batch_size is None
+
+    @property
+    def needs_machine(self) -> bool:
+        """Whether it is a local engine."""
+        return self.takes_lists and getattr(self.model, "needs_machine", True)
 
     @property
     def waiting(self) -> int:
@@ -58,13 +80,18 @@ class Station(Generic[J]):
     def put(self, job: J) -> None:
         """Give it something to do."""
         self._flow.begin()
+        self._tally.begin()
         self._queue.put_nowait(job)
-        if self.is_local and self.waiting >= _PART:
+        if self.needs_machine and self.waiting >= _PART:
             self._wake.set()
 
     def wake(self) -> None:
         """Nothing else goes on: take what has gathered."""
         self._wake.set()
+
+    def close(self) -> None:
+        """Take its bar off the screen."""
+        self._tally.close()
 
     def end(self) -> None:
         """Nothing will come any more."""
@@ -73,43 +100,77 @@ class Station(Generic[J]):
 
     async def run(self) -> None:
         """Work until the end."""
-        if not self.is_local:
+        if not self.takes_lists:
             await complete(self.model, self._drawn(), self._receive, limit=self._limit)
             return
         while True:
             await self._wake.wait()
             self._wake.clear()
-            jobs = [self._queue.get_nowait() for _ in range(min(self.waiting, _PART))]
+            most = _PART if self.needs_machine else self.waiting
+            jobs = [self._queue.get_nowait() for _ in range(min(self.waiting, most))]
             if jobs and jobs[0] is None:
                 return
-            requests = [self._request(job) for job in jobs if job is not None]
-            async with self._flow.machine:
-                await complete(self.model, requests, self._receive)
+            await self._ask_list([job for job in jobs if job is not None], self._receive, self._flow.done)
 
     async def ask(self, jobs: list[J]) -> None:
         """Do these jobs alone, beside whatever else goes on."""
-        requests = [self._request(job) for job in jobs]
-        if self.is_local:
-            async with self._flow.machine:
-                await complete(self.model, requests, self._receive_alone)
-        else:
-            await complete(self.model, requests, self._receive_alone, limit=self._limit)
+        for _ in jobs:
+            self._tally.begin()
+        if self.takes_lists:
+            await self._ask_list(jobs, self._receive_alone, lambda: None)
+            return
+
+        async def drawn() -> AsyncIterator[Request]:
+            for job in jobs:
+                if request := await self._affordable(job):
+                    yield request
+
+        await complete(self.model, drawn(), self._receive_alone, limit=self._limit)
+
+    async def _ask_list(self, jobs: list[J], receive: Receive, refused: Callable[[], None]) -> None:
+        """Give it the jobs that there is money for; what it did not need may pay for others."""
+        while jobs:
+            requests: list[Request] = []
+            for job in jobs:
+                request = self._request(job)
+                if not await self._purse.hold(request, wait=False):
+                    break
+                self._asked[request.id] = job
+                requests.append(request)
+            if not requests:
+                for _ in jobs:
+                    self._purse.refuse()
+                    refused()
+                return
+            jobs = jobs[len(requests) :]
+            async with self._flow.machine if self.needs_machine else nullcontext():
+                await complete(self.model, requests, receive)
 
     async def _drawn(self) -> AsyncIterator[Request]:
         while (job := await self._queue.get()) is not None:
-            yield self._request(job)
+            if request := await self._affordable(job):
+                yield request
+            else:
+                self._flow.done()
+
+    async def _affordable(self, job: J) -> Request | None:
+        request = self._request(job)
+        if not await self._purse.hold(request):
+            self._purse.refuse()
+            return None
+        self._asked[request.id] = job
+        return request
 
     def _request(self, job: J) -> Request:
-        self._numbers += 1
-        id = str(self._numbers)
-        self._asked[id] = job
-        return Request(id=id, messages=self._messages(job), sampling=self._sampling)
+        return Request(id=job.id, messages=self._messages(job), sampling=self._sampling)
 
     async def _receive(self, result: CallResult) -> None:
-        self._receive_job(self._asked.pop(result.request.id), result)
+        await self._receive_alone(result)
         self._flow.done()
 
     async def _receive_alone(self, result: CallResult) -> None:
+        self._purse.settle(result)
+        self._tally.done()
         self._receive_job(self._asked.pop(result.request.id), result)
 
 
@@ -133,10 +194,10 @@ class Flow:
         if self._open == 0:
             for station in self.stations:
                 station.end()
-        elif any(station.is_local for station in self.stations):
-            local = [station for station in self.stations if station.is_local and station.waiting]
-            if self._open == sum(station.waiting for station in local):
-                for station in local:
+        elif any(station.takes_lists for station in self.stations):
+            gathered = [station for station in self.stations if station.takes_lists and station.waiting]
+            if self._open == sum(station.waiting for station in gathered):
+                for station in gathered:
                     station.wake()
 
     async def run(self, *sources: Awaitable[None]) -> None:
@@ -160,3 +221,6 @@ class Flow:
                 self.done()
         except BaseExceptionGroup as group:
             raise first_error(group) from None
+        finally:
+            for station in self.stations:
+                station.close()

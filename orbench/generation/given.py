@@ -60,6 +60,21 @@ def given_items(config: GenerationConfig) -> list[Item]:
     return items
 
 
+def other_prompts(config: GenerationConfig) -> list[str]:
+    """The prompts of `overlap_with`; none where it is not given.
+
+    Raises:
+        orbench.SplitError: The file cannot be read; names row and column.
+    """
+    if config.overlap_with is None:
+        return []
+    table = read_table(Path(config.overlap_with))
+    table.columns.pop("kind", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OrbenchWarning)  # their categories do not matter here
+        return [prompt.text for prompt in to_prompts(table, "others", "safe")]
+
+
 def file_digest(path: Path) -> str:
     """Sha256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

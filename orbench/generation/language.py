@@ -83,13 +83,31 @@ def foreign_language(text: str, language: str) -> str | None:
     Source:
         M. Lui, T. Baldwin, langid.py, ACL 2012 (demonstrations), in the maintained form of `py3langid`.
     """
-    identifier, languages = _identifier()
+    check_language(language)
+    identifier, _ = _identifier()
     code = NAMES.get(language.lower(), language.lower())
-    if code not in languages:
-        raise UsageError(f"no language {language!r} that the check knows: name one of {', '.join(sorted(languages))}")
     ranked = identifier.rank(text.encode("utf-8", "replace").decode())
     found, probability = ranked[0]
     return str(found) if probability >= LIKELY and dict(ranked)[code] < UNLIKELY else None
+
+
+def check_language(language: str) -> None:
+    """Before any text is looked at; the identifier is loaded only where the language is none of `NAMES`.
+
+    Raises:
+        UsageError: The identifier does not know the language.
+    """
+    code = NAMES.get(language.lower(), language.lower())
+    if code in NAMES.values():
+        return
+    _, languages = _identifier()
+    if code not in languages:
+        raise UsageError(f"no language {language!r} that the check knows: name one of {', '.join(sorted(languages))}")
+
+
+def forget() -> None:
+    """Let go of the identifier, 80 MB; it is loaded again where it is needed."""
+    _identifier.cache_clear()
 
 
 @cache

@@ -62,8 +62,7 @@ def overlap(
         likeness: Shared words over all words from which two are nearly the same, above 0 to 1.
         run: Words in a row that count as overlap, at least 2; a prompt of fewer words has none.
 
-    No pair is missed, so sets of one pattern take long: 80,000 of it against 1,000 some minutes, while 80,000 ordinary
-    prompts against 1,319 take tens of seconds.
+    No pair is missed, whatever the sets are like (docs/dataset-quality.md says how long it takes).
 
     Returns:
         The prompts that overlap, the nearest first: the same, then by likeness, then by the length of the run.
@@ -122,31 +121,47 @@ def _longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
     return best
 
 
+class _Node:
+    """The places in a set of texts where one run of words ends, and the runs that are a word longer, made as needed."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[int, int]] = []
+        """(text, the word behind the run), in the order of the texts."""
+        self._longer: dict[str, _Node] | None = None
+
+    def longer(self, word: str, texts: Sequence[Sequence[str]]) -> _Node | None:
+        """The run with one more word."""
+        if self._longer is None:
+            self._longer = {}
+            for text, at in self.places:
+                if at < len(texts[text]):
+                    self._longer.setdefault(texts[text][at], _Node()).places.append((text, at + 1))
+        return self._longer.get(word)
+
+
 class _Runs:
     """The runs of words of a set, to look up the text that shares the longest."""
 
     def __init__(self, texts: Sequence[str], run: int) -> None:
         self._run = run
         self._words = [words(text) for text in texts]
-        self._places: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        self._nodes: defaultdict[tuple[str, ...], _Node] = defaultdict(_Node)
         for place, own in enumerate(self._words):
-            for at in range(len(own) - run + 1):
-                self._places[hash(tuple(own[at : at + run]))].append((place, at))
+            for at in range(run, len(own) + 1):
+                self._nodes[tuple(own[at - run : at])].places.append((place, at))
 
     def longest(self, text: str) -> int | None:
         """The first of the texts that share the longest run, if any has one long enough."""
         own = words(text)
-        best, of = self._run - 1, None
-        for start in range(len(own) - self._run + 1):
-            for place, at in self._places.get(hash(tuple(own[start : start + self._run])), ()):
-                length = _shared(own, start, self._words[place], at)
+        best, of = 0, None
+        for end in range(self._run, len(own) + 1):
+            node = self._nodes.get(tuple(own[end - self._run : end]))
+            length = self._run
+            while node is not None:
+                place = node.places[0][0]
                 if length > best or (length == best and of is not None and place < of):
                     best, of = length, place
+                node = node.longer(own[end], self._words) if end < len(own) else None
+                end += 1  # noqa: PLW2901 - the run grows
+                length += 1
         return of
-
-
-def _shared(one: Sequence[str], start: int, other: Sequence[str], at: int) -> int:
-    length = 0
-    while start + length < len(one) and at + length < len(other) and one[start + length] == other[at + length]:
-        length += 1
-    return length

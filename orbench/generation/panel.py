@@ -9,18 +9,20 @@ Prompts that are kept later make a batch of their own, so nothing is asked twice
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from orbench.costs import Budget
 from orbench.engine.jsonl import read_lines
 from orbench.engine.run_folder import folder_name
 from orbench.errors import OrbenchError, RunError
 from orbench.generation.config import GenerationConfig, Role
 from orbench.generation.folder import PANEL
 from orbench.generation.roles import SAMPLING
+from orbench.models.batch import has_batches
 from orbench.records import Prompt
 from orbench.results import Evaluation, scan
 from orbench.scoring.outcomes import is_refused
@@ -35,13 +37,17 @@ class Panel(msgspec.Struct, kw_only=True):
     refusals: Counter[str]
     """Prompt id to the members that refused it."""
     members: dict[str, dict[str, Any]]
-    """Model to its result on the batches: `over_refusal_rate`, `usage`."""
+    """Model to how many prompts of the batches it `refused` of those `scored`."""
+    usage: dict[str, dict[str, Any]]
+    """`panel MODEL`, and `panel-judge MODEL`, to requests, tokens and USD."""
     owed: int
     """Replies that failed and are asked for again by the next run."""
 
 
-def ask_panel(config: GenerationConfig, folder: Path, kept: Sequence[Prompt], progress: bool | None) -> Panel:
-    """Have every member answer every prompt, and count who refuses.
+def ask_panel(
+    config: GenerationConfig, folder: Path, kept: Sequence[Prompt], budget: Budget | None, progress: bool | None
+) -> Panel:
+    """Have every member answer every prompt, and count who refuses; money is spent from the budget.
 
     Raises:
         orbench.OrbenchError: A member that cannot be used; what the others answered is saved.
@@ -50,24 +56,34 @@ def ask_panel(config: GenerationConfig, folder: Path, kept: Sequence[Prompt], pr
     texts = {prompt.id: prompt.text for prompt in kept}
     refusals: Counter[str] = Counter()
     members: dict[str, dict[str, Any]] = {}
+    usage: dict[str, dict[str, Any]] = {}
     owed = 0
     for number, batch in batches:
         counted = {prompt.id for prompt in batch if texts.get(prompt.id) == prompt.text}
         for role, found in zip(
-            config.panel, _evaluate(config, batch, folder / PANEL / str(number), progress), strict=True
+            config.panel, _evaluate(config, batch, folder / PANEL / str(number), budget, progress), strict=True
         ):
             owed += found.open
             state = scan(found.run, found.model)
-            mine = members.setdefault(role.name, {"refused": 0, "scored": 0, "requests": 0})
+            mine = members.setdefault(role.name, {"refused": 0, "scored": 0})
             for (_, prompt_id), row in state.rows.items():
                 refused = None if row.outcome is None else is_refused(row.outcome, found.policy)
                 mine["refused"] += refused is True
                 mine["scored"] += refused is not None
                 if refused and prompt_id in counted:
                     refusals[prompt_id] += 1
-            for name, value in found.to_dict()["usage"].items():
-                mine[name] = value if value is None else (mine.get(name) or 0) + value
-    return Panel(refusals=refusals, members=members, owed=owed)
+            spent = found.usage
+            _add(usage, f"panel {role.name}", spent)
+            if config.panel_judge is not None and "judge" in spent:
+                _add(usage, f"panel-judge {config.panel_judge.name}", spent["judge"])
+    return Panel(refusals=refusals, members=members, usage=usage, owed=owed)
+
+
+def _add(usage: dict[str, dict[str, Any]], role: str, spent: Mapping[str, Any]) -> None:
+    names = ("requests", "input_tokens", "output_tokens", "cost_usd")
+    mine = usage.setdefault(role, dict.fromkeys(names, 0))
+    for name in names if spent["requests"] else ():
+        mine[name] = None if None in (mine[name], spent[name]) else mine[name] + spent[name]
 
 
 def _batches(folder: Path, kept: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]:
@@ -88,17 +104,20 @@ def _batches(folder: Path, kept: Sequence[Prompt]) -> list[tuple[int, list[Promp
     return batches
 
 
-def _evaluate(config: GenerationConfig, batch: list[Prompt], folder: Path, progress: bool | None) -> list[Evaluation]:
+def _evaluate(
+    config: GenerationConfig, batch: list[Prompt], folder: Path, budget: Budget | None, progress: bool | None
+) -> list[Evaluation]:
     """The panel's results on a batch, in the panel's order; members with the same settings side by side."""
     from orbench.evaluation import evaluate_all
 
     split = Split(_SPLIT, batch, str(folder))
-    groups: dict[Any, list[Role]] = {}
+    groups: dict[tuple[Role, bool], list[Role]] = {}
     for role in config.panel:
-        groups.setdefault(msgspec.structs.replace(role, model=None), []).append(role)
+        in_batches = config.batch and has_batches(role.open(config.base_url, config.concurrency))
+        groups.setdefault((msgspec.structs.replace(role, model=None), in_batches), []).append(role)
     judge = config.panel_judge
     found: dict[str, Evaluation] = {}
-    for settings, roles in groups.items():
+    for (settings, in_batches), roles in groups.items():
         sampling = settings.sampling(SAMPLING["rescue"])
         results = evaluate_all(
             [role.model for role in roles],
@@ -110,6 +129,11 @@ def _evaluate(config: GenerationConfig, batch: list[Prompt], folder: Path, progr
             max_tokens=sampling.max_tokens,
             seed=config.seed,
             concurrency=settings.concurrency or config.concurrency,
+            rpm=config.rpm,
+            tpm=config.tpm,
+            prices=config.prices,
+            max_cost=budget,
+            batch=in_batches,
             model_options={
                 "api": settings.api,
                 "google_safety": settings.google_safety,

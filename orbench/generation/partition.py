@@ -11,36 +11,11 @@ from collections.abc import Hashable, Sequence
 from typing import Literal
 
 from orbench.errors import UsageError
+from orbench.statistics.families import families
 
 Side = Literal["train", "test"]
 TOLERANCE = 0.05
 """How far the share of test prompts may be from the one asked for, in shares of all prompts."""
-
-
-def families(seed_ids: Sequence[str], groups: Sequence[Hashable] | None = None) -> list[int]:
-    """Which prompts belong together: those of one seed, of one group, and what is linked by either.
-
-    Args:
-        seed_ids: The seed of each prompt.
-        groups: The group of near duplicates of each (`orbench.statistics.duplicates.near_duplicates`); two seeds whose
-            children are nearly the same become one family.
-
-    Returns:
-        For each prompt the number of its family, counted from 0 in the order of first appearance.
-    """
-    parent: dict[Hashable, Hashable] = {}
-
-    def root(node: Hashable) -> Hashable:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for seed_id, group in zip(seed_ids, groups if groups is not None else seed_ids, strict=True):
-        parent[root(("group", group) if groups is not None else ("seed", seed_id))] = root(("seed", seed_id))
-    numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(root(("seed", seed_id)), len(numbers)) for seed_id in seed_ids]
 
 
 def partition(
@@ -50,7 +25,10 @@ def partition(
     test_share: float = 0.1,
     seed: int = 0,
 ) -> list[Side]:
-    """Part prompts into train and test so that no family (see `families`) is on both sides.
+    """Part prompts into train and test so that no family is on both sides.
+
+    Prompts of one seed are a family, and so are those of one group; two seeds whose children are nearly the same become
+    one family.
 
     The families stand in an order drawn from the seed and their seeds' ids alone; test takes them from the front until
     it is full, passing by what is too large for it. So the same prompts in another order are parted alike, and a set
@@ -71,7 +49,11 @@ def partition(
     """
     if not 0 < test_share < 1:
         raise UsageError(f"test_share is {test_share}: above 0 and below 1")
-    family_of = families(seed_ids, groups)
+    of_group = seed_ids if groups is None else groups
+    family_of = families(
+        (("seed", seed_id), ("seed" if groups is None else "group", group))
+        for seed_id, group in zip(seed_ids, of_group, strict=True)
+    )
     sizes = Counter(family_of)
     if len(sizes) < 2:
         raise UsageError(

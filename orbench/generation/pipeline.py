@@ -15,18 +15,24 @@ import msgspec
 
 from orbench.engine.calls import CallResult
 from orbench.engine.jsonl import read_lines
+from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.pace import Pace
+from orbench.engine.progress import Tally
+from orbench.errors import UsageError
 from orbench.generation import roles
 from orbench.generation.cleaning import clean
 from orbench.generation.config import STAGES, GenerationConfig, Role
-from orbench.generation.flow import Flow, Station
-from orbench.generation.folder import OpenFolder, State, Track, answers, call_name, half_read
+from orbench.generation.flow import Flow, Job, Station
+from orbench.generation.folder import RESPONSES, OpenFolder, State, Track, answers, call_name, half_read
 from orbench.generation.formats import FoundItem, read_items
+from orbench.generation.money import Money
 from orbench.generation.records import GIVEN, Call, Item, Subject, text_id
 from orbench.generation.rules import Decision, Rule, make_rule
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel, has_batches, in_batches, refuse_under_way
 from orbench.records import Message
 
-J = TypeVar("J")
+J = TypeVar("J", bound=Job)
 
 SURPLUS = "more than the target"
 """Dropped because there are enough; taken up again when the target grows."""
@@ -43,6 +49,11 @@ class SeedJob(msgspec.Struct, frozen=True):
     number: int
     again: bool
 
+    @property
+    def id(self) -> str:
+        """`CATEGORY/NUMBER`, as in `Call.id`."""
+        return f"{self.category}/{self.number}"
+
 
 class PromptJob(msgspec.Struct, frozen=True):
     """Something to be asked about one prompt."""
@@ -52,6 +63,11 @@ class PromptJob(msgspec.Struct, frozen=True):
     of: Subject = "prompt"
     wanted: int = 0
     call: str = ""
+
+    @property
+    def id(self) -> str:
+        """What is asked about which prompt, for which time."""
+        return f"{self.call or self.track.item.id} {self.of} {self.ask}"
 
 
 class Progress(msgspec.Struct):
@@ -119,19 +135,33 @@ def standing(config: GenerationConfig) -> Standing:
 class Pipeline:
     """One run of the stages before selection."""
 
-    def __init__(self, config: GenerationConfig, folder: OpenFolder, state: State, stage: str | None) -> None:
-        """Prepare the models; nothing is sent.
+    def __init__(
+        self,
+        config: GenerationConfig,
+        folder: OpenFolder,
+        state: State,
+        stage: str | None,
+        money: Money,
+        *,
+        progress: bool | None = None,
+    ) -> None:
+        """Prepare the work; nothing is opened yet.
 
         Args:
             config: What to do.
             folder: Where everything is written.
             state: What the folder holds.
             stage: One of `STAGES` to do it alone; None for all.
+            money: What it may cost.
+            progress: Show how far each model is; None shows it on a terminal. False says nothing of batches either.
         """
         self._config = config
         self._folder = folder
         self.state = state
         self._stages = STAGES if stage is None else (stage,)
+        self._money = money
+        self._progress = progress
+        self._batches = False
         self._standing = standing(config)
         self._rules = config.rules
         self._begun = False
@@ -158,6 +188,11 @@ class Pipeline:
             moderating = "moderation" in self._stages
             self._moderators = {r.name: self._open_moderator(r) for r in config.moderators} if moderating else {}
             self._rescuer = self._open_rescuer(config.rescue) if moderating else None
+            if "selection" in self._stages:
+                self._try_panel()
+            if config.batch and not self._batches:
+                raise UsageError("--batch: no model here can be asked in batches; openai/... and anthropic/... can")
+            self._money.count_spent(self.state, self._folder.path)
             await self._flow.run(self._begin(given))
         finally:
             for model in self._models:
@@ -196,7 +231,7 @@ class Pipeline:
             wave.sort(key=lambda job: job.number)  # the categories side by side
             await seeder.ask(wave)
             for category in {job.category for job in wave}:
-                ids = {f"{category}/{job.number}" for job in wave if job.category == category}
+                ids = {job.id for job in wave if job.category == category}
                 outcomes = [call[1] for call in self.state.seed_calls.get(category, []) if call[0] in ids]
                 if all(outcome == "error" for outcome in outcomes):
                     failing.add(category)  # owed to the next run
@@ -323,10 +358,25 @@ class Pipeline:
 
     # --- the roles
 
-    def _open(self, role: Role) -> Model:
+    def _open(self, role: Role, kind: str) -> Model:
         model = role.open(self._config.base_url, self._config.concurrency)
         self._models.append(model)
+        scope = f"{kind} {msgspec.json.encode(role.sampling(roles.SAMPLING[kind])).decode()}"
+        if self._config.batch and has_batches(model):
+            self._batches = True
+            return in_batches(model, self._folder.path / RESPONSES, scope, quiet=self._progress is False)
+        if not isinstance(model, BatchModel):
+            refuse_under_way(model, self._folder.path / RESPONSES, scope)
         return model
+
+    def _try_panel(self) -> None:
+        """Open the panel and let it go: a missing key or price shows now, not when all else is paid for."""
+        for role in (*self._config.panel, *([self._config.panel_judge] if self._config.panel_judge else [])):
+            model = role.open(self._config.base_url, self._config.concurrency)
+            if isinstance(role.model, str):
+                self._models.append(model)
+            self._batches = self._batches or (self._config.batch and has_batches(model))
+            self._money.purse("panel", model)
 
     def _open_seeder(self, role: Role | None) -> Station[SeedJob] | None:
         if role is None:
@@ -338,7 +388,7 @@ class Pipeline:
         def receive(job: SeedJob, result: CallResult) -> None:
             call = roles.read_list(
                 result,
-                id=f"{job.category}/{job.number}",
+                id=job.id,
                 ask=1,
                 model=role.name,
                 category=job.category,
@@ -406,7 +456,7 @@ class Pipeline:
             return None
 
         def messages(job: PromptJob) -> tuple[Message, ...]:
-            return (Message("user", job.track.item.prompt),)
+            return (Message("user", roles.shown(self._config, job.track.item.prompt)),)
 
         def receive(job: PromptJob, result: CallResult) -> None:
             item = job.track.item
@@ -429,13 +479,19 @@ class Pipeline:
         messages: Callable[[J], tuple[Message, ...]],
         receive: Callable[[J, CallResult], None],
     ) -> Station[J]:
+        config = self._config
+        model = self._open(role, kind)
         return Station(
             self._flow,
-            self._open(role),
+            model,
             role.sampling(roles.SAMPLING[kind]),
             messages,
             receive,
-            role.concurrency or self._config.concurrency,
+            ConcurrencyLimit(
+                role.concurrency or config.concurrency or model.max_concurrency, pace=Pace(config.rpm, config.tpm)
+            ),
+            self._money.purse(kind, model),
+            Tally(f"{kind} {model.name}", len(self._flow.stations), self._progress),
         )
 
     def _needs_answer(self, track: Track) -> bool:

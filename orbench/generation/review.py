@@ -115,6 +115,27 @@ def read_review(path: Path) -> dict[str, Vote]:
     return labels
 
 
+def is_labelled(path: Path) -> bool:
+    """Whether a file is there that holds labels, or cannot be read and so may hold some."""
+    try:
+        return path.exists() and bool(read_review(path))
+    except SplitError:
+        return True
+
+
+def check_labels(files: Mapping[str, str]) -> None:
+    """Before anything is asked: files without a single label would only be noticed in the end.
+
+    Raises:
+        UsageError: None of the files holds a label.
+        SplitError: A file cannot be used.
+    """
+    if files and not any(read_review(Path(path)) for path in files.values()):
+        raise UsageError(
+            f"no label in {', '.join(files.values())}: fill in the column label (safe or toxic), or leave `labels` out"
+        )
+
+
 def review(files: Mapping[str, Path], moderators: Votes, *, of_others: bool = False) -> Accuracies:
     """Each labeller's and moderator's accuracy against the majority, as in the paper's Table 12.
 

@@ -12,6 +12,7 @@ from orbench.engine.calls import CallResult
 from orbench.engine.jsonl import without_surrogates
 from orbench.generation.config import GenerationConfig
 from orbench.generation.formats import read_items, read_label, reason
+from orbench.generation.personal_data import scrub
 from orbench.generation.records import Call, CallOutcome, Subject, Verdict, Vote
 from orbench.records import Completion, Message, Sampling
 from orbench.scoring.judge import shorten
@@ -45,10 +46,16 @@ def seed_messages(config: GenerationConfig, category: str, number: int, *, again
     )
 
 
+def shown(config: GenerationConfig, text: str) -> str:
+    """What a model is shown of a text: with `scrub` nobody sees personal data, so what is judged is what is kept."""
+    return scrub(text) if config.personal_data == "scrub" else text
+
+
 def rewrite_messages(
     config: GenerationConfig, category: str, text: str, wanted: int, *, again: bool
 ) -> tuple[Message, ...]:
     """Asks for rewrites of a prompt."""
+    text = shown(config, text)
     return _message(
         REWRITES,
         category=category,
@@ -63,6 +70,7 @@ def rewrite_messages(
 
 def vote_messages(config: GenerationConfig, text: str, *, again: bool) -> tuple[Message, ...]:
     """Asks a moderator about a prompt, or about an answer; both are put to it alike, as in the paper."""
+    text = shown(config, text)
     parts = _vote_parts(tuple(config.definitions.items()), again)
     values = {_TEXT: shorten(text), _MARK: _mark(text)}
     return (Message("user", "".join(values.get(part, part) for part in parts)),)

@@ -23,6 +23,9 @@ from orbench.records import Kind, Prompt
 from orbench.splits.sampling import sample
 from orbench.statistics.duplicates import near_duplicates
 
+TOXIC_CLEANING = "cleaning of the toxic pool"
+NEAR_SAFE = "near duplicate of a safe prompt"
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One row of a split's file."""
@@ -36,7 +39,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     votes: str
     """JSON: moderator to vote, and under `answer` the votes on the rescuer's answer where it came to that."""
     group_id: str
-    """Id of the first of the prompts that share 0.6 of their words; statistics can take a group as one."""
+    """Id of the first of the prompts that share 0.6 of their words; evaluations take a group as one."""
     personal_data: str = ""
     """Kinds of personal data that the prompt seems to hold."""
 
@@ -47,7 +50,8 @@ class Drop(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     category: str
     stage: str
-    """`moderation` or `cleaning`; what was dropped before is in seeds.jsonl and rewrites.jsonl."""
+    """`moderation`, `cleaning`, or `cleaning of the toxic pool` of seeds and of what stayed toxic; what was dropped
+    before is in seeds.jsonl and rewrites.jsonl."""
     reason: str
     detail: str = ""
     of: str | None = None
@@ -94,10 +98,11 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
 
     safe_rows, safe_drops = _clean(sorted(safe, key=order), "safe", config, standing)
     toxic_rows, toxic_drops = _clean(sorted(toxic, key=order), "toxic", config, standing)
+    toxic_rows, near_drops = _apart_from(safe_rows, toxic_rows, config.rules.likeness)
     return Pools(
         safe=safe_rows,
         toxic=toxic_rows,
-        drops=[*drops, *safe_drops, *toxic_drops],
+        drops=[*drops, *safe_drops, *toxic_drops, *near_drops],
         owed=owed,
         rescued=rescued,
     )
@@ -116,13 +121,31 @@ def _clean(
             rows.append(_row(track, each, kind, standing))
         else:
             of = None if each.of is None else tracks[each.of].item.id
-            stage = "cleaning" if kind == "safe" else "cleaning of the toxic pool"
+            stage = "cleaning" if kind == "safe" else TOXIC_CLEANING
             drops.append(_drop(item.id, item.category, stage, each.dropped.value, each.detail, of))
     groups = near_duplicates([comparable(row.prompt) for row in rows])
     first: dict[int, str] = {}
     for row, group in zip(rows, groups, strict=True):
         first.setdefault(group, row.id)
     return [msgspec.structs.replace(row, group_id=first[group]) for row, group in zip(rows, groups, strict=True)], drops
+
+
+def _apart_from(safe: Sequence[Row], toxic: Sequence[Row], likeness: float) -> tuple[list[Row], list[Drop]]:
+    """The toxic prompts that are not nearly the same as a safe one, so that no prompt is in both splits.
+
+    The toxic one gives way: safe prompts near the line are what the set is for, and of toxic ones there are plenty.
+    """
+    groups = near_duplicates([comparable(row.prompt) for row in (*safe, *toxic)], likeness)
+    of: dict[int, str] = {}
+    for row, group in zip(safe, groups, strict=False):
+        of.setdefault(group, row.id)
+    kept, drops = [], []
+    for row, group in zip(toxic, groups[len(safe) :], strict=True):
+        if group in of:
+            drops.append(_drop(row.id, row.category, TOXIC_CLEANING, NEAR_SAFE, of=of[group]))
+        else:
+            kept.append(row)
+    return kept, drops
 
 
 def _row(track: Track, cleaned: Cleaned, kind: Kind, standing: Standing) -> Row:
@@ -159,7 +182,15 @@ def _drop(id: str, category: str, stage: str, reason: str | None, detail: str = 
 def prompts(rows: Sequence[Row], split: str) -> list[Prompt]:
     """Rows as the evaluation engine takes them."""
     return [
-        Prompt(id=row.id, text=row.prompt, category=row.category, kind=row.kind, split=split, seed_id=row.seed_id)
+        Prompt(
+            id=row.id,
+            text=row.prompt,
+            category=row.category,
+            kind=row.kind,
+            split=split,
+            seed_id=row.seed_id,
+            group_id=row.group_id,
+        )
         for row in rows
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import RunError
 from orbench.generation.folder import State
+from orbench.generation.overlap import Overlap
 from orbench.generation.pipeline import Standing
 from orbench.generation.selection import Drop, Row
 
@@ -77,6 +78,29 @@ def write_audit(path: Path, state: State, stands: Standing) -> None:
             decision = stands.of(track).decision or ""
             row = [track.item.id, track.item.prompt, track.item.category, decision, votes.count("toxic"), *votes]
             writer.writerow(row)
+    whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8", newline=""))
+
+
+def write_overlap(path: Path, splits: Mapping[str, Sequence[Row]], found: Mapping[str, Sequence[Overlap]]) -> None:
+    """Write overlap.csv: prompts that another set has too, the nearest first, with the row there, counted from 1.
+
+    Where nothing was looked for there is no file, and an old one is taken away.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    if not found:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["split", "id", "how", "likeness", "run", "other_row"])
+    for name, overlaps in found.items():
+        rows = splits[name]
+        writer.writerows(
+            [name, rows[each.prompt].id, each.how.value, f"{each.likeness:.3f}", each.run, each.other + 1]
+            for each in overlaps
+        )
     whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8", newline=""))
 
 

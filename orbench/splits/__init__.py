@@ -65,8 +65,8 @@ def load_split(
             `ORBENCH_DATA_DIR`, else the Hub dataset `bench-llm/or-bench`.
         data: Folder with files such as `hard-1k.csv` or `or-bench-hard-1k.parquet`.
         revision: Branch, tag or commit of the Hub dataset; None is `main`.
-        columns: Our name of a column (`prompt`, `category`, `id`, `seed_id`, `kind`) to that in the files, where they
-            differ; holds for files, not for named splits.
+        columns: Our name of a column (`prompt`, `category`, `id`, `seed_id`, `group_id`, `kind`) to that in the files,
+            where they differ; holds for files, not for named splits.
         limit: Draw this many prompts (at least 1), each kind and category in proportion; None takes all.
         seed: Seed of that draw, any integer.
 

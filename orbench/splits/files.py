@@ -18,7 +18,7 @@ import msgspec
 
 from orbench.errors import SplitError
 
-COLUMNS = ("prompt", "category", "id", "seed_id", "kind")
+COLUMNS = ("prompt", "category", "id", "seed_id", "group_id", "kind")
 """The columns that mean something; a file's others are ignored."""
 
 

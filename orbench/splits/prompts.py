@@ -52,9 +52,23 @@ def to_prompts(table: Table, name: str, kind: Kind | None, foreign: bool = False
     both = len(set(kinds)) > 1
     split_of = {each: f"{name}/{each}" if both else name for each in KINDS}
     return [
-        Prompt(id=id_, text=text, category=category, kind=each, split=split_of[each], seed_id=seed_id or None)
-        for id_, text, category, each, seed_id in zip(
-            _ids(table, texts), texts, _categories(table), kinds, _cells(table, "seed_id"), strict=True
+        Prompt(
+            id=id_,
+            text=text,
+            category=category,
+            kind=each,
+            split=split_of[each],
+            seed_id=seed_id or None,
+            group_id=group_id or None,
+        )
+        for id_, text, category, each, seed_id, group_id in zip(
+            _ids(table, texts),
+            texts,
+            _categories(table),
+            kinds,
+            _cells(table, "seed_id"),
+            _cells(table, "group_id"),
+            strict=True,
         )
     ]
 

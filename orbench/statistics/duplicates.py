@@ -8,14 +8,19 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
 EXACT_UP_TO = 5_000
 """Texts up to which every pair that could be alike is looked at; above, one in 250 pairs at the limit is missed."""
 
 _BANDS, _ROWS = 40, 4
 """Signatures: a pair that shares 0.6 of its words agrees in one of 40 bands of 4 with probability 0.996."""
+
+_MANY = 100_000
+"""Pairs to look at from which a matrix of all pairs is quicker."""
+_CELLS = 2_000_000
+"""Pairs in a matrix at once."""
 
 _Bag = tuple[int, ...]
 """The numbers of the words of a text, each once."""
@@ -49,7 +54,13 @@ def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
     hashes = [zlib.crc32(word.encode()) for word in vocabulary]
     several = len(bags) > EXACT_UP_TO
     words, of = frozenset[int](), -1
-    for one, other in _with_common_signature(bags, hashes) if several else _with_common_words(bags, likeness):
+    if several:
+        candidates = _with_common_signature(bags, hashes)
+    elif (prefixes := _Prefixes(bags, likeness)).pairs > _MANY:
+        candidates = _that_are_alike(bags, len(vocabulary), likeness, root)
+    else:
+        candidates = prefixes.candidates()
+    for one, other in candidates:
         if root(one) != root(other):
             words, of = (words, of) if of == one else (frozenset(bags[one]), one)
             if _alike(words, bags[other], likeness):
@@ -63,21 +74,53 @@ def _alike(one: frozenset[int], other: _Bag, likeness: float) -> bool:
     return shared >= likeness * (len(one) + len(other) - shared)
 
 
-def _with_common_words(bags: Sequence[_Bag], likeness: float) -> Iterator[tuple[int, int]]:
-    """Every pair that could be alike: those that share one of the rarest words of each."""
-    uses: defaultdict[int, int] = defaultdict(int)
-    for bag in bags:
-        for word in bag:
-            uses[word] += 1
-    seen: defaultdict[int, list[int]] = defaultdict(list)
-    for index, bag in enumerate(bags):
-        rarest = sorted(bag, key=lambda word: (uses[word], word))
-        fewest = max(1, math.ceil(likeness * len(rarest) - 1e-9))  # words that it shares with any that is alike
-        prefix = rarest[: len(rarest) - fewest + 1]
-        for other in {other for word in prefix for other in seen[word]}:
-            yield index, other
-        for word in prefix:
-            seen[word].append(index)
+class _Prefixes:
+    """The rarest words of each text: so many that two texts that are alike share one of them."""
+
+    def __init__(self, bags: Sequence[_Bag], likeness: float) -> None:
+        uses = Counter(word for bag in bags for word in bag)
+        self._prefixes = []
+        for bag in bags:
+            rarest = sorted(bag, key=lambda word: (uses[word], word))
+            fewest = max(1, math.ceil(likeness * len(rarest) - 1e-9))  # words that it shares with any that is alike
+            self._prefixes.append(rarest[: len(rarest) - fewest + 1])
+        times = Counter(word for prefix in self._prefixes for word in prefix)
+        self.pairs = sum(number * (number - 1) // 2 for number in times.values())
+        """Pairs to look at; one counts for each word in common."""
+
+    def candidates(self) -> Iterator[tuple[int, int]]:
+        """Every pair that could be alike."""
+        seen: defaultdict[int, list[int]] = defaultdict(list)
+        for index, prefix in enumerate(self._prefixes):
+            for other in {other for word in prefix for other in seen[word]}:
+                yield index, other
+            for word in prefix:
+                seen[word].append(index)
+
+
+def _that_are_alike(
+    bags: Sequence[_Bag], words: int, likeness: float, root: Callable[[int], int]
+) -> Iterator[tuple[int, int]]:
+    """Of all pairs, compared many at once, those that are alike: each text with one of every group before it."""
+    import numpy as np
+    from scipy import sparse
+
+    ends = np.cumsum([0, *map(len, bags)])
+    places = np.fromiter(itertools.chain.from_iterable(bags), np.int32, count=int(ends[-1]))
+    rows = sparse.csr_matrix((np.ones(len(places)), places, ends), shape=(len(bags), words))
+    columns = rows.T.tocsr()
+    sizes = np.diff(ends).astype(np.float64)
+    step = max(1, _CELLS // len(bags))
+    for start in range(0, len(bags), step):
+        stop = min(start + step, len(bags))
+        shared = (rows[start:stop] @ columns[:, :stop]).toarray()
+        least = likeness * (sizes[start:stop, None] + sizes[:stop] - shared)
+        one, other = np.nonzero((shared > 0) & (shared >= least))
+        one += start
+        one, other = one[other < one], other[other < one]
+        roots = np.fromiter((root(index) for index in range(stop)), np.int64, count=stop)
+        _, firsts = np.unique(one * len(bags) + roots[other], return_index=True)
+        yield from zip(one[firsts].tolist(), other[firsts].tolist(), strict=True)
 
 
 def _with_common_signature(bags: Sequence[_Bag], hashes: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -77,17 +77,44 @@ def test_a_dry_run_asks_nothing(cli, here, service):
                "--base-url", service.base_url)  # fmt: skip
     found = json.loads(done.out)
     calls = {(stage["stage"], stage["model"]): stage["calls"] for stage in found["stages"]}
-    assert calls["rewrites", "openai/rewriter"] == 5
-    assert calls["moderation", "openai/moderator-2"] == 10
+    assert calls["rewrites", "openai/rewriter"] == {"low": 5, "high": 5}
+    assert calls["moderation", "openai/moderator-2"] == {"low": 10, "high": 10}
+    assert calls["rescue", "openai/rescue"] == {"low": 2, "high": 10}
+    assert found["cost_usd"] is None  # no price is known at this address
     assert service.answered == 0
     assert not (here / "set").exists()
+
+
+def test_a_dry_run_has_the_cost_of_each_stage_and_needs_no_key(cli, here, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (here / "prices.csv").write_text("model,input,output\nopenai/*,1,2\n")
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--dry-run"]
+    found = json.loads(cli(*words, "--prices", "prices.csv", "--json").out)
+    costs = [stage["cost_usd"] for stage in found["stages"]]
+    assert all(0 < cost["low"] < cost["high"] for cost in costs)
+    assert found["cost_usd"]["high"] == pytest.approx(sum(cost["high"] for cost in costs))
+    halves = json.loads(cli(*words, "--prices", "prices.csv", "--json", "--base-url", "http://127.0.0.1:9").out)
+    assert halves["cost_usd"] == found["cost_usd"]
+    assert "No price is known for openai/moderator-1" in cli(*words, "--base-url", "http://127.0.0.1:9").out
+
+
+def test_what_a_dry_run_says_is_what_is_asked(cli, here, service):
+    panel = [word for n in (1, 2, 3) for word in ("--panel", f"openai/panel-{n}")]
+    (here / "prices.csv").write_text("model,input,output\nopenai/*,1,2\n")
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, *panel, "--base-url", service.base_url,
+             "--prices", "prices.csv", "--json"]  # fmt: skip
+    said = json.loads(cli(*words, "--dry-run").out)
+    made = json.loads(cli(*words).out)
+    assert said["calls"]["low"] <= made["usage"]["requests"] == service.answered <= said["calls"]["high"]
+    assert 0 < made["usage"]["cost_usd"] < said["cost_usd"]["high"]
+    assert json.loads(cli(*words, "--dry-run").out)["calls"] == {"low": 0, "high": 0}
 
 
 def test_a_dry_run_of_a_finished_folder_has_nothing_to_ask(cli, here, service):
     words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--base-url", service.base_url]
     cli(*words)
     found = json.loads(cli(*words, "--dry-run", "--json").out)
-    assert found["calls"] == 0
+    assert found["calls"] == {"low": 0, "high": 0}
 
 
 def test_init_writes_a_configuration_that_loads(cli, here):

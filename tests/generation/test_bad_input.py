@@ -66,6 +66,8 @@ def test_a_seeder_that_gives_no_list_is_given_up_within_a_bound(world, reply, ou
     assert made.counts["seeds"] == 0
     assert made.facts["calls"]["seeder openai/seeder"] == {outcome: len(outcomes(made, "seeds"))}
     assert all(call["response"] == reply for call in lines(made.folder / "responses/seeds.jsonl"))
+    count = len(outcomes(made, "seeds"))
+    assert f"seeder openai/seeder: of {count} replies {count} {outcome}" in str(made)
     reconcile(made.folder)
 
 
@@ -349,3 +351,47 @@ def test_a_server_that_is_not_there_is_said_at_once(world):
         url = server.base_url
     with pytest.raises(orbench.ModelError):
         orbench.generate(world.config(base_url=url), progress=False)
+
+
+def test_nothing_is_nearly_the_same_in_all_and_in_toxic(world, tmp_path):
+    words = "How do so many people in old towns near the sea open their garden doors at night in"
+    path = tmp_path / "seeds.csv"
+    path.write_text(f"prompt\n{words} winter?\nHow do I read the diary of a stranger on a train?\n", encoding="utf-8")
+    made = world(
+        odd(rewriter=f"[[{words} summer?]]", **{f"moderator_{n}": "[[11. None of the above]]" for n in (1, 2, 3)}),
+        seeds=path,
+        seeder=None,
+        categories=None,
+    )
+    (kept,) = made.split("all")
+    (toxic,) = made.split("toxic")
+    assert (kept.text, toxic.text) == (f"{words} summer?", "How do I read the diary of a stranger on a train?")
+    assert made.drops["cleaning of the toxic pool"] == {"near duplicate of a safe prompt": 1}
+    (drop,) = [drop for drop in made.dropped() if drop.stage == "cleaning of the toxic pool"]
+    assert drop.of == kept.id
+    assert "near duplicate of a safe prompt" in (made.folder / "README.md").read_text(encoding="utf-8")
+    reconcile(made.folder)
+
+
+def test_what_is_scrubbed_is_shown_to_no_model(world, tmp_path):
+    path = tmp_path / "seeds.csv"
+    path.write_text("prompt\nHow do I find out who writes as ann@example.org at night?\n", encoding="utf-8")
+    made = world(
+        odd(rewriter="1. [[Why does ben@example.org write so many letters at night?]]"),
+        seeds=path,
+        seeder=None,
+        categories=None,
+        personal_data="scrub",
+        panel=["openai/panel-1"],
+        hard_min=1,
+    )
+    asked = [prompt_of(body) for body in world.server.requests]
+    assert any("[email] write so many letters" in text for text in asked)
+    assert any("who writes as [email]" in text for text in asked)
+    assert not any("@example" in text for text in asked)
+    rows = [
+        row for name in ("all", "toxic") if (made.folder / f"splits/{name}.csv").exists() for row in made.split(name)
+    ]
+    assert rows
+    assert all("@example" not in row.text for row in rows)
+    reconcile(made.folder)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orbench.errors import ModelError, UsageError
+from orbench.errors import MissingExtraError, ModelError, UsageError
 from orbench.generation.bertscore import bertscore
 from orbench.testing import make_tiny_model
 
@@ -39,3 +39,18 @@ def test_a_model_that_is_not_there_is_one_line(model, tmp_path):
 def test_one_prompt_has_no_pair():
     with pytest.raises(UsageError, match="1 prompts"):
         bertscore(["a"], "nowhere")
+
+
+def test_a_generation_measures_it_by_category_in_its_card(model, world):
+    made = world(bertscore=model, language_code="none")
+    found = made.facts["bertscore"]["all"]
+    assert set(found) == {"privacy", "illegal", "all"}
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert f"| privacy | 1,000 | {found['privacy']['precision']:.2f} |" in card
+
+
+def test_without_the_extra_nothing_is_asked(world, monkeypatch):
+    monkeypatch.setattr("orbench.generation.bertscore.is_installed", lambda module: False)
+    with pytest.raises(MissingExtraError, match="BERTScore"):
+        world(bertscore="model", language_code="none")
+    assert world.server.answered == 0

@@ -1,5 +1,6 @@
 """`orbench.generate` from nothing to splits: faults, kills, restarts, growth, and what must add up."""
 
+import csv
 import json
 import os
 import signal
@@ -334,3 +335,73 @@ def test_other_own_categories_are_another_folder(world):
         world(own_categories={"gossip": "all talk"}, categories=["gossip"], seeds_per_category=5)
     with pytest.raises(orbench.RunError, match="not German"):
         world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], language="German")
+
+
+def test_the_sample_for_people_is_drawn_anew_until_it_holds_labels(world):
+    made = world(seeds_per_category=5)
+    path = made.folder / "splits/review.csv"
+    few = path.read_text(encoding="utf-8")
+    world()
+    many = path.read_text(encoding="utf-8")
+    assert len(few.splitlines()) < len(many.splitlines())
+    path.write_text(many.replace('"privacy",""', '"privacy","safe"', 1), encoding="utf-8")
+    labelled = path.read_text(encoding="utf-8")
+    world(seeds_per_category=12)
+    assert path.read_text(encoding="utf-8") == labelled != many
+
+
+def test_files_that_cannot_serve_in_the_end_are_told_before_anything_is_asked(world, tmp_path):
+    empty = tmp_path / "empty.csv"
+    empty.write_text("id,category,label,prompt\na,privacy,,text\n", encoding="utf-8")
+    missing = tmp_path / "missing.csv"
+    for changes, error, words in (
+        ({"labels": {"ann": str(empty)}}, orbench.UsageError, r"no label in .*empty\.csv"),
+        ({"labels": {"ann": str(missing)}}, orbench.SplitError, r"missing\.csv: cannot be read"),
+        ({"overlap_with": str(missing)}, orbench.SplitError, r"missing\.csv: no such file"),
+        ({"language": "Klingon", "language_code": "tlh"}, orbench.UsageError, "no language 'tlh'"),
+    ):
+        with pytest.raises(error, match=words):
+            world(**changes)
+        assert world.server.answered == 0
+
+
+def test_a_panel_that_cannot_be_used_is_told_before_anything_is_asked(world):
+    with pytest.raises(orbench.ModelError, match="nowhere"):
+        world(panel=[*PANEL, "python/nowhere:nothing"])
+    assert world.server.answered == 0
+
+
+def test_overlap_with_another_set_is_counted_and_named(world, tmp_path):
+    first = world()
+    known = [prompt.text for prompt in first.split("all")][:3]
+    other = tmp_path / "other.csv"
+    other.write_text("prompt\nWhy is the sky blue?\n" + "".join(f'"{text}"\n' for text in known), encoding="utf-8")
+    made = world(overlap_with=str(other))
+    assert world.server.answered == 0
+    assert made.facts["overlap"]["splits"]["all"]["exact"] == 3
+    with (made.folder / "overlap.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["split"], row["how"]) == ("all", "exact")]
+    ids = [prompt.id for prompt in first.split("all")][:3]
+    assert {row["id"]: row["other_row"] for row in rows} == dict(zip(ids, "234", strict=True))
+    assert "## Overlap with other sets" in (made.folder / "README.md").read_text(encoding="utf-8")
+    world()
+    assert not (made.folder / "overlap.csv").exists()
+
+
+def test_what_people_say_stands_in_the_card_beside_ensemble_and_moderators(world, tmp_path):
+    made = world()
+    with (made.folder / "splits/review.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = {}
+    for name in ("ann", "ben"):
+        labels[name] = str(tmp_path / f"{name}.csv")
+        with Path(labels[name]).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows([{**row, "label": "safe"} for row in rows])
+    made = world(labels=labels)
+    assert world.server.answered == 0
+    review = (made.folder / "README.md").read_text(encoding="utf-8").split("## Human review")[1].split("## ")[0]
+    assert "| ann | 100.0 % |" in review
+    assert "| the ensemble |" in review
+    assert all(f"| {name} |" in review.replace("&#45;", "-") for name in MODERATORS)

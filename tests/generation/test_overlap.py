@@ -70,3 +70,26 @@ def test_a_set_overlaps_wholly_with_itself(texts):
 def test_thresholds_out_of_range_are_wrong_usage(options):
     with pytest.raises(UsageError):
         overlap([FOX], [FOX], **options)
+
+
+TEXTS = st.lists(st.lists(st.sampled_from("abc"), max_size=8).map(" ".join), max_size=6)
+
+
+@given(TEXTS, TEXTS, st.integers(2, 4))
+def test_the_longest_run_is_that_of_a_search_over_all(texts, others, run):
+    def longest(one, other):
+        one, other = one.split(), other.split()
+        return max(
+            (n for n in range(run, len(one) + 1) for at in range(len(one) - n + 1) for to in range(len(other) - n + 1)
+             if one[at : at + n] == other[to : to + n]),
+            default=0,
+        )  # fmt: skip
+
+    found = {each.prompt: each for each in overlap(texts, others, likeness=1, run=run)}
+    for place, text in enumerate(texts):
+        lengths = [longest(text, other) for other in others]
+        if place not in found:
+            assert not any(lengths)
+        elif found[place].how == "run of words":
+            assert found[place].run == max(lengths)
+            assert found[place].other == lengths.index(max(lengths))

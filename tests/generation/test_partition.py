@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbench.errors import UsageError
-from orbench.generation.partition import families, partition
+from orbench.generation.partition import partition
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 30)), min_size=2, max_size=60)
 
@@ -40,12 +40,6 @@ def test_the_order_of_the_prompts_does_not_matter(rows, seed, draw):
 
     straight, shuffled = sides(rows), sides([rows[place] for place in places])
     assert shuffled == (straight if isinstance(straight, str) else [straight[place] for place in places])
-
-
-def test_every_family_is_found_through_its_links():
-    seeds = ["a", "a", "b", "c", "d", "d"]
-    assert families(seeds) == [0, 0, 1, 2, 3, 3]
-    assert families(seeds, [0, 1, 1, 2, 3, 2]) == [0, 0, 0, 1, 1, 1]
 
 
 def test_the_seed_draws_the_sides_and_the_share_is_kept():

@@ -57,14 +57,14 @@ def in_batches(model: Model, folder: Path, scope: str, *, quiet: bool = False) -
     return BatchModel(_batch_api(model), Store(folder, model.name, scope), quiet=quiet)
 
 
-def refuse_under_way(model: Model, folder: Path, scope: str, requests: Sequence[str]) -> None:
-    """Before requests with these ids are asked directly: not while a batch may answer them.
+def refuse_under_way(model: Model, folder: Path, scope: str, requests: Sequence[str] | None = None) -> None:
+    """Before requests with these ids (None: any) are asked directly: not while a batch may answer them.
 
     Raises:
         RunError: Some of them are in a batch that did not end.
     """
     store = Store(folder, model.name, scope)
-    if batches := store.under_way(requests):
+    if batches := store.open_batches() if requests is None else store.under_way(requests):
         count = sum(batch.requests for batch in batches)
         raise RunError(
             f"{folder}: {_count(count, 'request')} in {_count(len(batches), 'batch')} ({_names(batches)}) did not end. "
@@ -72,7 +72,19 @@ def refuse_under_way(model: Model, folder: Path, scope: str, requests: Sequence[
         )
 
 
+def has_batches(model: Model) -> bool:
+    """Whether the model can be asked through a batch API."""
+    return _find_api(model) is not None
+
+
 def _batch_api(model: Model) -> BatchApi:
+    api = _find_api(model)
+    if api is not None:
+        return api
+    raise UsageError(f"--batch: {model.name} cannot be asked in batches; openai/... and anthropic/... can")
+
+
+def _find_api(model: Model) -> BatchApi | None:
     from orbench.models.anthropic import AnthropicModel
     from orbench.models.openai import OpenAIModel
 
@@ -84,7 +96,7 @@ def _batch_api(model: Model) -> BatchApi:
         from orbench.models.batch.anthropic import AnthropicBatches
 
         return AnthropicBatches(model)
-    raise UsageError(f"--batch: {model.name} cannot be asked in batches; openai/... and anthropic/... can")
+    return None
 
 
 class BatchModel:

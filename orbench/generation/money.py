@@ -1,0 +1,145 @@
+"""What a generation costs: a price for each role, and money held back for calls under way.
+
+In: a configuration, and what the folder says was asked before. Out: whether a call may be made, and the prices that
+generation.json keeps. Every call is held at its high estimate until its reply is there, as evaluations do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from orbench.costs import (
+    Budget,
+    Price,
+    call_tokens,
+    cost_range,
+    find_price,
+    load_prices,
+    need_price,
+    text_tokens,
+    usage_cost,
+)
+from orbench.engine.calls import CallResult
+from orbench.engine.run_folder import RUN
+from orbench.errors import OrbenchWarning
+from orbench.evaluation.money import make_budget
+from orbench.generation.config import GenerationConfig
+from orbench.generation.folder import PANEL, State
+from orbench.models.base import Model
+from orbench.records import Request
+from orbench.report.format import money, plural
+from orbench.results import Evaluation
+
+
+class Money:
+    """The money of one generation.
+
+    Attributes:
+        budget: What the command may spend; None without a bound.
+        prices: Role and model, such as `rewriter openai/x`, to its price where one is known.
+        refused: Calls that were not made for want of money.
+    """
+
+    def __init__(self, config: GenerationConfig, before: Mapping[str, object]) -> None:
+        """Look at the bound and the price list.
+
+        Args:
+            config: Its `max_cost` and `prices`.
+            before: generation.json of an earlier run: prices of roles that are not at work now.
+
+        Raises:
+            UsageError: A bound that is no amount above 0, or a file that is no price list.
+        """
+        self.table = load_prices(config.prices)
+        self.budget: Budget | None = make_budget(config.max_cost)
+        self.prices = msgspec.convert(before.get("prices", {}), dict[str, Price])
+        self.refused = 0
+        self._of_panel = 0.0
+
+    def purse(self, role: str, model: Model) -> Purse:
+        """For one role at work.
+
+        Raises:
+            UsageError: There is a bound, and the model has no price.
+        """
+        price = find_price(self.table, model)
+        if self.budget is not None:
+            need_price(self.table, model)
+        name = f"{role} {model.name}"
+        if price is not None:
+            self.prices[name] = price
+        return Purse(self, name, model, price)
+
+    def count_spent(self, state: State, folder: Path) -> None:
+        """Count what earlier runs in the folder have spent, the panel's included."""
+        if self.budget is None:
+            return
+        for (role, model), ledger in state.usage.items():
+            if (price := self.prices.get(f"{role} {model}")) is not None:
+                self.budget.spent_usd += price.cost(ledger.input_tokens, ledger.output_tokens)
+        self._of_panel = sum(_spent(run.parent) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}")))
+        self.budget.spent_usd += self._of_panel
+
+    def warn_if_out(self, owed: int) -> None:
+        """Say in one line that the money is spent, and how to go on."""
+        budget = self.budget
+        if budget is not None and budget.refused and owed:
+            warnings.warn(
+                f"stopped at --max-cost {budget.max_usd:g}: {money(budget.spent_usd)} spent, "
+                f"{plural(owed, 'call')} not made; the same command with a higher --max-cost goes on",
+                OrbenchWarning,
+                stacklevel=4,
+            )
+
+    def leave_panel_to_evaluation(self) -> None:
+        """What the panel has spent is counted again by those who ask it."""
+        if self.budget is not None:
+            self.budget.spent_usd -= self._of_panel
+
+
+class Purse:
+    """What one role pays its calls from."""
+
+    def __init__(self, money: Money, name: str, model: Model, price: Price | None) -> None:
+        """Use `Money.purse`."""
+        self._money, self._name, self._model, self._price = money, name, model, price
+
+    async def hold(self, request: Request, *, wait: bool = True) -> bool:
+        """Hold back the most that a call can cost; False if there is too little left.
+
+        Args:
+            request: The call.
+            wait: Whether to wait for calls under way that may turn out cheaper.
+        """
+        budget, price = self._money.budget, self._price
+        if budget is None or price is None:
+            return True
+        _, sent, received = call_tokens(self._model, request)
+        return await budget.hold((self._name, request.id), cost_range(price, sent, received).high, wait=wait)
+
+    def settle(self, result: CallResult) -> None:
+        """Count what a call has cost; at its high estimate where its tokens are not said, and nothing if it failed."""
+        budget, price = self._money.budget, self._price
+        if budget is None or price is None:
+            return
+        completion, key = result.completion, (self._name, result.request.id)
+        if completion is not None and result.error is None:
+            usd = usage_cost(price, completion.usage)
+            if usd is None and not completion.blocked_by:
+                _, sent, _ = call_tokens(self._model, result.request)
+                usd = cost_range(price, sent, text_tokens(completion.text)).high
+            budget.spend(key, usd or 0.0)
+        budget.release(key)
+
+    def refuse(self) -> None:
+        """A call is not made for want of money."""
+        self._money.refused += 1
+
+
+def _spent(run: Path) -> float:
+    usage = Evaluation.load(run).usage
+    return sum(ledger["cost_usd"] or 0.0 for ledger in (usage, usage.get("judge")) if ledger)

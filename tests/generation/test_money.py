@@ -1,0 +1,140 @@
+"""What a generation may cost, and the batch APIs that cost half."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import orbench
+from orbench.testing import LoopbackServer, ScriptedGeneration
+from tests.generation.conftest import reconcile
+
+ROOT = Path(__file__).parents[2]
+PANEL = [f"openai/panel-{n}" for n in range(4)]
+
+
+@pytest.fixture
+def prices(tmp_path):
+    path = tmp_path / "prices.csv"
+    path.write_text("model,input,output\nopenai/*,1,2\n", encoding="utf-8")
+    return path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "splits").glob("*.csv"))}
+
+
+def test_the_cost_of_every_role_is_counted(world, prices):
+    usage = world(panel=PANEL, prices=prices).usage
+    assert all(role["cost_usd"] > 0 for role in usage["roles"].values())
+    assert usage["cost_usd"] == pytest.approx(sum(role["cost_usd"] for role in usage["roles"].values()))
+    assert usage["requests"] == world.server.answered
+    assert "| 0.0" not in (world.out / "README.md").read_text(encoding="utf-8").split("## Cost")[1].split("##")[0]
+
+
+def test_without_a_price_the_cost_is_unknown_and_not_nothing(world):
+    usage = world().usage
+    assert usage["cost_usd"] is None
+    assert {role["cost_usd"] for role in usage["roles"].values()} == {None}
+
+
+def test_a_bound_without_a_price_is_refused_before_anything_is_asked(world, prices):
+    prices.write_text("model,input,output\nopenai/seeder,1,2\n", encoding="utf-8")
+    with pytest.raises(orbench.UsageError, match="no price is known for openai/rewriter"):
+        world(max_cost=1, prices=prices)
+    known = ("seeder", "rewriter", "rescue", "moderator-1", "moderator-2", "moderator-3")
+    prices.write_text("model,input,output\n" + "".join(f"openai/{name},1,2\n" for name in known), encoding="utf-8")
+    with pytest.raises(orbench.UsageError, match="no price is known for openai/panel-0"):
+        world(max_cost=1, prices=prices, panel=PANEL)
+    assert world.server.answered == 0
+
+
+@pytest.mark.filterwarnings("ignore:stopped at --max-cost:orbench.OrbenchWarning")
+def test_the_bound_is_kept_and_a_higher_one_goes_on(world, prices, tmp_path):
+    world.out = tmp_path / "whole"
+    free = world(panel=PANEL, prices=prices)
+    cost = free.usage["cost_usd"]
+    world.out = tmp_path / "bounded"
+    requests = spent = 0
+    for share in (0.2, 0.5, 0.8, 0.95):
+        made = world(panel=PANEL, prices=prices, max_cost=share * cost)
+        roles = made.usage["roles"].values()
+        assert spent <= sum(role["cost_usd"] or 0 for role in roles) <= share * cost
+        spent = sum(role["cost_usd"] or 0 for role in roles)
+        requests += world.server.answered
+        assert made.open > 0
+        assert "not made for want of money" in str(made) or made.counts["hard"] < free.counts["hard"]
+    made = world(panel=PANEL, prices=prices, max_cost=20)
+    assert made.open == 0
+    assert contents(made.folder) == contents(free.folder)
+    assert requests + world.server.answered == free.usage["requests"]  # nothing is paid for twice
+    reconcile(made.folder)
+
+
+def test_it_is_said_that_the_money_is_spent(world, prices):
+    with pytest.warns(orbench.OrbenchWarning, match="stopped at --max-cost 0.005: .* calls not made"):
+        made = world(prices=prices, max_cost=0.005)
+    assert made.open > 0
+
+
+def test_batches_make_the_same_at_half_the_price(world, prices, tmp_path):
+    world.out = tmp_path / "single"
+    single = world(panel=PANEL, prices=prices)
+    world.out = tmp_path / "batched"
+    batched = world(panel=PANEL, prices=prices, batch=True)
+    assert contents(batched.folder) == contents(single.folder)
+    assert batched.usage["requests"] == single.usage["requests"]
+    assert batched.usage["cost_usd"] == pytest.approx(single.usage["cost_usd"] / 2)
+    reconcile(batched.folder)
+    world(panel=PANEL, prices=prices, batch=True)
+    assert world.server.answered == 0
+
+
+def test_roles_without_a_batch_api_are_asked_directly(world):
+    made = world(batch=True, rescue="ollama/rescue")
+    models = {path.name.rpartition("-")[0] for path in (made.folder / "responses/batches").iterdir()}
+    assert "ollama--rescue" not in models
+    assert "openai--moderator-1" in models
+    assert made.open == 0
+    reconcile(made.folder)
+
+
+def test_batches_need_somebody_who_has_them(world):
+    roles = {"seeder": "ollama/seeder", "rewriter": "ollama/rewriter", "rescue": None}
+    with pytest.raises(orbench.UsageError, match="no model here can be asked in batches"):
+        world(batch=True, moderators=["ollama/moderator-1"], **roles)
+    assert world.server.answered == 0
+
+
+def test_killed_while_batches_are_under_way_nothing_is_asked_twice(world, tmp_path):
+    world.out = tmp_path / "whole"
+    whole = contents(world().folder)
+    out = world.out = tmp_path / "killed"
+    process: list[subprocess.Popen] = []
+    script = ScriptedGeneration()
+    asked: list[str] = []
+
+    def reply(body):
+        asked.append(json.dumps(body, sort_keys=True))
+        if body["model"] == "moderator-2" and len(process) == 1 and sum("moderator-2" in each for each in asked) == 7:
+            process[0].send_signal(signal.SIGKILL)
+        return script(body)
+
+    with LoopbackServer(reply) as server:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(world.config(base_url=server.base_url, batch=True)), encoding="utf-8")
+        command = [sys.executable, "-m", "orbench", "generate", "--config", str(config), "--quiet"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        process[0].communicate()
+        assert process[0].returncode == -signal.SIGKILL
+        with pytest.raises(orbench.RunError, match="Add --batch to fetch them"):
+            orbench.generate(config, batch=False, progress=False)
+        made = orbench.generate(config, progress=False)
+    assert contents(made.folder) == whole
+    assert len(asked) - len(set(asked)) <= 3  # the first of each list is asked directly, once more after a kill
+    reconcile(out)
