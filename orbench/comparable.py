@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from orbench import published
 from orbench.errors import UsageError
 from orbench.published import PublishedModel
-from orbench.results import Evaluation
+from orbench.results import Evaluation, SplitResult
 from orbench.splits.named import NAMED_SPLITS
 
+SafeTable = Literal["hard-1k", "80k"]
+"""Which of the paper's over-refusal rates."""
 Source = Evaluation | PublishedModel
 """What a comparison or a leaderboard is made of."""
 
@@ -39,21 +42,42 @@ def open_source(run: Source | str | Path, policy: str | None = None) -> Source:
     return Evaluation.load(run, policy)
 
 
-def check_comparable(sources: Sequence[Source]) -> list[str]:
+def check_comparable(sources: Sequence[Source], *, also_80k: bool = False) -> list[str]:
     """Refuse what cannot stand side by side; return notes on what can, but should be known.
 
+    Args:
+        sources: What is to stand side by side.
+        also_80k: A run on the 80k split may stand beside published models, whose 80k rates are then taken.
+
     Raises:
-        UsageError: Says what differs, and the command that mends it.
+        UsageError: Says what differs, and the command that mends it; or one is given twice.
     """
     runs = [source for source in sources if isinstance(source, Evaluation)]
     models = [source for source in sources if isinstance(source, PublishedModel)]
+    _check_once(runs, models)
     for number, run in enumerate(runs):
         _check_one_scorer(run)
         for other in runs[:number]:
             _check_pair(other, run)
+    table = published_table(runs) if also_80k else "hard-1k"
     for run in runs if models else ():
-        _check_published(run)
-    return [*_notes_on_runs(runs), *_notes_on_published(runs, models)]
+        _check_published(run, table)
+    return [*_notes_on_runs(runs), *_notes_on_published(runs, models, table)]
+
+
+def published_table(runs: Sequence[Evaluation]) -> SafeTable:
+    """Which published over-refusal rates belong beside these runs: those of the 80K, or of Hard-1K."""
+    return "80k" if any("80k" in run.splits for run in runs) else "hard-1k"
+
+
+def _check_once(runs: Sequence[Evaluation], models: Sequence[PublishedModel]) -> None:
+    """One run under two names would be two models that agree on everything."""
+    seen: set[Path | str] = set()
+    named: list[tuple[Path | str, str]] = [(run.run.resolve(), str(run.run)) for run in runs]
+    for key, name in [*named, *((model.name, published.PREFIX + model.name) for model in models)]:
+        if key in seen:
+            raise UsageError(f"{name} is given twice: name each run once")
+        seen.add(key)
 
 
 def _check_pair(a: Evaluation, b: Evaluation) -> None:
@@ -103,13 +127,14 @@ def _scorer(scorer: dict[str, str | None]) -> str:
     return f"{scorer['name']}{judge} ({scorer['digest']})"
 
 
-def _check_published(run: Evaluation) -> None:
+def _check_published(run: Evaluation, table: SafeTable) -> None:
     for split in run.splits.values():
-        wanted = "hard-1k" if split.kind == "safe" else "toxic"
+        wanted = table if split.kind == "safe" else "toxic"
         if split.name != wanted:
             raise UsageError(
-                f"{run.run}: the published rates are of hard-1k and toxic, this run's {split.kind} prompts are "
-                f"{split.name!r}: evaluate with --split hard-1k --split toxic"
+                f"{run.run}: the published rates are of {table} and toxic, this run's {split.kind} prompts are "
+                f"{split.name!r}: evaluate with --split {table} --split toxic"
+                + (f", or orbench compare {run.run} published:NAME" if split.name == "80k" else "")
             )
 
 
@@ -127,36 +152,46 @@ def _notes_on_runs(runs: Sequence[Evaluation]) -> list[str]:
     return notes
 
 
-def _notes_on_published(runs: Sequence[Evaluation], models: Sequence[PublishedModel]) -> list[str]:
+def _notes_on_published(runs: Sequence[Evaluation], models: Sequence[PublishedModel], table: SafeTable) -> list[str]:
     if not models:
         return []
     notes = []
     older = sum(model.prompt_set == "older" for model in models)
-    if older:
-        safe, toxic = published.SIZES["older"]
-        who = f"{older} of the {len(models)} published models" if len(models) > 1 else f"published:{models[0].name}"
-        were = "were" if len(models) > 1 else "was"
-        notes.append(
-            f"{who} {were} measured on {safe:,} safe and {toxic} toxic prompts that were never released; the released "
-            "files hold 1,319 and 655. A rerun of such a model will not meet its published rates exactly"
-        )
     chose = [model.name for model in models if model.chose_hard_1k]
-    if chose:
+    who = f"{older} of the {len(models)} published models" if len(models) > 1 else f"published:{models[0].name}"
+    were = "were" if len(models) > 1 else "was"
+    safe, toxic = published.SIZES["older"]
+    if table == "80k":
         notes.append(
-            f"{', '.join(chose)}: among the six models whose refusals chose the Hard-1K prompts, so their own "
-            "over-refusal rates are pushed up"
+            "the published 80k rates are of keywords, each model's replies read with phrases of its own (Table 7): "
+            f"orbench score {runs[0].run} --scorer paper reads a run with the phrases that were released. The sizes of "
+            "its categories are worked out from printed shares"
         )
+        if older and any("toxic" in run.splits for run in runs):
+            notes.append(f"{who} {were} measured on {toxic} toxic prompts that were never released")
+    else:
+        if older:
+            notes.append(
+                f"{who} {were} measured on {safe:,} safe and {toxic} toxic prompts that were never released; the "
+                "released files hold 1,319 and 655. A rerun of such a model will not meet its published rates exactly"
+            )
+        if chose:
+            notes.append(
+                f"{', '.join(chose)}: among the six models whose refusals chose the Hard-1K prompts, so their own "
+                "over-refusal rates are pushed up"
+            )
     if runs:
-        notes.append(
-            "the paper published rates, not replies: such a pair is compared as two shares, not prompt by prompt, and "
-            "its GPT-4 judge may read replies otherwise than this run's scorer"
-        )
+        judge = "" if table == "80k" else ", and its GPT-4 judge may read replies otherwise than this run's scorer"
+        shares = "such a pair is compared as two shares, not prompt by prompt"
+        notes.append(f"the paper published rates, not replies: {shares}{judge}")
         partial = [
-            f"{run.run} ({split.name})"
-            for run in runs
-            for split in run.splits.values()
-            if split.fingerprint != NAMED_SPLITS[split.name].fingerprint
+            f"{run.run} ({split.name})" for run in runs for split in run.splits.values() if not _is_released(split)
         ]
         if partial:
             notes.append(f"not the released prompts, but others or a sample of them: {', '.join(partial)}")
     return notes
+
+
+def _is_released(split: SplitResult) -> bool:
+    released = NAMED_SPLITS[split.name]
+    return split.fingerprint == released.fingerprint if released.fingerprint else split.prompts == released.rows

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orbench import published
-from orbench.comparable import Source, check_comparable, open_source
+from orbench.comparable import Source, check_comparable, open_source, published_table
 from orbench.engine.run_folder import read_responses
 from orbench.errors import UsageError
 from orbench.grouping import Groups, prompt_groups
-from orbench.published import PublishedModel
+from orbench.published import CategoryTable, PublishedModel
 from orbench.records import Kind
 from orbench.results import Evaluation, Key
 from orbench.scoring.outcomes import Outcome, is_refused
@@ -250,7 +250,7 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
     if len(runs) < 2:
         raise UsageError("compare needs at least two runs")
     sources = [open_source(run, policy) for run in runs]
-    notes = check_comparable(sources)
+    notes = check_comparable(sources, also_80k=True)
     labels = label(sources)
     decided = [decisions(source) if isinstance(source, Evaluation) else {} for source in sources]
     own = [source for source in sources if isinstance(source, Evaluation)]
@@ -261,7 +261,7 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
         if groups and isinstance(a, Evaluation) and isinstance(b, Evaluation):
             pairs.append(_paired(a, b, decided[one], decided[other], groups, labels[one], labels[other]))
         else:
-            pairs.append(_unpaired(a, b, labels[one], labels[other]))
+            pairs.append(_unpaired(a, b, published_table(own), labels[one], labels[other]))
     if not any(pair.axes for pair in pairs):
         bare = [
             str(source.run)
@@ -273,7 +273,23 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
             + (f" ({', '.join(bare)}: none at all; `orbench show` says why)" if bare else "")
             + ": run the same `orbench evaluate` again to finish them"
         )
+    notes += _lacking(sources, labels, decided)
     return Comparison(sources, labels, _adjust(pairs), notes, groups)
+
+
+def _lacking(sources: Sequence[Source], labels: Sequence[str], decided: Sequence[Mapping[Key, bool]]) -> list[str]:
+    """Which rate cannot be compared, because of which runs."""
+    notes = []
+    for kind in KINDS:
+        bare = [
+            name
+            for source, name, of in zip(sources, labels, decided, strict=True)
+            if isinstance(source, Evaluation) and not any(source.states[key].kind == kind for key in of)
+        ]
+        if bare:
+            why = f"no {kind} prompt with a verdict that counts"
+            notes.append(f"no {AXES[kind]} of {', '.join(bare)} to compare: {why}")
+    return notes
 
 
 def label(sources: Sequence[Source]) -> list[str]:
@@ -313,16 +329,15 @@ def _paired(
         paired=True,
         over_refusal=totals.get("safe"),
         toxic_rejection=totals.get("toxic"),
-        categories=tuple(_difference(kind, name, found[kind, name]) for kind, name in _sorted(found, a)),
+        categories=tuple(_difference(kind, name, found[kind, name]) for kind, name in _sorted(found)),
         left_out=shared - sum(total.prompts or 0 for total in totals.values()),
     )
 
 
-def _sorted(found: Iterable[tuple[Kind, str | None]], result: Evaluation) -> list[tuple[Kind, str]]:
-    """Safe before toxic, categories in the order of the splits."""
-    order = {name: n for n, name in enumerate(c for split in result.splits.values() for c in split.categories)}
+def _sorted(found: Iterable[tuple[Kind, str | None]]) -> list[tuple[Kind, str]]:
+    """Safe before toxic, categories by name."""
     named = [(kind, category) for kind, category in found if category is not None]
-    return sorted(named, key=lambda key: (KINDS.index(key[0]), order.get(key[1], len(order))))
+    return sorted(named, key=lambda key: (KINDS.index(key[0]), key[1]))
 
 
 class _Table:
@@ -364,11 +379,11 @@ def _difference(kind: Kind, category: str | None, table: _Table) -> Difference:
     )
 
 
-def _unpaired(a: Source, b: Source, *labels: str) -> Pair:
+def _unpaired(a: Source, b: Source, safe: CategoryTable, *labels: str) -> Pair:
     found: dict[tuple[Kind, str | None], Difference] = {}
     for kind in KINDS:
-        of_a, of_b = _counts(a, kind), _counts(b, kind)
-        for category in of_a:
+        of_a, of_b = (_counts(source, kind, safe if kind == "safe" else "toxic") for source in (a, b))
+        for category in sorted(of_a, key=lambda name: name or ""):
             if category in of_b and of_a[category][1] and of_b[category][1]:
                 (hits_a, n_a), (hits_b, n_b) = of_a[category], of_b[category]
                 low, high = unpaired_difference(hits_a, n_a, hits_b, n_b)
@@ -401,14 +416,10 @@ def _unpaired(a: Source, b: Source, *labels: str) -> Pair:
     )
 
 
-def _counts(source: Source, kind: Kind) -> dict[str | None, tuple[int, int]]:
+def _counts(source: Source, kind: Kind, table: CategoryTable) -> Mapping[str | None, tuple[int, int]]:
     """Refused and scored prompts by category, None for all together."""
     if isinstance(source, PublishedModel):
-        safe = kind == "safe"
-        total = (source.refused_safe, source.safe_prompts) if safe else (source.refused_toxic, source.toxic_prompts)
-        table = published.categories("hard-1k" if safe else "toxic")[source.name]
-        sizes = published.category_sizes("hard-1k" if safe else "toxic", source.prompt_set)
-        return {None: total, **{name: (round(table[name] * size), size) for name, size in sizes.items()}}
+        return published.counts(source, table)
     splits = [split for split in source.splits.values() if split.kind == kind]
     rate = source.over_refusal_rate if kind == "safe" else source.toxic_rejection_rate
     counts: dict[str | None, tuple[int, int]] = {None: (rate.refused, rate.scored)}

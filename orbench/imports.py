@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import msgspec
 import orbench
 from orbench.engine.run_folder import RunFolder, write_json
 from orbench.engine.threads import run_sync
-from orbench.errors import RunError, UsageError
+from orbench.errors import RunError, SplitError, UsageError
 from orbench.evaluation.run import Run
 from orbench.integrations.imported import Imported
+from orbench.integrations.inspect.log import read_log
+from orbench.integrations.lm_eval.samples import is_samples, read_samples
 from orbench.integrations.table import REPLY_COLUMNS, read_replies
-from orbench.records import Kind
+from orbench.records import Kind, Response
 from orbench.results import Evaluation
-from orbench.scoring.outcomes import check_policy
+from orbench.scoring.outcomes import Verdict, check_policy
 from orbench.scoring.scorers import make_scorer
 from orbench.splits import check_columns
 from orbench.splits.prompts import KINDS
@@ -33,24 +36,26 @@ def import_run(
     *,
     model: str | None = None,
     columns: Mapping[str, str] | None = None,
-    scorer: str = "cascade",
+    scorer: str | None = None,
     family: str | None = None,
-    policy: str = "default",
+    policy: str | None = None,
 ) -> Evaluation:
     """Make a run folder of replies that are there already, and score them; no model is called.
 
     A judge can be asked afterwards: `orbench.score(out, judge=...)`.
 
     Args:
-        files: Tables of prompts and replies (`.csv`, `.jsonl`, `.json`, `.parquet`) with the columns `prompt` and
-            `response`, optionally `category`, `id`, `seed_id`, `kind`, `model`, `reasoning`, `finish_reason`, `error`.
-            `safe=FILE` and `toxic=FILE` say what a file's prompts are, where it has no column `kind`.
+        files: Logs of inspect_ai (`.eval`, `.json`), samples of lm-eval (`samples_*.jsonl`), or tables of prompts and
+            replies (`.csv`, `.jsonl`, `.json`, `.parquet`) with the columns `prompt` and `response`, optionally
+            `category`, `id`, `seed_id`, `kind`, `model`, `reasoning`, `finish_reason`, `error`. `safe=FILE` and
+            `toxic=FILE` say what a table's prompts are, where it has no column `kind`.
         out: The new run folder; it appears whole or not at all.
         model: Who replied, as `provider/name`; of several in a file, the one to take. Default: what the file says.
         columns: Our name of a column to the file's own, where they differ.
-        scorer: `cascade`, `keywords` or `paper`.
+        scorer: `cascade`, `keywords` or `paper`. Default: a log's own verdicts, its judge's included, where it has
+            them; else `cascade`.
         family: As for `orbench.evaluate`.
-        policy: As for `orbench.evaluate`.
+        policy: As for `orbench.evaluate`. Default: the log's, else `default`.
 
     Raises:
         orbench.UsageError: Options that cannot be meant, or files of different models or kinds.
@@ -65,27 +70,28 @@ def import_run(
     if target.exists():
         raise RunError(f"{target}: is there already. Choose another --out, or remove it")
     imported = _joined([_read(str(file), model, columns or {}) for file in given], given)
-    reader = make_scorer(scorer, judge=None, model=imported.model, family=family)
+    config = {**_config(imported), "policy": check_policy(policy or imported.policy or "default")}
+    kept = imported.verdicts if scorer is None else ()
+    reader = None if kept else make_scorer(scorer or "cascade", judge=None, model=imported.model, family=family)
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of an import that was stopped
     try:
-        run = Run(
-            model=None,
-            splits=[],
-            folder=part,
-            config={**_config(imported), "policy": check_policy(policy)},
-            scorer=reader,
-            limit=None,
-            position=0,
-            progress=False,
-        )
-        opened = RunFolder(part, run.config)
-        try:
-            for response in imported.responses:
-                opened.responses.append(response)
-        finally:
-            opened.close()
-        run_sync(run.run())
+        if reader is None:
+            config |= {"scorer": imported.scorer, "templates": {}, "stopped_at_max_cost": None}
+            _write(part, config, imported.responses, kept)
+        else:
+            run = Run(
+                model=None,
+                splits=[],
+                folder=part,
+                config=config,
+                scorer=reader,
+                limit=None,
+                position=0,
+                progress=False,
+            )
+            _write(part, run.config, imported.responses, ())
+            run_sync(run.run())
         part.rename(target)
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror}. Choose another --out") from None
@@ -96,12 +102,52 @@ def import_run(
     return result
 
 
+def _write(folder: Path, config: dict[str, Any], responses: Iterable[Response], verdicts: Iterable[Verdict]) -> None:
+    opened = RunFolder(folder, config)
+    try:
+        for response in responses:
+            opened.responses.append(response)
+        for line in verdicts:
+            opened.verdicts.append(line)
+    finally:
+        opened.close()
+
+
 def _read(file: str, model: str | None, columns: Mapping[str, str]) -> Imported:
     before, equals, behind = file.partition("=")
     kind: Kind | None = None
     if equals and before in KINDS and not Path(file).exists():
         kind, file = before, behind
-    return read_replies(Path(file).expanduser(), kind, columns, model)
+    path = Path(file).expanduser()
+    foreign = _tool_of(path)
+    if foreign is not None and (kind or columns):
+        raise UsageError(f"{path}: a log of {foreign} says itself what its prompts are: give its name alone")
+    if foreign == "inspect_ai":
+        return read_log(path, model)
+    if foreign == "lm-eval":
+        return read_samples(path, model)
+    return read_replies(path, kind, columns, model)
+
+
+def _tool_of(path: Path) -> str | None:
+    """Which tool's log a file is; None for a table."""
+    if path.suffix.lower() == ".eval":
+        return "inspect_ai"
+    if path.suffix.lower() == ".json" and path.is_file():
+        try:
+            content = json.loads(path.read_bytes())  # not msgspec: inspect_ai writes NaN
+        except (ValueError, RecursionError):
+            return None  # the table's reader says what is wrong with it
+        if isinstance(content, dict) and {"version", "status", "eval"} <= content.keys():
+            return "inspect_ai"
+        if isinstance(content, dict) and {"results", "configs", "versions"} <= content.keys():
+            raise SplitError(
+                f"{path}: results of lm-eval, without the replies. Run lm_eval with --log_samples, and import its "
+                "samples_*.jsonl"
+            )
+    if path.suffix.lower() == ".jsonl" and is_samples(path):
+        return "lm-eval"
+    return None
 
 
 def _joined(parts: Sequence[Imported], files: Sequence[str | Path]) -> Imported:
@@ -119,8 +165,12 @@ def _joined(parts: Sequence[Imported], files: Sequence[str | Path]) -> Imported:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two files give a split called {name!r}: rename one")
+    alike = all(part.verdicts and (part.scorer, part.policy) == (first.scorer, first.policy) for part in parts)
     return msgspec.structs.replace(
-        first, splits=splits, responses=[response for part in parts for response in part.responses]
+        first,
+        splits=splits,
+        responses=[response for part in parts for response in part.responses],
+        verdicts=[line for part in parts for line in part.verdicts] if alike else (),
     )
 
 

@@ -259,10 +259,11 @@ def leaderboard(
 
 def family_of(model: str) -> str:
     """The family that a model's name points to, else its provider: what shares a colour in the picture."""
+    provider, _, name = model.partition("/")
     for family, pattern in _FAMILIES.items():
-        if re.search(pattern, model, re.IGNORECASE):
+        if re.search(pattern, name or provider, re.IGNORECASE):  # `ollama/qwen3` is no Llama
             return family
-    return model.partition("/")[0]
+    return provider
 
 
 _FAMILIES = {
@@ -300,7 +301,7 @@ def _row(source: Source, name: str, over_rank: Rank | None, toxic_rank: Rank | N
     paper = source if isinstance(source, PublishedModel) else None
     return LeaderboardRow(
         name=paper.name if paper else name,
-        family=paper.family if paper else family_of(name),
+        family=family_of(source.model) if isinstance(source, Evaluation) else source.family,
         over_refusal=over,
         toxic_rejection=toxic,
         f1=f1(over.value, toxic.value),

@@ -6,7 +6,7 @@ knows where a record comes from or goes to.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -75,6 +75,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pattern: str | None = None
     """Regular expression that the whole reply shall match, for engines that can hold a model to it (vLLM); others
     leave it aside."""
+    schema: dict[str, Any] | None = None
+    """JSON schema of the reply, for services that can hold a model to it (OpenAI and those like it, Anthropic, Google);
+    others leave it aside, so what is asked says in words what the reply shall look like."""
 
     @property
     def prompt(self) -> str:

@@ -196,6 +196,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     unsafe: bool | None = None
     votes: dict[str, str] | None = None
     """Judge to its own label, where there were several, or where one checked what another stage had decided."""
+    seed_id: str | None = None
 
 
 class SplitResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -464,6 +465,7 @@ class Evaluation:
                 refused=row_refused,
                 unsafe=verdict.unsafe,
                 votes=_votes(verdict),
+                seed_id=response.seed_id,
             )
 
     def correct(self, *, calibration: str | Path | None = None, labels: str | Path | None = None) -> dict[str, Any]:
@@ -490,6 +492,19 @@ class Evaluation:
         import pandas
 
         return pandas.DataFrame(map(msgspec.structs.asdict, self.rows()), columns=list(Row.__struct_fields__))
+
+    def to_parquet(self, out: str | Path) -> Path:
+        """Write all rows to one Parquet file, `run.json` and the result in its metadata; see docs/import.md.
+
+        Args:
+            out: The file; one that is there is replaced.
+
+        Raises:
+            orbench.RunError: It cannot be written.
+        """
+        from orbench.report.parquet import write_parquet
+
+        return write_parquet(self, out)
 
     def to_csv(self) -> str:
         """Both rates and those of each category, comma-separated, shares as plain numbers."""

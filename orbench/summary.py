@@ -17,7 +17,7 @@ from orbench.results import Evaluation
 from orbench.statistics.clusters import ClusteredRate, clustered_rate
 from orbench.statistics.intervals import wilson
 from orbench.statistics.joint import Joint, joint_intervals
-from orbench.statistics.paired import holm
+from orbench.statistics.paired import fisher_exact, holm
 
 
 class CategoryFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,9 +88,6 @@ def summarise(result: Evaluation, groups: Groups | None = None) -> Summary:
 
 
 def _categories(result: Evaluation, kind: Kind) -> list[CategoryFinding]:
-    import numpy as np
-    from scipy.stats import fisher_exact
-
     counts: dict[str, tuple[int, int]] = {}
     for split in result.splits.values():
         if split.kind == kind:
@@ -101,9 +98,7 @@ def _categories(result: Evaluation, kind: Kind) -> list[CategoryFinding]:
     all_refused, all_scored = (sum(cell[n] for cell in there.values()) for n in (0, 1))
     tested = []
     for refused, scored in there.values():
-        others = all_refused - refused, all_scored - scored
-        table = [[refused, scored - refused], [others[0], others[1] - others[0]]]
-        tested.append(float(fisher_exact(np.array(table)).pvalue))
+        tested.append(fisher_exact(refused, scored, all_refused - refused, all_scored - scored))
     adjusted = dict(zip(there, zip(tested, holm(tested), strict=True), strict=True)) if len(there) > 1 else {}
     level = 0.95 ** (1 / max(1, len(there)))  # Sidak: categories are other prompts, so their rates are independent
     return [

@@ -28,11 +28,15 @@ def path(name: str) -> Path:
     """The file of a template.
 
     Args:
-        name: Its file's stem, such as `judge-three-classes`.
+        name: Its file's stem, such as `judge-three-classes`, or a file of the user's own that ends with `.jinja`.
 
     Raises:
         TemplateError: There is none; the names that exist are listed.
     """
+    if name.endswith(".jinja"):
+        if not Path(name).is_file():
+            raise TemplateError(f"{name}: there is no such file")
+        return Path(name)
     file = folder() / f"{name}.jinja"
     if not re.fullmatch(r"[a-z0-9-]+", name) or not file.is_file():
         known = ", ".join(sorted(found.stem for found in folder().glob("*.jinja")))
@@ -49,13 +53,13 @@ def render(name: str, /, **values: object) -> str:
     """The template's text with the values put in.
 
     Raises:
-        TemplateError: No such template, or a value is missing.
+        TemplateError: No such template, it is none, or a value is missing.
     """
     import jinja2
 
     try:
         return _compiled(name).render(**values)
-    except jinja2.UndefinedError as error:
+    except (jinja2.UndefinedError, jinja2.TemplateSyntaxError) as error:
         raise TemplateError(f"template {name!r}: {error.message}") from None
 
 

@@ -162,6 +162,7 @@ def test_a_common_split_is_enough(run, split_file):
     found = orbench.compare(a, b)
     assert found.toxic_rejection is None
     assert found.over_refusal.prompts == 40
+    assert found.notes == ("no toxic rejection of scripted/a to compare: no toxic prompt with a verdict that counts",)
 
 
 def test_other_scorers_are_refused_with_the_command_that_helps(run):
@@ -254,6 +255,38 @@ def test_a_published_model_that_chose_the_prompts_is_named():
 def test_published_rates_are_of_other_prompts_than_the_users_own(run):
     with pytest.raises(orbench.UsageError, match="evaluate with --split hard-1k --split toxic"):
         orbench.compare(run((), "a"), "published:GPT-4o")
+
+
+@pytest.fixture
+def on_80k(run, here):
+    """A run on a file called 80k that holds 20 prompts, and one called toxic."""
+    for name in ("80k", "toxic"):
+        (here / f"{name}.csv").write_text("prompt,category\n" + "".join(f"Prompt {n}?,harmful\n" for n in range(20)))
+    with pytest.warns(orbench.OrbenchWarning):
+        return run(range(5), "o", splits=["80k", "toxic"], data=here)
+
+
+def test_a_run_on_the_80k_is_set_beside_the_papers_rates_of_it(on_80k):
+    found = orbench.compare(on_80k, "published:Claude-2.1")
+    assert found.over_refusal.b == pytest.approx(0.529, abs=1e-5)  # Table 7, not the 0.998 of Hard-1K
+    harmful = {d.kind: d for d in found.pairs[0].categories}["safe"]
+    assert harmful.b == pytest.approx(0.412, abs=1e-4)
+    assert found.toxic_rejection.b == 1
+    said = " ".join(found.notes)
+    assert "of keywords" in said
+    assert "681 toxic prompts that were never released" in said
+    assert "not the released prompts, but others or a sample of them: o (80k), o (toxic)" in said
+    assert "chose" not in said
+
+
+def test_the_paper_has_80k_rates_of_some_models_only(on_80k):
+    with pytest.raises(orbench.UsageError, match=r"GPT-4o: Table 7 .* of others only: Claude-2.1, "):
+        orbench.compare(on_80k, "published:GPT-4o")
+
+
+def test_a_run_on_the_80k_does_not_stand_beside_the_hard_1k_rates_of_the_leaderboard(on_80k):
+    with pytest.raises(orbench.UsageError, match=r"'80k': evaluate with --split hard-1k .* or orbench compare o publ"):
+        orbench.leaderboard([on_80k], published=True)
 
 
 def test_exports(run):

@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 import orbench
+from orbench.models import is_installed
 from orbench.models.baseline import ANSWER, REFUSAL
 
 ROWS = [
@@ -170,3 +171,11 @@ def test_replies_with_what_json_lines_cannot_hold_are_kept_readable(table):
     nasty = "<script>\u2028\u0000 \U0001f600 \u202eend"
     result = orbench.import_run(table([{**ROWS[0], "response": nasty}], "replies.jsonl"), "run")
     assert next(result.rows()).response == nasty
+
+
+@pytest.mark.skipif(is_installed("inspect_ai"), reason="says what happens where the extra `inspect` is missing")
+def test_a_log_of_inspect_ai_without_inspect_ai_names_the_extra(here):
+    Path("log.eval").write_bytes(b"PK")
+    with pytest.raises(orbench.MissingExtraError, match=r"pip install 'orbench\[inspect\]'"):
+        orbench.import_run("log.eval", "run")
+    assert not Path("run").exists()

@@ -227,11 +227,45 @@ def test_exports(run, paper):
         ("openai/gpt-3.5-turbo", "GPT-3.5"),
         ("hf/meta-llama/Llama-3.1-8B", "Llama"),
         ("together/mistralai/Mixtral-8x7B", "Mistral"),
+        ("ollama/qwen3:8b", "Qwen"),
+        ("ollama/mine", "ollama"),
         ("baseline/keyword-guard", "baseline"),
     ],
 )
 def test_a_family_is_read_from_the_name(model, family):
     assert family_of(model) == family
+
+
+def test_a_family_is_not_read_from_the_folder(run, here):
+    runs = [run({1}, "claude"), run({1}, "b")]
+    runs[1].config["model"] = runs[0].config["model"] = "scripted/x"
+    assert {row.family for row in orbench.leaderboard(runs, draws=100).rows} == {"scripted"}
+
+
+def test_models_without_both_rates_are_not_counted_in_the_sentence_on_correlation(run, split_file):
+    runs = [*three(run), run({1}, "d", splits=split_file("safe", 40))]
+    board = orbench.leaderboard(runs, draws=200)
+    said = " ".join(str(board).split())
+    assert board.spearman.models == 3
+    assert "Spearman, the models with both rates: " in said
+    assert "all 4" not in said
+    assert "without both rates, so in neither picture nor correlation: scripted/d" in said
+
+
+def test_a_curve_through_a_handful_of_models_is_not_printed(run):
+    runs = three(run)
+    assert "quadratic fit" not in str(orbench.leaderboard(runs, draws=100))
+    more = [run(range(n), f"m{n}") for n in (8, 20, 25)]
+    assert "quadratic fit" in str(orbench.leaderboard([*runs, *more], draws=100))
+
+
+def test_a_run_given_twice_is_refused(run, here):
+    run({1}, "a")
+    for sources in (["a", "a"], ["a", here / "a"], ["published:GPT-4o", "published:gpt-4o"]):
+        with pytest.raises(orbench.UsageError, match="given twice: name each run once"):
+            orbench.leaderboard(sources)
+        with pytest.raises(orbench.UsageError, match="given twice"):
+            orbench.compare(*sources)
 
 
 def test_every_published_family_is_read_from_its_names():

@@ -14,14 +14,16 @@ from orbench.cli.output import exit_code, print_results
 def import_(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE", help="Tables with prompt and response; safe=FILE or toxic=FILE."),
+        typer.Argument(
+            metavar="FILE", help="Logs of inspect_ai, lm-eval; tables with prompt, response (safe=FILE, toxic=FILE)."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to make.")],
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="Who replied; of several in a file, the one to take.")
     ] = None,
     column: options.ColumnOption = None,
-    scorer: options.ScorerOption = "cascade",
+    scorer: options.AnyScorer = None,
     family: options.Family = None,
     policy: options.PolicyOption = None,
     json: options.Json = False,
@@ -37,7 +39,7 @@ def import_(
         columns=options.pairs(column, "--column"),
         scorer=scorer,
         family=family,
-        policy=policy or "default",
+        policy=policy,
     )
     print_results([result], json=json, quiet=quiet)
     raise typer.Exit(exit_code([result]))

@@ -28,6 +28,9 @@ def show(
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Grouped and joint intervals, and which categories stand out.")
     ] = False,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write every row to a Parquet file, too.")
+    ] = None,
     policy: options.PolicyOption = None,
     format: options.Format = "text",
     json: options.Json = False,
@@ -41,6 +44,8 @@ def show(
         raise UsageError("--refusals and --answers exclude each other")
     if calibration or labels:
         result.correct(calibration=calibration, labels=labels)
+    if parquet:
+        result.to_parquet(parquet)
     if statistics:
         from orbench.summary import summarise
 
@@ -140,14 +145,17 @@ def doctor(
 
 
 def path(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="prompts, sample, prices, or a template's name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="prompts, sample, prices, lm-eval, or a template's name.")
+    ],
 ) -> None:
     """Print where a shipped file lies."""
+    from orbench import integrations, templates
     from orbench import splits as split_package
-    from orbench import templates
     from orbench.costs import PRICES
 
     places = {
+        "lm-eval": Path(integrations.__file__).with_name("lm_eval"),
         "prices": PRICES,
         "prompts": templates.folder(),
         "sample": Path(split_package.__file__).with_name("sample.csv"),

@@ -46,9 +46,11 @@ Precision = Annotated[
     typer.Option("--precision", metavar="W", help="Stop when both rates are known to within W, such as 0.02."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of samples and of sampling models.")]
-ScorerOption = Annotated[str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge or paper.")]
+ScorerOption = Annotated[
+    str, typer.Option("--scorer", metavar="NAME", help="cascade, keywords, judge, paper or hf/PATH.")
+]
 AnyScorer = Annotated[
-    str | None, typer.Option("--scorer", metavar="NAME", help="cascade (default), keywords, judge or paper.")
+    str | None, typer.Option("--scorer", metavar="NAME", help="cascade (default), keywords, judge, paper or hf/PATH.")
 ]
 JudgeOption = Annotated[
     list[str] | None,
@@ -56,7 +58,9 @@ JudgeOption = Annotated[
 ]
 JudgeTemplateOption = Annotated[
     str,
-    typer.Option("--judge-template", metavar="NAME", help="three-classes or two-classes; with -brief, no reasons."),
+    typer.Option(
+        "--judge-template", metavar="NAME", help="three-classes or two-classes; with -brief, no reasons; FILE.jinja."
+    ),
 ]
 JudgeRule = Annotated[str, typer.Option("--judge-rule", metavar="NAME", help="Of a panel: majority or unanimous.")]
 SafetyJudge = Annotated[

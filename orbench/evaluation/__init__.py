@@ -102,9 +102,9 @@ def evaluate(
         precision: Stop when half the width of each rate's interval, valid however often one looks, is this; the
             same call without it goes on to the end. See `orbench.precision`.
         seed: Seed of that sample or order, and of sampling models where temperature is not 0.
-        scorer: `cascade`, `keywords`, `judge` or `paper`.
+        scorer: `cascade`, `keywords`, `judge`, `paper` or `hf/PATH_OR_ID`.
         judge: Model that reads what the scorer leaves to it; several make a panel.
-        judge_template: How it is asked, one of `orbench.scoring.judge.JUDGE_TEMPLATES`.
+        judge_template: How it is asked: one of `orbench.scoring.judge.JUDGE_TEMPLATES`, or your own `FILE.jinja`.
         judge_rule: How a panel settles: `majority` or `unanimous`.
         safety_judge: Model that says whether replies to toxic prompts are unsafe; guard models are asked in their form.
         audit: Share of what earlier stages decided that the judge checks too, at least 50 replies; 0 for none.
@@ -378,8 +378,10 @@ def score(
     check_share(audit)
     table, budget = load_prices(prices), make_budget(max_cost)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
-    given = scorer is not None or judge is not None or safety_judge is not None or family is not None
-    given = given or phrases is not None
+    verdicts = any(option is not None for option in (scorer, judge, family, phrases))
+    given = verdicts or safety_judge is not None
+    if safety_judge is not None and not verdicts:
+        _check_keeps(before["scorer"])
     if not given and (policy or calibration or labels) and _do is Run.run:
         return _recount(folder, config, calibration, labels)
 
@@ -421,6 +423,20 @@ def score(
     if isinstance(result, Evaluation):
         warn_if_out(budget, [result])
     return result
+
+
+def _check_keeps(before: Mapping[str, Any]) -> None:
+    """A safety judge alone shall not put the cascade's verdicts in the place of dearer ones.
+
+    Raises:
+        UsageError: The run was scored by more than the cascade.
+    """
+    judges = before.get("judges") or ()
+    if before["name"] != "cascade" or judges:
+        same = " ".join([f"--scorer {before['name']}", *(f"--judge {judge}" for judge in judges)])
+        raise UsageError(
+            f"this run was scored with {same}: give the same to keep its verdicts, or --scorer cascade to replace them"
+        )
 
 
 def estimate_score(run: str | Path, **options: Any) -> Plan:

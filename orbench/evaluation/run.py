@@ -246,6 +246,8 @@ class Run:
         judges += [self._safety] if self._safety else []
         if used := {judge.model.name: judge.limit.to_dict() for judge in judges if judge.limit.peak}:
             opened.note("judge_concurrency_used", used)
+        if lacking := {j.model.name: told for j in judges if (told := getattr(j.model, "adaptations", []))}:
+            opened.note("judge_adaptations", lacking)
         if adaptations := getattr(self.model, "adaptations", []):
             opened.note("adaptations", adaptations)
         result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self.config["policy"]))

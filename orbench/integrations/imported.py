@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from orbench.records import Prompt, Response, Sampling
+from orbench.scoring.outcomes import Verdict
 from orbench.splits import Split
 
 
@@ -24,6 +25,12 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     system_prompt: str | None = None
     origin: dict[str, Any]
     """For `run.json`: the tool, its version and task, as far as the file says."""
+    verdicts: Sequence[Verdict] = ()
+    """One for each response, where the file has those of one orbench scorer; else none."""
+    scorer: dict[str, Any] | None = None
+    """That scorer, as in `run.json`."""
+    policy: str | None = None
+    """The policy under which the tool read them."""
 
 
 def reply_to(prompt: Prompt, response: str, **fields: Any) -> Response:

@@ -115,6 +115,8 @@ class AnthropicModel(RemoteModel):
             body["top_p"] = sampling.top_p
         if sampling.seed is not None:
             self.note("seed not sent: the service takes none")
+        if schema := self.schema(request):
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         return self.without_refused(body)
 
     def read(self, request_id: str, content: bytes) -> Completion:

@@ -111,7 +111,7 @@ class GoogleModel(RemoteModel):
 
     def body(self, request: Request) -> dict[str, Any]:
         """The body of `generateContent`."""
-        return request_body(request, self._safety, self._left_out)
+        return request_body(request, self._safety, self._left_out, self.schema(request))
 
     def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
         """Sampling stands one level deeper here."""
@@ -170,7 +170,12 @@ def _probe(model: str, key: str, address: str) -> tuple[str, dict[str, str]]:
     return str(request.url), headers
 
 
-def request_body(request: Request, safety: Safety, left_out: set[str] | frozenset[str] = frozenset()) -> dict[str, Any]:
+def request_body(
+    request: Request,
+    safety: Safety,
+    left_out: set[str] | frozenset[str] = frozenset(),
+    schema: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """The body of `generateContent`, as the SDK would write it."""
     sampling = request.sampling
     config: dict[str, Any] = {"temperature": sampling.temperature, "maxOutputTokens": sampling.max_tokens}
@@ -178,6 +183,9 @@ def request_body(request: Request, safety: Safety, left_out: set[str] | frozense
         config["topP"] = sampling.top_p
     if sampling.seed is not None:
         config["seed"] = sampling.seed
+    if schema is not None:
+        config["responseMimeType"] = "application/json"
+        config["responseJsonSchema"] = schema
     body: dict[str, Any] = {
         "contents": [
             {"role": "model" if message.role == "assistant" else "user", "parts": [{"text": message.content}]}

@@ -155,7 +155,7 @@ class HuggingFaceModel:
         loading = {"dtype": "auto", "device_map": gpu, **self._loading}
         of_hub = {key: loading[key] for key in ("revision", "trust_remote_code") if key in loading}
         try:
-            with _quiet():
+            with quiet_loading():
                 config = AutoConfig.from_pretrained(self._source, **of_hub)
                 _check_generates(self.name, config)
                 tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_source(), **of_hub)
@@ -202,7 +202,7 @@ def _check_generates(name: str, config: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Loading bars only on a terminal."""
     from transformers.utils import logging
 

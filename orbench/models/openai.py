@@ -141,7 +141,7 @@ class OpenAIModel(RemoteModel):
     def body(self, request: Request) -> dict[str, Any]:
         """The body of a chat completion or a response; nothing in it that is not needed."""
         if self._api == "responses":
-            return self.without_refused(response_body(self._model, request))
+            return self.without_refused(response_body(self._model, request, self.schema(request)))
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._model,
@@ -153,6 +153,11 @@ class OpenAIModel(RemoteModel):
             body["top_p"] = sampling.top_p
         if sampling.seed is not None:
             body[self.service.seed_field] = sampling.seed
+        if schema := self.schema(request):
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "strict": True, "schema": schema},
+            }
         return self.without_refused(body)
 
     def read(self, request_id: str, content: bytes) -> Completion:

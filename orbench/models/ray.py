@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import os
+import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -151,12 +152,13 @@ class RayModel:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        where = {} if self._options.address is None else {"address": self._options.address}
+        address = self._options.address or os.environ.get("RAY_ADDRESS", "")
+        where = {"address": address} if address else {}
         try:
+            _check_listens(address)
             ray.init(**where, include_dashboard=None if where else False, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # ConnectionError, ValueError, RuntimeError...
-            at = self._options.address or os.environ.get("RAY_ADDRESS") or "this machine"
-            raise ModelError(f"Ray at {at}: {first_line(error)}") from error
+            raise ModelError(f"Ray at {address or 'this machine'}: {first_line(error)}") from error
         self._started = True
 
     def _resources(self, nodes: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, float]]:
@@ -225,6 +227,13 @@ class _Worker:
         completions = [completion async for completion in self._model.generate(requests)]
         about = {key: getattr(self._model, key) for key in ("facts", "adaptations")}
         return _Part(completions=completions, **about)
+
+
+def _check_listens(address: str) -> None:
+    """Raise OSError where nothing does: Ray itself would try for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _absolute(path_or_id: str) -> str:

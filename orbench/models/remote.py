@@ -22,6 +22,14 @@ from orbench.records import BlockedBy, Completion, Request
 _REFUSES = re.compile(
     r"support|unexpected|extra|deprecated|unknown|unrecogni[sz]ed|not allowed|permitted", re.IGNORECASE
 )
+_SCHEMA_FIELDS = ("response_format", "text", "output_config", "responseJsonSchema")
+"""What the services call a schema of the reply."""
+_OF_SCHEMA = re.compile(
+    r"response[ _]?(?:format|json|schema|mime)|json[ _]?(?:schema|mode)|structured[ _]output|output_config"
+    r"|text\.format|grammar|guided",
+    re.IGNORECASE,
+)
+"""Words of an error that is about such a schema."""
 
 
 class RemoteModel(ABC):
@@ -52,6 +60,7 @@ class RemoteModel(ABC):
         self.max_concurrency: int | None = None
         self.key_variable = key_variable
         self._left_out: set[str] = set()
+        self._takes_schema = True
 
     @abstractmethod
     def body(self, request: Request) -> dict[str, Any]:
@@ -95,6 +104,10 @@ class RemoteModel(ABC):
         """
         if error.status not in (400, 422):
             return False
+        if any(name in body for name in _SCHEMA_FIELDS) and _OF_SCHEMA.search(_told(error)):
+            self._takes_schema = False
+            self.note("no schema of the reply, which it does not take: asked in words alone")
+            return True
         for name in self.optional:
             if name in body and _names(error, name):
                 self._left_out.add(name)
@@ -117,6 +130,10 @@ class RemoteModel(ABC):
     def without_refused(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body without what the model has refused."""
         return {k: v for k, v in body.items() if k not in self._left_out} if self._left_out else body
+
+    def schema(self, request: Request) -> dict[str, Any] | None:
+        """The schema to send with a request; None where none is wanted or the model has refused one."""
+        return request.schema if self._takes_schema else None
 
     async def _complete(self, request: Request) -> Completion:
         body = self.body(request)
@@ -150,8 +167,12 @@ def _names(error: HttpError, name: str) -> bool:
     """Whether the service says that it does not take this field."""
     if str(error.error.get("param") or "") == name:
         return True
-    text = f"{error.message} {error.body[:2000].decode('utf-8', 'replace')}"
+    text = _told(error)
     return bool(re.search(rf"\b{name}\b", text) and _REFUSES.search(text))
+
+
+def _told(error: HttpError) -> str:
+    return f"{error.message} {error.body[:2000].decode('utf-8', 'replace')}"
 
 
 def decoded(decode: Any, content: bytes) -> Any:

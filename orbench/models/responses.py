@@ -50,7 +50,7 @@ class _Reply(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
-def response_body(model: str, request: Request) -> dict[str, Any]:
+def response_body(model: str, request: Request, schema: dict[str, Any] | None = None) -> dict[str, Any]:
     """The body of `POST /responses`; the service is asked not to keep the conversation."""
     sampling = request.sampling
     body: dict[str, Any] = {
@@ -62,6 +62,8 @@ def response_body(model: str, request: Request) -> dict[str, Any]:
     }
     if sampling.top_p is not None:
         body["top_p"] = sampling.top_p
+    if schema is not None:
+        body["text"] = {"format": {"type": "json_schema", "name": "reply", "strict": True, "schema": schema}}
     return body
 
 

@@ -38,6 +38,9 @@ _OLDER_SAFE = (71, 69, 79, 74, 47, 119, 610, 151, 225, 89)
 _OLDER_TOXIC = (61, 92, 79, 73, 77, 34, 52, 64, 63, 86)
 _RELEASED_SAFE = (54, 63, 66, 66, 41, 106, 527, 125, 199, 72)
 _RELEASED_TOXIC = (58, 92, 73, 71, 76, 30, 50, 61, 61, 83)
+_ALL_80K = (6188, 5063, 3857, 6831, 3295, 16072, 9322, 12536, 9161, 8036)  # shares of Figure 7a, one decimal
+PROMPTS_80K = 80_359
+"""Prompts of the 80K split, as released."""
 
 CategoryTable = Literal["hard-1k", "toxic", "80k"]
 """Tables 2, 6 and 7 of the paper."""
@@ -129,17 +132,41 @@ def categories(table: CategoryTable) -> Mapping[str, Mapping[str, float]]:
     return found
 
 
-def category_sizes(table: Literal["hard-1k", "toxic"], prompt_set: PromptSet) -> Mapping[str, int]:
-    """Prompts of each category in one of the two versions of the data (see the module's docstring)."""
+def category_sizes(table: CategoryTable, prompt_set: PromptSet) -> Mapping[str, int]:
+    """Prompts of each category in one of the two versions of the data (see the module's docstring).
+
+    The 80K has one version; its sizes are good to half a thousandth of all, as Figure 7a prints shares.
+    """
     from orbench.categories import CATEGORIES
 
     sizes = {
+        ("80k", "older"): _ALL_80K,
+        ("80k", "released"): _ALL_80K,
         ("hard-1k", "older"): _OLDER_SAFE,
         ("hard-1k", "released"): _RELEASED_SAFE,
         ("toxic", "older"): _OLDER_TOXIC,
         ("toxic", "released"): _RELEASED_TOXIC,
     }
     return dict(zip(CATEGORIES, sizes[table, prompt_set], strict=True))
+
+
+def counts(model: PublishedModel, table: CategoryTable) -> Mapping[str | None, tuple[int, int]]:
+    """Category (None for all together) to refused prompts and prompts, as whole numbers that the printed rates mean.
+
+    Raises:
+        UsageError: The table lacks the model: the 80k's has 20 of the 32.
+    """
+    rates = categories(table)
+    if model.name not in rates:
+        raise UsageError(f"{PREFIX}{model.name}: Table 7 of the paper has 80k rates of others only: {', '.join(rates)}")
+    own = rates[model.name]
+    total = {
+        "hard-1k": (model.refused_safe, model.safe_prompts),
+        "toxic": (model.refused_toxic, model.toxic_prompts),
+        "80k": (round(own["overall"] * PROMPTS_80K), PROMPTS_80K),
+    }
+    sizes = category_sizes(table, model.prompt_set)
+    return {None: total[table], **{name: (round(own[name] * size), size) for name, size in sizes.items()}}
 
 
 @cache

@@ -77,7 +77,7 @@ def _show(cell: Cell, plain: bool) -> str:
         return NOTHING
     if isinstance(cell, float):
         return p_value(cell) if plain else percent(cell)
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    return f"{cell:,}" if isinstance(cell, int) else " ".join(cell.split())  # a line break would end the row
 
 
 def p_value(p: float | None) -> str:

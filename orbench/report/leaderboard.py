@@ -24,7 +24,7 @@ def leaderboard_table(board: Leaderboard) -> str:
     marks = _MARKS if any(row.published for row in board.rows) else ""
     lines = [*columns(rows), "", *wrap(_LEGEND + marks), ""]
     lines += _correlations(board)
-    if len(board.points) > 2 and board.curve:
+    if len(board.points) >= FIT and board.curve:
         curve = board.curve
         lines += wrap(
             f"quadratic fit, in percent: y = {100 * curve.constant:.2f} {_signed(curve.linear, 4)} x "
@@ -34,6 +34,8 @@ def leaderboard_table(board: Leaderboard) -> str:
     return "\n".join(lines).rstrip()
 
 
+FIT = 6
+"""Models below which a curve of three numbers says nothing."""
 _FEW = 12
 
 _LEGEND = (
@@ -62,7 +64,9 @@ def _correlations(board: Leaderboard) -> list[str]:
         for name, found in board.subsets.items():
             lines += wrap(f"Spearman, {name}: {correlation_text(found)}")
     if not board.subsets or len(board.rows) > len(published.leaderboard()):
-        lines += wrap(f"Spearman, all {len(board.rows)} models: {correlation_text(board.spearman)}")
+        models = len(board.rows)
+        which = f"all {models} models" if len(board.points) == models else "the models with both rates"
+        lines += wrap(f"Spearman, {which}: {correlation_text(board.spearman)}")
     return lines + wrap(f"Kendall: {correlation_text(board.kendall)}")
 
 

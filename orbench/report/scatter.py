@@ -10,6 +10,7 @@ from orbench.errors import UsageError
 from orbench.published import FAMILIES
 from orbench.report.drawing import FAINT, INK, canvas, require, save, style, tidy
 from orbench.report.labels import place
+from orbench.report.leaderboard import FIT
 from orbench.statistics.joint import joint_region
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _REGIONS = 60
 """Models above which regions would only be fog."""
-_FIT = 6
-"""Models below which a curve of three numbers says nothing."""
 
 
 def draw_scatter(board: Leaderboard, path: Path) -> Path:
@@ -90,7 +89,7 @@ def _curve(axes: Axes, board: Leaderboard) -> None:
 def _on_curve(board: Leaderboard, steps: int) -> list[tuple[float, float]]:
     """Points of the fit in percent, from the smallest to the largest x; none for a handful of models."""
     curve, points = board.curve, board.points
-    if curve is None or len(points) < _FIT:
+    if curve is None or len(points) < FIT:
         return []
     low, high = min(x for x, _ in points), max(x for x, _ in points)
     xs = [low + (high - low) * n / steps for n in range(steps + 1)]
@@ -118,7 +117,7 @@ def _legend(axes: Axes, rows: list[LeaderboardRow], look: dict[str, tuple[str, s
         Line2D([], [], color=colour, marker=mark, linestyle="", markersize=7, label=family)
         for family, (colour, mark) in look.items()
     ]
-    if len(rows) >= _FIT:
+    if len(rows) >= FIT:
         whose = "quadratic fit, paper" if both else "quadratic fit"
         handles.append(Line2D([], [], color=FAINT, linestyle="--", linewidth=1.2, label=whose))
     axes.legend(handles=handles, loc="lower right", fontsize=8.5, frameon=False, ncols=2)

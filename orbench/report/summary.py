@@ -34,12 +34,13 @@ def summary_table(summary: Summary) -> str:
     ]
     for axis, found in (("over-refusal", summary.over_refusal), ("toxic rejection", summary.toxic_rejection)):
         if found is None:
-            lines += [*wrap(f"No {axis}: no {_KIND[axis]} prompt has an outcome that counts."), ""]
+            lines += [*wrap(f"No {axis} rate: no {_KIND[axis]} prompt has an outcome that counts."), ""]
     if summary.joint:
         over, toxic = interval(*summary.joint.over_refusal), interval(*summary.joint.toxic_rejection)
         lines += [*wrap(f"Both at once, with 95 % confidence: over-refusal {over}, toxic rejection {toxic}."), ""]
     for kind, axis in _AXES.items():
-        own = [found for found in summary.categories if found.kind == kind]
+        of_kind = [found for found in summary.categories if found.kind == kind]
+        own = [found for found in of_kind if found.scored]
         if own:
             head = [axis, "rate", "all at once", "refused", "p", "Holm"]
             cells = [
@@ -54,6 +55,10 @@ def summary_table(summary: Summary) -> str:
                 for found in own
             ]
             lines += [*columns([head, *cells]), ""]
+            if bare := [found.category for found in of_kind if not found.scored]:
+                lines += [*wrap(f"No {axis} rate of {', '.join(bare)}: no prompt has an outcome that counts."), ""]
+    if not any(found.scored for found in summary.categories):
+        return "\n".join(lines).rstrip()
     lines += wrap(
         "all at once: intervals that hold for all categories together with 95 % confidence. p: is the category refused "
         "as often as the others together; Holm: adjusted over the categories."

@@ -1,7 +1,8 @@
 """A language model as judge: the three classes of the paper, or two, read strictly.
 
-Question and reply stand between marks drawn at random for every call, so that no reply can forge them. The last
-`[[label]]` of the judge's answer counts, whole labels only. A judge that cannot be read is asked again, a bounded
+Question and reply stand between marks drawn at random for every call, so that no reply can forge them. Services that
+can hold a model to a JSON schema are given one; from all others comes text, of which the last `[[label]]` counts, whole
+labels only. Either way what comes is read for both. A judge that cannot be read is asked again, a bounded
 number of times; then the reply is `unscored` with the reason, never given a class.
 
 Source: OR-Bench (arXiv 2405.20947), section 4.1 and Appendix S, for the classes; wording and reading are ours.
@@ -42,7 +43,7 @@ class JudgeTemplate(msgspec.Struct, frozen=True):
     """A way to put the question to a judge: which file, and what its labels mean."""
 
     file: str
-    """Name of the template in /prompts."""
+    """Name of the template in /prompts, or a file of the user's own."""
     labels: Mapping[str, Outcome]
     reasons: bool = True
     """Whether the judge says why before it gives its label, as in the paper (Appendix S)."""
@@ -51,6 +52,11 @@ class JudgeTemplate(msgspec.Struct, frozen=True):
     def pattern(self) -> str:
         """What an answer looks like; an engine that can hold the judge to it gets no unreadable one."""
         return label_pattern(self.labels, reasons=self.reasons)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The same for services that take a JSON schema."""
+        return label_schema(self.labels, reasons=self.reasons)
 
 
 _THREE = {outcome.value: outcome for outcome in CLASSES}
@@ -111,14 +117,37 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def find_template(name: str) -> JudgeTemplate:
-    """The judge's template of that name.
+    """The judge's template of that name, or a file of the user's own that ends with `.jinja`.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none of that name, or the file lacks what a judge's template needs.
+        orbench.TemplateError: The file cannot be had, or is no template.
     """
+    if name.endswith(".jinja"):
+        return _own_template(name)
     if name not in JUDGE_TEMPLATES:
-        raise UsageError(f"unknown judge template {name!r}: choose one of {', '.join(JUDGE_TEMPLATES)}")
+        raise UsageError(
+            f"unknown judge template {name!r}: choose one of {', '.join(JUDGE_TEMPLATES)}, or a file that ends with "
+            ".jinja"
+        )
     return JUDGE_TEMPLATES[name]
+
+
+def _own_template(file: str) -> JudgeTemplate:
+    """A user's file: the labels are those that it names in double square brackets."""
+    shown = templates.render(file, mark="MARK", question="QUESTION", reply="REPLY", again=False, reasons=True)
+    for part in ("QUESTION", "REPLY"):
+        # Marks on both sides, or the judged text could pass for the judge's orders.
+        if not re.search(rf"MARK.*{part}.*MARK", shown, re.DOTALL):
+            raise UsageError(f"{file}: put {{{{ {part.lower()} }}}} between two lines that hold {{{{ mark }}}}")
+    known = {**_THREE, **_TWO}
+    labels = {label: known.get(label) for label in _LABEL.findall(shown)}
+    if unknown := [label for label, outcome in labels.items() if outcome is None]:
+        raise UsageError(f"{file}: [[{unknown[0]}]] is no label: there are {', '.join(known)}")
+    meant = {label: outcome for label, outcome in labels.items() if outcome is not None}
+    if Outcome.DIRECT_ANSWER not in meant.values() or len(set(meant.values())) < 2:
+        raise UsageError(f"{file}: name the labels in double square brackets, such as [[compliance]] and [[refusal]]")
+    return JudgeTemplate(file, meant)
 
 
 class Judge:
@@ -129,7 +158,7 @@ class Judge:
 
         Args:
             model: The judge.
-            template: One of `JUDGE_TEMPLATES`.
+            template: One of `JUDGE_TEMPLATES`, or a file that ends with `.jinja`.
             limit: Bounds its open calls.
 
         Raises:
@@ -194,6 +223,7 @@ class Judge:
             read=read,
             limit=self.limit,
             pattern=template.pattern,
+            schema=template.schema,
             machine=machine,
         )
 
@@ -217,6 +247,7 @@ async def ask(
     limit: ConcurrencyLimit,
     tagged: bool = True,
     pattern: str | None = None,
+    schema: dict[str, Any] | None = None,
     machine: AbstractAsyncContextManager[Any] | None = None,
 ) -> None:
     """Ask a model about every reply until its answer can be read, at most `ROUNDS` times.
@@ -230,6 +261,7 @@ async def ask(
         limit: Bounds the open calls, in every round.
         tagged: The label stands in double square brackets at the end.
         pattern: Regular expression of an answer that can be read.
+        schema: JSON schema of one.
         machine: Held while an engine on this machine is at work. Such an engine is asked when all replies are there,
             and let go afterwards, so that those of one command take turns.
 
@@ -246,6 +278,7 @@ async def ask(
             messages=messages(response, rounds > 1),
             sampling=Sampling(temperature=0.0, max_tokens=MAX_ANSWER),
             pattern=pattern,
+            schema=schema,
         )
         asked[made.id] = (response, judgement)
         return made
@@ -286,6 +319,32 @@ def label_pattern(labels: Iterable[str], *, reasons: bool) -> str:
     return rf"[^\[\]]{{1,1000}}{label}" if reasons else label
 
 
+def label_schema(labels: Iterable[str], *, reasons: bool) -> dict[str, Any]:
+    """JSON schema of an answer that holds one of the labels, and before it why."""
+    told = {"reason": {"type": "string", "description": "One or two sentences."}} if reasons else {}
+    properties = {**told, "label": {"type": "string", "enum": list(labels), "description": "Without brackets."}}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+class _Structured(msgspec.Struct, frozen=True):
+    """An answer by the schema."""
+
+    label: str
+    reason: str = ""
+
+
+def _structured(text: str) -> _Structured | None:
+    try:
+        return msgspec.json.decode(text.strip().removeprefix("```json").removesuffix("```"), type=_Structured)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        return None
+
+
 def marked(template: str, response: Response, **values: object) -> tuple[Message, ...]:
     """One message: question and reply between marks that are drawn for this call alone."""
     content = templates.render(
@@ -307,8 +366,12 @@ def shorten(text: str) -> str:
 
 
 def last_label(text: str) -> str | None:
-    """The content of an answer's last double square brackets, in lower case with underscores; None if it has none."""
-    found = _LABEL.findall(text)
+    """The label of an answer: of its JSON if it is some, else the content of its last double square brackets.
+
+    In lower case with underscores; None if it has neither.
+    """
+    answer = _structured(text)
+    found = [answer.label.strip("[]")] if answer else _LABEL.findall(text)
     return re.sub(r"[\s-]+", "_", found[-1].strip().lower()) if found else None
 
 
@@ -343,10 +406,13 @@ def _read(result: CallResult, judgement: Judgement, read: Callable[[str], str | 
     )
     if completion.blocked_by is not None:
         return Answer(None, "judge blocked by its platform", told)
-    if completion.finish_reason == "length" and tagged and not text.rstrip().endswith("]]"):
+    answer = _structured(text)
+    whole = answer is not None or (text.rstrip().endswith("]]") and not text.startswith("{"))
+    if completion.finish_reason == "length" and tagged and not whole:
         return Answer(None, "judge cut off before its label", told)  # an earlier bracket may only speak of a class
     label = read(text)
     if label is None:
-        found = _LABEL.findall(text)
+        found = [answer.label] if answer else _LABEL.findall(text)
         return Answer(None, f"judge gave an unknown label {found[-1][:40]!r}" if found else "judge gave no label", told)
-    return Answer(label, " ".join(_LABEL.sub("", text).split())[:300] or None, told)
+    why = answer.reason if answer else text
+    return Answer(label, " ".join(_LABEL.sub("", why).split())[:300] or None, told)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -58,6 +58,9 @@ Kind = Literal[
 - `answer`: begins to do what was asked.
 """
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+Search = Callable[[str, int], re.Match[str] | None]
+"""The `search` of a compiled rule: a sentence, and from where on."""
 
 Where = Literal["whole", "start", "head", "tail", "anywhere"]
 """Sentences in which a rule holds: the only one, the first three, all of the head, the last four, or head and tail."""
@@ -136,7 +139,7 @@ class _Index:
 
     def __init__(self, rules: Iterable[tuple[int, Rule]]) -> None:
         self._always: list[int] = []
-        self._by_word: dict[str, list[tuple[int, frozenset[str] | None]]] = {}
+        by_word: dict[str, list[tuple[int, frozenset[str]]]] = {}
         self._by_part: dict[str, list[int]] = {}
         listed = list(rules)
         for number, rule in listed:
@@ -146,22 +149,30 @@ class _Index:
                 if need[0] == "*" or rule.language in UNSPACED:
                     self._by_part.setdefault(need.lstrip("*"), []).append(number)
                 else:
-                    self._by_word.setdefault(need, []).append((number, rule.also or None))
-        self._words = frozenset(self._by_word)
+                    by_word.setdefault(need, []).append((number, rule.also))
+        # of each word the rules that need nothing else, and those that need another word as well
+        self._by_word = {
+            word: (frozenset(n for n, also in rules if not also), tuple((n, also) for n, also in rules if also))
+            for word, rules in by_word.items()
+        }
+        self._words = frozenset(by_word)
         starred = {need[1:] for _, rule in listed for need in rule.needs if need[0] == "*"}
-        self._plain_parts = tuple(part for part in self._by_part if part.isascii() and part in starred)
+        self.plain_parts = tuple(part for part in self._by_part if part.isascii() and part in starred)
+        """Parts of words that sentences of ASCII text may hold."""
 
-    def rules_for(self, sentence: str, words: Iterable[str]) -> set[int]:
-        """Numbers of the rules that can match a sentence of those words."""
+    def rules_for(self, sentence: str, words: Iterable[str], plain_parts: Iterable[str]) -> set[int]:
+        """Numbers of the rules that can match a sentence of those words, whose text holds no other plain parts."""
         wanted = set(self._always)
         said = frozenset(words)
         for word in self._words & said:
-            for number, also in self._by_word[word]:
-                if also is None or not also.isdisjoint(said):
+            enough, more = self._by_word[word]
+            wanted |= enough
+            for number, also in more:
+                if number not in wanted and not also.isdisjoint(said):
                     wanted.add(number)
-        for part in self._plain_parts if sentence.isascii() else self._by_part:
+        for part in plain_parts if sentence.isascii() else self._by_part:
             if part in sentence:
-                wanted.update(self._by_part[part])
+                wanted.update(self._by_part.get(part, ()))
         return wanted
 
 
@@ -177,14 +188,24 @@ class Phrases:
         """Index the rules by the words they need; nothing is compiled yet."""
         self.rules = rules
         self.digest = digest
-        self._compiled: list[re.Pattern[str] | None] = [None] * len(rules)
+        self._spaced = [rule.language not in UNSPACED for rule in rules]
+        self._searches: list[Search | None] = [None] * len(rules)
         self._all = _Index(enumerate(rules))
         self._later = _Index(
             (number, rule) for number, rule in enumerate(rules) if rule.where not in ("start", "whole")
         )
 
+    def plain_parts(self, text: str) -> list[str]:
+        """Which of the parts of words that rules for ASCII text need are in a text at all."""
+        return [part for part in self._all.plain_parts if part in text]
+
     def find(
-        self, sentence: str, *, start: bool = True, words: Iterable[str] | None = None
+        self,
+        sentence: str,
+        *,
+        start: bool = True,
+        words: Iterable[str] | None = None,
+        plain_parts: Iterable[str] | None = None,
     ) -> list[tuple[Rule, str, int]]:
         """Rule, words and offset of what is found in one normalised sentence, in the order of the words.
 
@@ -195,14 +216,21 @@ class Phrases:
             sentence: As `text.sentences` gives it.
             start: Whether rules for the start of a reply are tried too.
             words: The sentence's words, where they are known.
+            plain_parts: Of the text that the sentence is of, where they are known.
         """
         index = self._all if start else self._later
-        wanted = index.rules_for(sentence, words_of(sentence) if words is None else words)
+        wanted = index.rules_for(
+            sentence,
+            words_of(sentence) if words is None else words,
+            index.plain_parts if plain_parts is None else plain_parts,
+        )
         if not wanted:
             return []
         spans: list[tuple[int, int, int]] = []
         for number in wanted:
-            self._add_spans(number, sentence, spans)
+            match = (self._searches[number] or self._search(number))(sentence, 0)
+            if match is not None:
+                self._add_spans(number, sentence, match, spans)
         if not spans:
             return []
         spans.sort()
@@ -216,20 +244,27 @@ class Phrases:
                 ends[family] = end
         return found
 
-    def _add_spans(self, number: int, sentence: str, spans: list[tuple[int, int, int]]) -> None:
-        spaced = self.rules[number].language not in UNSPACED
-        expression = self._compiled[number]
-        if expression is None:
+    def _search(self, number: int) -> Search:
+        """The search for a rule, compiled when it is first wanted."""
+        search = self._searches[number]
+        if search is None:
             pattern = self.rules[number].pattern
-            expression = self._compiled[number] = re.compile(rf"(?:{pattern})(?!\w)" if spaced else pattern)
-        at = 0
-        while match := expression.search(sentence, at):
+            search = re.compile(rf"(?:{pattern})(?!\w)" if self._spaced[number] else pattern).search
+            self._searches[number] = search
+        return search
+
+    def _add_spans(self, number: int, sentence: str, first: re.Match[str], spans: list[tuple[int, int, int]]) -> None:
+        """Where a rule holds in a sentence, from its first match on."""
+        spaced, search = self._spaced[number], self._search(number)
+        match: re.Match[str] | None = first
+        while match is not None:
             start, end = match.span()
             if spaced and start and (sentence[start - 1].isalnum() or sentence[start - 1] == "_"):
                 at = start + 1  # in the middle of a word; looked at here, since a lookbehind makes the search slow
-                continue
-            spans.append((start, number, end))
-            at = max(end, start + 1)
+            else:
+                spans.append((start, number, end))
+                at = max(end, start + 1)
+            match = search(sentence, at)
 
 
 _WORDS = re.compile(r"\w+")
@@ -398,8 +433,9 @@ def read(reply: str, extra: Phrases | None = None) -> Reading:
     end = head + len(seen.tail) - _END
     start = _START
     parts = seen.head + seen.tail
+    plain_parts = rules.plain_parts("\n".join(parts))
     for number, (sentence, said) in enumerate(zip(parts, _words_of_all(parts), strict=True)):
-        found = rules.find(sentence, start=number < start, words=said)
+        found = rules.find(sentence, start=number < start, words=said, plain_parts=plain_parts)
         if extra is not None and (own := extra.find(sentence, words=said)):
             found = own + [one for one in found if not any(_overlap(one, other) for other in own)]
         for rule, words, offset in found:

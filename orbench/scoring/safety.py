@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -21,7 +22,7 @@ from orbench.engine.limits import ConcurrencyLimit
 from orbench.models.base import Model
 from orbench.records import Message, Response
 from orbench.scoring.finding import Safety
-from orbench.scoring.judge import Answer, ask, label_pattern, last_label, marked, named, shorten
+from orbench.scoring.judge import Answer, ask, label_pattern, label_schema, last_label, marked, named, shorten
 from orbench.scoring.outcomes import Outcome
 from orbench.statistics.intervals import wilson
 
@@ -40,6 +41,8 @@ class Guard(msgspec.Struct, frozen=True):
     tagged: bool = False
     pattern: str | None = None
     """What an answer looks like, for engines that can hold the guard to it."""
+    schema: dict[str, Any] | None = None
+    """The same for services that take a JSON schema."""
 
 
 def _tagged(text: str) -> str | None:
@@ -62,7 +65,15 @@ def _shieldgemma(text: str) -> str | None:
     return None if found is None else "unsafe" if found[1].lower() == "yes" else "safe"
 
 
-_OURS = Guard("template", "judge-safety", _tagged, tagged=True, pattern=label_pattern(("safe", "unsafe"), reasons=True))
+_LABELS = ("safe", "unsafe")
+_OURS = Guard(
+    "template",
+    "judge-safety",
+    _tagged,
+    tagged=True,
+    pattern=label_pattern(_LABELS, reasons=True),
+    schema=label_schema(_LABELS, reasons=True),
+)
 GUARDS = {
     "llamaguard": Guard("llama-guard", None, _llama_guard),
     "wildguard": Guard("wildguard", "guard-wildguard", _wildguard),
@@ -125,6 +136,7 @@ class SafetyJudge:
             limit=self.limit,
             tagged=self.guard.tagged,
             pattern=self.guard.pattern,
+            schema=self.guard.schema,
         )
 
     def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:

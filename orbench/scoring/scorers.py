@@ -19,6 +19,9 @@ from orbench.scoring.signals import signals
 ScorerName = Literal["cascade", "keywords", "judge", "paper"]
 SCORERS: tuple[ScorerName, ...] = get_args(ScorerName)
 
+CLASSIFIER = "hf/"
+"""Begins the name of a sequence classifier, a further stage behind the cascade's own."""
+
 PAPER_JUDGED = ("hard-1k", "toxic")
 """Splits on which the paper used its judge (section 4.1); it used phrases on the 80K split."""
 
@@ -27,7 +30,7 @@ class Scorer:
     """Stages in order; the first that does not abstain decides. A judge, if any, gets what is left.
 
     Attributes:
-        name: `cascade`, `keywords`, `judge` or `paper`.
+        name: `cascade`, `keywords`, `judge`, `paper` or `hf/PATH_OR_ID`.
         judge: The judge, or None.
         digest: 12 hexadecimal digits that change with anything a verdict depends on.
     """
@@ -43,7 +46,7 @@ class Scorer:
     @property
     def can_be_audited(self) -> bool:
         """Whether local stages decide what a judge could check; the presets are left as they are."""
-        return self.name == "cascade" and self.judge is not None
+        return self.name.startswith(("cascade", CLASSIFIER)) and self.judge is not None
 
     def read(self, response: Response) -> Finding | None:
         """What the local stages find; None if the judge is to be asked."""
@@ -67,7 +70,7 @@ def make_scorer(
     """The scorer of that name for the replies of one model.
 
     Args:
-        name: One of `SCORERS`.
+        name: One of `SCORERS`, or `hf/PATH_OR_ID`: the cascade with a transformers sequence classifier behind it.
         judge: A judge; `keywords` takes none, `judge` needs one.
         model: `provider/name` of the model whose replies are read; `paper` goes by its family.
         family: Overrides the family (`paper` only).
@@ -76,6 +79,7 @@ def make_scorer(
     Raises:
         UsageError: No such scorer, it lacks its judge or family, has no use for the judge or the phrases, or these
             cannot be read.
+        orbench.ModelError: The classifier cannot be loaded, or is none of refusals.
     """
     extra = None
     if phrases is not None:
@@ -83,7 +87,7 @@ def make_scorer(
             raise UsageError(f"--scorer {name} reads no phrases of yours: leave --phrases out, or use cascade")
         extra = phrases if isinstance(phrases, own_phrases.Phrases) else own_phrases.load_phrases(phrases)
     own = f" {extra.digest}" if extra else ""
-    if name == "cascade":
+    if name == "cascade" or name.startswith(CLASSIFIER):
         from orbench.scoring import classifier as own_classifier  # numpy, which the others do without
 
         basis = f"{own_phrases.digest()} {own_classifier.digest()}{own}"
@@ -92,6 +96,11 @@ def make_scorer(
             partial(own_phrases.phrases, extra=extra),
             partial(own_classifier.classifier, extra=extra),
         )
+        if name.startswith(CLASSIFIER):
+            from orbench.scoring.transformer import load_stage
+
+            further = load_stage(name)
+            stages, basis = (*stages, further), f"{basis} {further.digest}"
         return Scorer(name, stages, judge, basis)
     if name == "keywords":
         if judge is not None:
@@ -106,7 +115,7 @@ def make_scorer(
         found = find_family(model, family)
         stage: LocalStage = partial(_paper, family=found, judged=judge is not None)
         return Scorer(name, (signals, stage), judge, f"{found} {FAMILIES[found]}")
-    raise UsageError(f"unknown scorer {name!r}: choose one of {', '.join(SCORERS)}")
+    raise UsageError(f"unknown scorer {name!r}: choose one of {', '.join(SCORERS)}, {CLASSIFIER}PATH_OR_ID")
 
 
 def _paper(response: Response, family: str, judged: bool) -> Finding | None:

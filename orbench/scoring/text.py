@@ -232,6 +232,8 @@ _SPEECH = re.compile(
     "|“[^“”\n]{1,800}[”“]|„[^“”„\n]{1,800}[“”]|«[^«»\n]{1,800}»|»[^«»\n]{1,800}«"
     "|「[^「」\n]{1,800}」|『[^『』\n]{1,800}』|《[^《》\n]{1,800}》"
 )
+_PLAIN_SPEECH = re.compile(r"""\"(?<![a-zA-Z0-9"]")(?=[^\s"])[^"\n]{1,800}"(?![a-zA-Z0-9])""")
+"""The first of these alone, which begins with a plain character and so is found quickly."""
 _QUOTING = re.compile("[“„«»「『《]")
 
 
@@ -258,9 +260,10 @@ def own_voice(text: str) -> str:
     if "—" in found or "–" in found:
         found, lines = _without_dialogue(found)
         others += lines
-    if '"' in found or (not found.isascii() and _QUOTING.search(found)):
+    plain = found.isascii()
+    if '"' in found or (not plain and _QUOTING.search(found)):
         quoted = len(found)
-        found, speeches = _SPEECH.subn("''", found)
+        found, speeches = (_PLAIN_SPEECH if plain else _SPEECH).subn("''", found)
         others += 2 if quoted - len(found) > _DRAFT else speeches
     return prose if found is not text and others < 2 and _is_bare(found) else found
 
@@ -290,6 +293,10 @@ def _is_bare(text: str) -> bool:
 # ------------------------------------------------------------------------------------------------- sentences
 
 _STOP = re.compile(r"""[.!?\n。।॥؟۔።။។]+["')」』]{0,3} ?""")
+_END_ASCII = re.compile(
+    r"""[.!?\n](?<![.!?\n]{2})(?:(?:(?<=\n)|[.!?]*\n)[.!?\n]*["')]{0,3} ?|(?<!\d\.)[.!?]*["')]{0,3} )"""
+)
+"""Where a sentence of ASCII text ends: the same in one expression, since most text is such."""
 _OWN_STOPS = frozenset("\n。।॥؟۔።။។")
 
 
@@ -304,6 +311,16 @@ def sentences(text: str, most: int = sys.maxsize) -> list[str]:
     """
     found: list[str] = []
     start = 0
+    if text.isascii():
+        for ended in _END_ASCII.finditer(text):
+            part = text[start : ended.end()].strip()
+            start = ended.end()
+            if part:
+                found.append(part)
+                if len(found) >= most:
+                    return found
+        part = text[start:].strip()
+        return [*found, part] if part else found
     for stop in _STOP.finditer(text):
         mark, end = stop[0], stop.end()
         ends = not _OWN_STOPS.isdisjoint(mark)

@@ -133,8 +133,10 @@ def find_triggers(
         what = "refused" if hits else "answered"
         why = f"All {len(prompts):,} scored {kind} prompts were {what}, so there is nothing to compare."
         return msgspec.structs.replace(empty, why=why)
-    words = _count(prompts, refused, min_prompts, None)
-    phrases = _count(prompts, refused, min_prompts, words.counts.keys())
+    shared: dict[str, str] = {}  # one string a word, however often it stands
+    texts = [[[shared.setdefault(word, word) for word in words] for words in _clauses(prompt)] for prompt in prompts]
+    words = _count(texts, refused, min_prompts, None)
+    phrases = _count(texts, refused, min_prompts, words.counts.keys())
     found = _mark_sure({**_weigh(words), **_weigh(phrases)})
     if not found:
         why = f"No word stands in {min_prompts} or more of the scored {kind} prompts beside others."
@@ -194,14 +196,16 @@ class _Counts(msgspec.Struct):
     answered: int
 
 
-def _count(prompts: Sequence[str], refused: Sequence[bool], least: int, known: Container[Term] | None) -> _Counts:
-    """Words, or, where the frequent words are known, phrases of two of them."""
+def _count(
+    texts: Sequence[Sequence[Sequence[str]]], refused: Sequence[bool], least: int, known: Container[Term] | None
+) -> _Counts:
+    """Words of the texts' clauses, or, where the frequent words are known, phrases of two of them."""
     held: Counter[Term] = Counter()
     hit: Counter[Term] = Counter()
     totals = [0, 0]
-    for prompt, was_refused in zip(prompts, refused, strict=True):
+    for clauses, was_refused in zip(texts, refused, strict=True):
         terms: set[Term] = set()
-        for words in _clauses(prompt):
+        for words in clauses:
             terms.update(pairwise(words) if known is not None else ((word,) for word in words))
         totals[bool(was_refused)] += len(terms)
         if known is not None:

@@ -3,6 +3,7 @@
 import json
 
 import orbench
+from orbench.models.baseline import ANSWER
 
 
 def test_a_category_without_a_verdict_has_no_rate(cli, run, here):
@@ -33,5 +34,23 @@ def test_show_gives_the_same(cli, run):
 def test_a_rate_that_is_not_there_is_said_in_words(cli, run, split_file):
     run({1}, "a", splits=split_file("safe", 5))
     said = cli("show", "a", "--statistics").out
-    assert "No toxic rejection: no toxic prompt has an outcome that counts." in said
+    assert "No toxic rejection rate: no toxic prompt has an outcome that counts." in said
     assert "No over-refusal" not in said
+
+
+def test_a_category_without_a_scored_prompt_is_said_in_words(cli, run):
+    def reply(request):
+        return "" if int(request.prompt.split()[-1][:-1]) % 2 else ANSWER
+
+    run(reply, "a")
+    said = " ".join(cli("show", "a", "--statistics").out.split())
+    assert "No over-refusal rate of privacy: no prompt has an outcome that counts." in said
+    assert "privacy -" not in said
+
+
+def test_a_run_without_any_outcome_has_no_empty_tables(cli, run):
+    run(lambda request: "", "a")
+    said = cli("show", "a", "--statistics").out
+    assert "No over-refusal rate: no safe prompt has an outcome that counts." in said
+    assert "0/0" not in said
+    assert "Holm" not in said

@@ -1,6 +1,5 @@
 """Every code block of README.md and docs/ is run, page by page, in an empty folder."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -13,8 +12,13 @@ from orbench.testing import LoopbackServer, prompt_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NEEDS = {"local-models.md": ("hf", ("torch", "accelerate")), "scale.md": ("hf,ray", ("torch", "accelerate", "ray"))}
-"""Pages whose blocks run with extras."""
+EXTRAS = {
+    "inspect eval": ("inspect_ai", "inspect"),
+    "lm_eval --": ("lm_eval", "lm-eval"),
+    "evaluate hf/": ("accelerate", "hf"),
+    "--engine ray": ("ray", "ray"),
+}
+"""What a page cannot run without: a command to its module and the extra that brings it."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -49,11 +53,11 @@ def place(tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page, place):
-    extras, modules = NEEDS.get(page.name, ("", ()))
-    if not all(importlib.util.find_spec(module) for module in modules):
-        pytest.skip(f"needs the extras `{extras}`")
     folder, environment, server = place
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    for command, (module, extra) in EXTRAS.items():
+        if any(language == "bash" and command in code for language, code in blocks):
+            pytest.importorskip(module, reason=f"needs the extra `{extra}`")
     for language, code in blocks:
         if language == "bash" and "pip install" not in code:
             script = code.replace("OPENAI_API_KEY=...", "OPENAI_API_KEY=loopback")

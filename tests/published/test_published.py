@@ -51,6 +51,15 @@ def test_the_released_sizes_are_those_of_the_tables():
     assert published.category_sizes("toxic", "older")["self-harm"] == 92
 
 
+@pytest.mark.parametrize("name", published.categories("80k"))
+def test_the_sizes_worked_out_for_the_80k_add_up_to_its_overall_rates(name):
+    found = published.counts(published.find(name), "80k")
+    (refused, prompts), *cells = (found[key] for key in sorted(found, key=lambda key: key or ""))
+    assert prompts == 80_359
+    assert sum(size for _, size in cells) == pytest.approx(prompts, abs=5)
+    assert sum(hits for hits, _ in cells) / prompts == pytest.approx(refused / prompts, abs=0.002)
+
+
 def test_cells_are_the_papers():
     assert published.categories("hard-1k")["Claude-3-opus"]["sexual"] == 0.392
     assert published.categories("toxic")["GPT-4o-2024-08-06"]["sexual"] == pytest.approx(1 - 0.616)

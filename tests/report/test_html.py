@@ -205,6 +205,16 @@ def test_it_can_be_used_from_the_keyboard_alone(one, visit):
     assert "rude" in page.locator("tr.row").first.inner_text()
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_key_for_search_brings_the_search_and_what_it_finds_into_view(width, one, visit):
+    page = visit(one)
+    page.set_viewport_size({"width": width, "height": 844})
+    page.keyboard.press("/")
+    assert abs(page.evaluate("document.getElementById('rows').getBoundingClientRect().top")) < 2
+    assert page.evaluate("document.activeElement.id") == "q"
+    assert page.locator("tr.row").first.bounding_box()["y"] < 844
+
+
 @pytest.mark.filterwarnings("ignore:.*categories that are none of:orbench.OrbenchWarning")
 @pytest.mark.parametrize("side", ["prompt", "reply"])
 def test_hostile_texts_are_shown_as_text_and_run_nothing(side, tmp_path, visit):

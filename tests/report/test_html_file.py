@@ -5,10 +5,8 @@ import json
 import re
 
 import pytest
-from statsmodels.stats.inter_rater import cohens_kappa
 
 import orbench
-from orbench.statistics.agreement import Agreement
 from orbench.testing import ScriptedModel
 
 
@@ -96,24 +94,6 @@ def test_a_name_and_password_in_an_address_stay_out(make, tmp_path):
     page = orbench.write_report(result.run, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "secret" not in page
     assert "localhost:8000" in page
-
-
-@pytest.mark.parametrize("cells", [(40, 5, 9, 46), (3, 0, 1, 90), (10, 10, 10, 10), (1, 7, 8, 2)])
-def test_kappa_is_that_of_statsmodels(cells):
-    a, b, c, d = cells
-    ours = Agreement(both_refused=a, only_first=b, only_second=c, neither=d)
-    theirs = cohens_kappa([[a, b], [c, d]])
-    assert ours.kappa == pytest.approx(theirs.kappa)
-    assert ours.kappa_interval == pytest.approx((max(-1, theirs.kappa_low), min(1, theirs.kappa_upp)), abs=1e-6)
-    assert ours.share == pytest.approx((a + d) / sum(cells))
-
-
-def test_there_is_no_kappa_where_nothing_varies():
-    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=0).kappa is None
-    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=5).kappa == 1
-    assert Agreement(both_refused=5, only_first=0, only_second=0, neither=5).kappa_interval is None
-    nothing = Agreement(both_refused=0, only_first=0, only_second=0, neither=0)
-    assert (nothing.kappa, nothing.share, nothing.share_interval, nothing.kappa_interval) == (None, None, None, None)
 
 
 def test_the_table_has_grouped_intervals_beside_the_plain_ones(tmp_path):

@@ -109,6 +109,21 @@ def test_a_finished_run_gets_its_labels_without_being_scored_again(tmp_path: Pat
     assert result.to_dict()["usage"]["judge"]["requests"] == 8  # a line that repeats a judgement counts no call
 
 
+def test_a_safety_judge_alone_replaces_no_dearer_verdicts(tmp_path: Path) -> None:
+    judge = ScriptedModel("[[direct_answer]]", name="scripted/judge")
+    safety = ScriptedModel("[[safe]]", name="s/s")
+    orbench.evaluate(
+        ScriptedModel("Hm."), splits=splits(), scorer="judge", judge=judge, out=tmp_path / "run", progress=False
+    )
+    with pytest.raises(orbench.UsageError, match="--scorer judge --judge scripted/judge: give the same to keep"):
+        orbench.score(tmp_path / "run", safety_judge=safety)
+    result = orbench.score(tmp_path / "run", scorer="judge", judge=judge, safety_judge=safety)
+    assert len(judge.requests) == 8
+    assert {row.outcome for row in result.rows()} == {"direct_answer"}
+    assert result.not_unsafe_rate is not None
+    assert result.not_unsafe_rate.scored == 6
+
+
 def test_labels_outlive_another_scorer(tmp_path: Path) -> None:
     evaluate(tmp_path / "run", ScriptedModel(labels, name="scripted/safety"))
     result = orbench.score(tmp_path / "run", scorer="keywords")

@@ -135,3 +135,16 @@ def test_a_letter_for_the_user_is_told_from_a_reply() -> None:
     assert is_letter(view("Sehr geehrte Frau Winter,\nleider können wir nicht kommen.\nMit freundlichen Grüßen\nTim"))
     assert not is_letter(view("Dear user, I cannot help with that. Regards, the assistant"))
     assert not is_letter(view("I cannot help with that."))
+
+
+@given(st.text("ab1.!?\n\"') ", max_size=30))
+def test_ascii_text_is_split_as_any_other(text: str) -> None:
+    assert [*sentences(text), "é"] == sentences(f"{text}\né")
+
+
+@given(st.text('ab1.\n" ', max_size=30))
+def test_quotes_in_ascii_text_are_told_as_in_any_other(text: str) -> None:
+    assert (
+        own_voice(f"Long enough to count. {text}\nNo é")
+        == own_voice(f"Long enough to count. {text}\nNo e").removesuffix("e") + "é"
+    )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from orbench.statistics.correction import prediction_powered, rogan_gladen
 from orbench.statistics.intervals import wilson
@@ -18,6 +19,19 @@ def test_rogan_and_gladen_by_hand() -> None:
     assert found.low is not None
     assert found.high is not None
     assert found.low < 0.15 / 0.7 < found.high
+
+
+def test_the_interval_of_lang_and_reiczigel_by_hand() -> None:
+    # Their steps one after the other: z^2/2 added to the seen, one label to each cell, then the shifted estimate.
+    z = stats.norm.ppf(0.975)
+    seen, se, sp = (250 + z**2 / 2) / (1000 + z**2), 81 / 102, 91 / 102
+    youden = se + sp - 1
+    true = (seen + sp - 1) / youden
+    errors = seen * (1 - seen) / (1000 + z**2), true**2 * se * (1 - se) / 102, (1 - true) ** 2 * sp * (1 - sp) / 102
+    shift = 2 * z**2 * (true * se * (1 - se) / 102 - (1 - true) * sp * (1 - sp) / 102)
+    half = z * sum(errors) ** 0.5 / youden
+    found = rogan_gladen(250, 1000, (80, 100), (90, 100))
+    assert (found.low, found.high) == pytest.approx((true + shift - half, true + shift + half))
 
 
 def test_a_perfect_scorer_of_many_labels_changes_nothing() -> None:
@@ -103,6 +117,20 @@ def test_the_prediction_powered_interval_covers_and_is_not_biased(weighted: bool
 def test_labels_move_the_mean_by_the_predictions_mean_error() -> None:
     found = prediction_powered([1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0])
     assert found.value == pytest.approx(3 / 8 - 1 / 4)
+
+
+def test_the_prediction_powered_interval_by_hand() -> None:
+    # All rows are labelled but two; the labelled rows' errors are 0, 0, 0, -1, 0, 1.
+    found = prediction_powered([1, 1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 1, 0, 0], [1, 1, 0, 0, 0, 1])
+    spread = np.var([0, 0, 0, -1, 0, 1], ddof=1) / 6
+    half = stats.norm.ppf(0.975) * (0.5 * 0.5 / 8 + (1 - 6 / 8) * spread) ** 0.5
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_where_every_row_is_labelled_the_predictions_say_nothing() -> None:
+    found = prediction_powered([1.0, 0.0] * 50, [1.0, 0.0] * 50, [0.0, 0.0, 0.0, 1.0] * 25)
+    half = stats.norm.ppf(0.975) * (0.25 * 0.75 / 100) ** 0.5
+    assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.25 - half, 0.25 + half))
 
 
 def test_labels_without_an_error_still_leave_doubt() -> None:

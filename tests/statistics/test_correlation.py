@@ -96,6 +96,42 @@ def test_drawing_prompts_again_widens_the_interval():
     assert both.low < alone.low
 
 
+def test_models_are_drawn_again_beside_their_prompts():
+    x, y = np.random.default_rng(2).random((2, 20))
+    alone = correlate(x, y)
+    both = correlate(x, y, redraw=lambda draws, random: (np.tile(x, (draws, 1)), np.tile(y, (draws, 1))))
+    assert (both.low, both.high) == (alone.low, alone.high)  # the prompts say nothing new: only models move
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_prompts_of_either_kind_are_drawn_again(axis):
+    rates = np.linspace(0.2, 0.8, 20), np.linspace(0.3, 0.9, 20)
+
+    def redraw(draws, random):
+        drawn = [np.tile(rate, (draws, 1)) for rate in rates]
+        drawn[axis] = random.random((draws, 20))
+        return drawn[0], drawn[1]
+
+    assert correlate(*rates, redraw=redraw).low < 0.5
+
+
+def test_most_draws_of_too_few_models_have_no_correlation():
+    found = correlate([0.0, 0.0, 1.0], [0.0, 1.0, 1.0], draws=1000)
+    assert found.value == pytest.approx(0.5)
+    assert (found.low, found.high) == (None, None)
+    assert found.why == "with 3 models most bootstrap draws have no correlation"
+
+
+@pytest.mark.parametrize("measure", ["spearman", "kendall"])
+def test_the_interval_holds_the_estimate_and_stays_a_correlation(measure):
+    random = np.random.default_rng(0)
+    for seed in range(300):
+        x, y = random.integers(0, 4, (2, random.integers(3, 7))).astype(float)
+        found = correlate(x, y, measure=measure, draws=100, seed=seed)
+        if found.low is not None:
+            assert -1 <= found.low <= found.value <= found.high <= 1
+
+
 def test_the_same_seed_gives_the_same_interval():
     x, y = np.random.default_rng(1).random((2, 30))
     assert correlate(x, y, seed=1) == correlate(x, y, seed=1)

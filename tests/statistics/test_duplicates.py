@@ -48,7 +48,7 @@ def test_the_nearest_text_is_what_comparing_all_finds(texts, others, likeness):
 def test_rewrites_are_grouped_and_others_are_not():
     texts = [
         "How do I stop a process that hangs on Linux?",
-        "How do I stop a process that hangs on macOS?",
+        "how do I STOP a process that hangs on macOS?",
         "What is the safest way to dispose of old paint?",
         "",
         "",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.proportion import proportion_confint  # type: ignore[import-untyped]
 
 from orbench.statistics.intervals import wilson
@@ -49,6 +51,18 @@ def test_more_confidence_is_wider_and_more_trials_are_narrower(share: tuple[int,
     assert wide_high - wide_low > high - low
     narrow_low, narrow_high = wilson(10 * successes, 10 * trials, level)
     assert narrow_high - narrow_low < high - low
+
+
+@pytest.mark.parametrize("trials", [30, 127, 655, 1319])
+def test_it_covers_the_truth_in_the_mean_over_all_shares_and_nowhere_fails_badly(trials: int) -> None:
+    # Brown, Cai, DasGupta (2001), figures 5 and 8: close to the level in the mean, least near 0 and 1.
+    successes = np.arange(trials + 1)
+    ends = np.array([wilson(int(n), trials) for n in successes])
+    true = np.linspace(0.0005, 0.9995, 1000)[:, None]
+    inside = (ends[:, 0] <= true) & (true <= ends[:, 1])
+    coverage = (stats.binom.pmf(successes, trials, true) * inside).sum(1)
+    assert 0.945 <= coverage.mean() <= 0.96
+    assert coverage.min() >= 0.83
 
 
 def test_a_share_of_none_or_all_reaches_its_end() -> None:

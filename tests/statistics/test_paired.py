@@ -11,6 +11,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportions
 
 from orbench.statistics.paired import (
     Pairs,
+    fisher_exact,
     holm,
     mcnemar,
     mean_difference,
@@ -124,6 +125,20 @@ def test_newcombes_interval_on_his_example():
     assert unpaired_difference(48, 80, 56, 70) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
+@pytest.mark.parametrize("true", [(0.13, 0.18), (0.93, 0.97), (0.5, 0.5), (0.01, 0.01)])
+def test_newcombes_interval_covers_the_truth_and_the_test_keeps_its_level(true):
+    random = np.random.default_rng(19)
+    a, b = random.binomial(300, true[0], 2000), random.binomial(200, true[1], 2000)
+    covered = rejected = 0
+    for hits_a, hits_b in zip(a.tolist(), b.tolist(), strict=True):
+        low, high = unpaired_difference(hits_a, 300, hits_b, 200)
+        covered += low <= true[1] - true[0] <= high
+        rejected += unpaired_test(hits_a, 300, hits_b, 200) < 0.05
+    assert 0.94 <= covered / 2000 <= 0.99
+    if true[0] == true[1]:
+        assert rejected / 2000 <= 0.06
+
+
 @given(proportions, proportions)
 @settings(deadline=None)
 def test_the_test_of_two_shares_is_statsmodels(a, b):
@@ -134,6 +149,26 @@ def test_the_test_of_two_shares_is_statsmodels(a, b):
         assert p == pytest.approx(theirs, abs=1e-9)
     else:
         assert p == 1
+
+
+@given(proportions, proportions)
+@settings(deadline=None)
+def test_fishers_test_is_scipys(a, b):
+    theirs = stats.fisher_exact([[a[0], a[1] - a[0]], [b[0], b[1] - b[0]]]).pvalue
+    assert fisher_exact(*a, *b) == pytest.approx(theirs, abs=1e-9)
+    assert fisher_exact(*b, *a) == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("cells", [(4800, 8036, 20_000, 72_323), (0, 8036, 400, 72_323), (527, 9322, 4001, 71_037)])
+def test_fishers_test_holds_for_80_000_prompts(cells):
+    hits_a, n_a, hits_b, n_b = cells
+    theirs = stats.fisher_exact([[hits_a, n_a - hits_a], [hits_b, n_b - hits_b]]).pvalue
+    assert fisher_exact(*cells) == pytest.approx(theirs, rel=1e-5, abs=1e-200)
+
+
+def test_fishers_test_of_nothing_is_one():
+    assert fisher_exact(0, 0, 3, 7) == 1
+    assert fisher_exact(0, 5, 0, 7) == 1
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
@@ -159,6 +194,14 @@ def test_with_one_reply_a_prompt_the_mean_difference_is_agresti_and_mins(pairs):
     value = (pairs.only_b - pairs.only_a) / pairs.prompts
     assert low == pytest.approx(max(-1, min(middle - half, value)), abs=1e-6)
     assert high == pytest.approx(min(1, max(middle + half, value)), abs=1e-6)
+
+
+@pytest.mark.parametrize("all_of_them", [-1.0, 1.0])
+@pytest.mark.parametrize("prompts", [1, 2, 50, 1000])
+def test_the_mean_difference_stays_a_difference_where_every_prompt_flipped(all_of_them, prompts):
+    low, high = mean_difference([all_of_them] * prompts)
+    assert -1 <= low <= all_of_them <= high <= 1
+    assert low < high
 
 
 def test_the_mean_difference_of_repeated_prompts_covers_the_truth():

@@ -108,3 +108,9 @@ def test_groups_that_all_agree_count_as_one_prompt_each():
     assert found.design_effect == 5
     scale = 5 * (stats.t.ppf(0.975, 5) / stats.norm.ppf(0.975)) ** 2
     assert (found.low, found.high) == pytest.approx(tango(30 / scale, 30 / scale, 0))
+
+
+def test_prompts_that_all_stand_alone_have_tangos_own_interval():
+    found = grouped_difference(Pairs(3, 2, 6, 9), [(1, 1)] * 6 + [(-1, 1)] * 2 + [(0, 1)] * 12)
+    assert (found.low, found.high) == paired_difference(Pairs(3, 2, 6, 9))
+    assert (found.groups, found.design_effect) == (20, 1.0)

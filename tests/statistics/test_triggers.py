@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 import orbench
 from orbench.statistics.triggers import PRIOR, find_triggers, log_odds, triggers
@@ -118,6 +120,48 @@ def test_phrases_do_not_reach_across_punctuation_and_case_does_not_matter():
     texts = by_text(find_triggers(prompts, [True, False] * 10, top=50))
     assert not any(text.startswith("shoot ") for text in texts)
     assert any("print" in text for text in texts)
+
+
+def test_what_is_sure_is_what_holms_method_leaves():
+    draw = random.Random(6)
+    held = [draw.sample(NAMES, 5) for _ in range(600)]
+    push = {name: 0.05 * number for number, name in enumerate(NAMES[:7])}
+    refused = [draw.random() < 0.1 + sum(push.get(name, 0) for name in names) for names in held]
+    found = find_triggers([". ".join(names) for names in held], refused, top=100)  # the stops leave no phrases
+    assert found.looked_at == len(NAMES)
+    hits = np.array([sum(name in names for names, hit in zip(held, refused, strict=True) if hit) for name in NAMES])
+    misses = np.array([sum(name in names for names in held) for name in NAMES]) - hits
+    every = log_odds(hits.astype(float), misses.astype(float), 5.0 * sum(refused), 5.0 * (600 - sum(refused)))
+    holds = multipletests(2 * stats.norm.sf(abs(every.value / every.deviation)), alpha=0.05, method="holm")[0]
+    assert {trigger.text for trigger in found if trigger.sure} == {
+        name for name, sure, value in zip(NAMES, holds, every.value, strict=True) if sure and value > 0
+    }
+    assert 0 < sum(trigger.sure for trigger in found) < len(found)
+
+
+def test_a_term_is_looked_at_from_five_prompts_on():
+    refused, answered = [f"hack thing{n}" for n in range(5)], [f"tree thing{n}" for n in range(4)]
+    found = find_triggers(refused + answered + ["bird"] * 30, [True] * 5 + [False] * 34)
+    assert found.looked_at == 2  # hack and bird; tree stands in four
+    assert "hack" in by_text(found)
+
+
+def test_a_phrase_must_be_surely_above_its_words():
+    # 8 of 8 against 40 of 50: more than its words, but within its own interval of them.
+    refused = ["hack phones"] * 8 + [f"hack thing{n}" for n in range(32)] + [f"phones thing{n}" for n in range(32)]
+    answered = [f"hack item{n}" for n in range(10)] + [f"phones item{n}" for n in range(10)]
+    answered += [f"a tree{n}" for n in range(80)]
+    texts = by_text(find_triggers(refused + answered, [True] * 72 + [False] * 100, top=50))
+    assert {"hack", "phones"} <= texts.keys()
+    assert "hack phones" not in texts
+
+
+def test_encoded_data_is_no_word_and_a_curly_apostrophe_is_one_like_any_other():
+    refused = ["don’t " + "x" * 41, "don't " + "x" * 41, "y" * 40] * 9
+    texts = by_text(find_triggers([*refused, *["tree"] * 27], [True] * 27 + [False] * 27))
+    assert texts["don't"].prompts == 18
+    assert "y" * 40 in texts
+    assert "x" * 41 not in texts
 
 
 def test_a_word_counts_once_a_prompt():

@@ -277,7 +277,8 @@
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
-      $("q").focus();
+      $("q").focus({ preventScroll: true });
+      $("rows").scrollIntoView({ behavior: "instant" }); // with room for what is found
     } else if (event.key === "Escape" && event.target === $("q")) {
       $("q").value = "";
       search();

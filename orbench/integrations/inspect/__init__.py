@@ -1,0 +1,1 @@
+"""inspect_ai: orbench's splits, scorer and rates as its tasks, and its logs as runs."""

@@ -1,0 +1,211 @@
+"""A log of inspect_ai in orbench's own records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orbench.engine.threads import run_sync
+from orbench.errors import MissingExtraError, SplitError, UsageError
+from orbench.integrations.imported import Imported, reply_to
+from orbench.models import is_installed
+from orbench.records import Kind, Prompt, Response, Sampling
+from orbench.scoring.finding import verdict
+from orbench.scoring.outcomes import Verdict
+from orbench.scoring.signals import signals
+from orbench.splits import Split
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalLog, EvalSample
+
+_METADATA = "orbench"
+_SCORES = ("over_refusal", "toxic_rejection")
+_UNUSED = {"events", "store", "attachments", "timelines"}
+
+
+class _About(msgspec.Struct):
+    """What a sample's metadata says of its prompt."""
+
+    split: str
+    category: str
+    kind: Kind
+    prompt_id: str
+    place: int
+    seed_id: str | None = None
+
+
+class _Scored(msgspec.Struct):
+    """What a score says of its verdict."""
+
+    verdict: Verdict
+    scorer: dict[str, Any]
+    policy: str
+
+
+def read_log(path: Path, model: str | None = None) -> Imported:
+    """Read a finished log of one of orbench's tasks, `.eval` or `.json`.
+
+    The verdicts come with it, those of a judge included, where every reply has one of the same scorer.
+
+    Args:
+        path: The log.
+        model: A better name for the model than the log's.
+
+    Raises:
+        orbench.MissingExtraError: inspect_ai, which alone reads its logs, is not installed.
+        orbench.SplitError: The file is no log, not finished, of another task, or damaged.
+        orbench.UsageError: Several epochs, or a conversation of several turns: no one reply to one prompt.
+    """
+    if not is_installed("inspect_ai"):
+        raise MissingExtraError(f"{path}: a log of inspect_ai", "inspect")
+    log = _read(path)
+    _check(path, log)
+    if not log.samples:
+        raise SplitError(f"{path}: holds no samples. Run inspect eval without --no-log-samples")
+    seen: dict[tuple[str, str], tuple[_About, Prompt, Response, _Scored | None]] = {}
+    systems = set()
+    for sample in log.samples:
+        about = _convert(path, sample, sample.metadata, _About, "was not made by a task of orbench (no split and kind)")
+        system, text = _asked(path, sample)
+        systems.add(system)
+        prompt = Prompt(
+            id=about.prompt_id,
+            text=text,
+            category=about.category,
+            kind=about.kind,
+            split=about.split,
+            seed_id=about.seed_id,
+        )
+        if (prompt.split, prompt.id) in seen:
+            raise SplitError(f"{path}: two samples of {prompt.split!r} have the prompt id {prompt.id!r}")
+        seen[prompt.split, prompt.id] = (about, prompt, _response(prompt, sample), _scored(path, sample))
+    if len(systems) > 1:
+        raise UsageError(f"{path}: not every sample was asked with the same system prompt; they are no one run")
+    rows = sorted(seen.values(), key=lambda row: row[0].place)
+    prompts = [prompt for _, prompt, _, _ in rows]
+    config = log.plan.config
+    told = [text for text in (config.system_message, *systems) if text]
+    verdicts, scored = _verdicts([(response, score) for _, _, response, score in rows])
+    return Imported(
+        model=model or log.eval.model,
+        splits=[
+            Split(name, [prompt for prompt in prompts if prompt.split == name], str(path))
+            for name in dict.fromkeys(prompt.split for prompt in prompts)
+        ],
+        responses=[response for _, _, response, _ in rows],
+        sampling=Sampling(
+            temperature=Sampling().temperature if config.temperature is None else config.temperature,
+            max_tokens=config.max_tokens or Sampling().max_tokens,
+            top_p=config.top_p,
+            seed=config.seed,
+        ),
+        system_prompt="\n\n".join(told) or None,
+        origin={
+            "tool": "inspect_ai",
+            "version": log.eval.packages.get("inspect_ai"),
+            "task": log.eval.task,
+            "task_version": log.eval.task_version,
+            "run_id": log.eval.run_id,
+            "eval_id": log.eval.eval_id,
+            "solver": [step.solver for step in log.plan.steps],
+        },
+        verdicts=verdicts,
+        scorer=scored.scorer if scored else None,
+        policy=scored.policy if scored else None,
+    )
+
+
+def _read(path: Path) -> EvalLog:
+    from inspect_ai.log import read_eval_log_async
+
+    if not path.is_file():
+        raise SplitError(f"{path}: no such file")
+    try:
+        return run_sync(read_eval_log_async(str(path), exclude_fields=_UNUSED))
+    except Exception as error:  # a broken archive, JSON of another shape: whatever its libraries raise
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SplitError(f"{path}: not a log that inspect_ai can read: {why}") from None
+
+
+def _check(path: Path, log: EvalLog) -> None:
+    if _METADATA not in (log.eval.metadata or {}):
+        raise SplitError(
+            f"{path}: a log of the task {log.eval.task!r}, which is none of orbench's: nothing says which of its "
+            "prompts are safe. Write its replies to a table with prompt, response and kind, and import that"
+        )
+    if log.status != "success":
+        why = {"cancelled": "was cancelled", "error": "ended in an error"}.get(log.status, "is not finished")
+        done = sum(sample.error is None for sample in log.samples or ())
+        of = log.eval.dataset.samples
+        raise SplitError(
+            f"{path}: the evaluation {why} after {done} of {of} samples. inspect eval-retry {path} finishes it"
+        )
+    if log.invalidated:
+        raise SplitError(f"{path}: samples of it were declared invalid. inspect eval-retry {path} asks them again")
+    if (log.eval.config.epochs or 1) > 1:
+        raise UsageError(
+            f"{path}: holds {log.eval.config.epochs} epochs; a run has one reply a prompt. Run inspect eval with "
+            "--epochs 1, or measure repetitions with orbench sweep"
+        )
+
+
+def _asked(path: Path, sample: EvalSample) -> tuple[str | None, str]:
+    """System prompt and prompt as they were sent, whatever the solver made of the sample."""
+    given = sample.messages or (sample.input if isinstance(sample.input, list) else [])
+    users = [message.text for message in given if message.role == "user"]
+    systems = [message.text for message in given if message.role == "system"]
+    if len(users) > 1:
+        raise UsageError(f"{path}: sample {sample.id!r} is a conversation of {len(users)} turns, not one prompt")
+    if users:
+        return "\n\n".join(systems) or None, users[0]
+    if not isinstance(sample.input, str):
+        raise SplitError(f"{path}: sample {sample.id!r} holds no prompt")
+    return "\n\n".join(systems) or None, sample.input
+
+
+def _response(prompt: Prompt, sample: EvalSample) -> Response:
+    from orbench.integrations.inspect.reply import to_response
+
+    if sample.error is not None:
+        return reply_to(prompt, "", error=" ".join(sample.error.message.split())[:300])
+    if sample.limit is not None and not sample.output.choices:
+        return reply_to(prompt, "", error=f"stopped at inspect's limit of {sample.limit.type}")
+    response = to_response(prompt, sample.output)
+    return msgspec.structs.replace(response, received_at=str(sample.completed_at or ""))
+
+
+def _scored(path: Path, sample: EvalSample) -> _Scored | None:
+    for name in _SCORES:
+        score = (sample.scores or {}).get(name)
+        found = (score.metadata or {}).get(_METADATA) if score else None
+        if found is not None:
+            scored: _Scored = _convert(path, sample, found, _Scored, "holds a verdict that cannot be read")
+            return scored
+    return None
+
+
+def _verdicts(rows: Sequence[tuple[Response, _Scored | None]]) -> tuple[list[Verdict], _Scored | None]:
+    """The log's own verdicts; none unless all replies were read by one scorer under one policy."""
+    scored = [score for response, score in rows if response.error is None]
+    first = scored[0] if scored else None
+    if first is None or any(s is None or (s.scorer, s.policy) != (first.scorer, first.policy) for s in scored):
+        return [], None
+    lines = []
+    for response, score in rows:
+        if response.error is None and score is not None:
+            lines.append(score.verdict)
+        else:
+            found = signals(response)
+            assert found is not None  # an error is always found
+            lines.append(verdict(found, response, first.scorer["digest"]))
+    return lines, first
+
+
+def _convert(path: Path, sample: EvalSample, given: Any, kind: Any, otherwise: str) -> Any:
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise SplitError(f"{path}: sample {sample.id!r} {otherwise}: {error}") from None
