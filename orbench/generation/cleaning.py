@@ -158,6 +158,8 @@ def normalised(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The words of a text, without case and punctuation; where no blanks part words, each character is one."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
     return [
         word
         for run in _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
@@ -171,7 +173,7 @@ def comparable(text: str) -> str:
     Single characters of such a script are too few to tell sentences apart.
     """
     found = words(text)
-    if not any(_WITHOUT_BLANKS.match(word) for word in found):
+    if text.isascii() or not any(_WITHOUT_BLANKS.match(word) for word in found):
         return " ".join(found)
     pairs = [
         one + other if _WITHOUT_BLANKS.match(one) and _WITHOUT_BLANKS.match(other) else one

@@ -51,6 +51,8 @@ def find_personal_data(text: str) -> list[Found]:
         What was found, in the order of the text, without overlaps: where two kinds claim the same characters, the one
         with a check number goes before the one with a form alone.
     """
+    if not _MARKS.search(text):  # most prompts
+        return []
     taken: list[Found] = []
     for kind, pattern, is_meant in _KINDS:
         for match in pattern.finditer(text):
@@ -108,6 +110,9 @@ def _is_phone(text: str) -> bool:
 def _always(text: str) -> bool:
     return True
 
+
+_MARKS = re.compile(r"[@:\d]")
+"""Every kind holds one of them."""
 
 # No pattern can go back and forth over a long text: every repetition is bounded, or parted by what it cannot match.
 _KINDS: tuple[tuple[PersonalData, re.Pattern[str], Callable[[str], bool]], ...] = (

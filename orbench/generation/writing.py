@@ -48,8 +48,12 @@ def write_split(folder: Path, name: str, rows: Sequence[Row]) -> None:
         with parquet.ParquetWriter(path, schema) as writer:
             for start in range(0, len(rows), _PART):  # Arrow takes several times the memory of what it holds
                 part = rows[start : start + _PART]
-                columns = {field: [getattr(row, field) for row in part] for field in fields}
-                writer.write_table(pyarrow.table(columns, schema=schema))
+                columns = []
+                for field in fields:
+                    builder = pyarrow.lib.StringBuilder()  # `pyarrow.array` would import pandas: 0.3 s and 60 MB
+                    builder.append_values([getattr(row, field) for row in part])
+                    columns.append(builder.finish())
+                writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
 
     folder.mkdir(exist_ok=True)
     for path, write in zip(targets, (to_csv, to_parquet), strict=True):

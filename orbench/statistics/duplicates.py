@@ -19,7 +19,7 @@ _BANDS, _ROWS = 40, 4
 
 _MANY = 100_000
 """Pairs to look at from which a matrix of all pairs is quicker."""
-_CELLS = 2_000_000
+_CELLS = 500_000
 """Pairs in a matrix at once."""
 
 _Bag = tuple[int, ...]

@@ -14,7 +14,7 @@ _Bag = frozenset[str]
 _Found = tuple[int, float] | None
 _FASTER = 50
 """How many times faster a pair is compared in a matrix of all pairs than by itself."""
-_CELLS = 2_000_000
+_CELLS = 500_000
 """Pairs in a matrix at once."""
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from orbench.engine.progress import Progress
+from orbench.engine.progress import Progress, Tally
 from orbench.scoring.outcomes import Outcome
 
 
@@ -26,3 +26,18 @@ def test_the_bar_shows_the_model_how_far_it_is_and_over_refusal(capsys):
 def test_nothing_is_shown_elsewhere_than_on_a_terminal(capsys, show):
     finish(Progress("openai/some-model", total=10, done=3, position=0, policy="default", show=show))
     assert capsys.readouterr() == ("", "")
+
+
+def test_growing_work_is_shown_with_what_is_done_of_it(capsys):
+    tally = Tally("moderator openai/some-model", position=0, show=True)
+    for _ in range(4):
+        tally.begin()
+    tally.done()
+    tally.close()
+    shown = capsys.readouterr().err
+    assert "moderator openai/some-model" in shown
+    silent = Tally("moderator openai/some-model", position=0, show=None)
+    silent.begin()
+    silent.done()
+    silent.close()
+    assert capsys.readouterr().err == ""
