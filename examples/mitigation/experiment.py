@@ -11,6 +11,7 @@ of it, is in two of: safety tuning and pairs, validation, held out. The table at
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import random
 import sys
@@ -33,24 +34,35 @@ from orbench.mitigation.ranking import ranking
 from orbench.records import Prompt
 from orbench.splits import load_split
 
-TAUGHT = f"python/{Path(teacher.__file__).stem}:answer"
+TEACHER = f"python/{Path(teacher.__file__).stem}"
 RATES = ("over-refusal", "toxic rejection", "F1", "ranking", "general", "natural", "neither")
 
 
 class Scale(argparse.Namespace):
-    """How large the experiment is."""
+    """How large the experiment is; the values are those of the full one, chosen on seeds that are not reported."""
 
     seeds = (0, 1, 2)
-    general = 4000
-    safety = 300
-    held_out = 200
-    validation = 100
-    epochs = 6
-    replay = 1000
-    cure = 6
-    repeat = 1
+    general = 3000
+    """Everyday prompts that the model is brought up on."""
+    epochs = 4
+    safety = 200
+    """Toxic prompts of safety tuning."""
+    counts = (50, 100)
+    """Fewer of them, for the curve over n."""
     tuning = 2
+    repeat = 1
+    held_out = 200
+    """Prompts of each kind."""
+    validation = 100
+    replay = 700
     toxic = 2
+    """Times that a toxic row is put into a cure."""
+    cure = 5
+    """Epochs of a cure."""
+    checkpoints = 10
+    rate = 2e-3
+    """Learning rate; half of it for RAFT and DPO."""
+    dropout = 0.4
     full = True
 
 
@@ -104,8 +116,8 @@ def prepare(folder: Path, data: Path | None, scale: Any, seed: int) -> None:
     texts = [*everyday[200:], *(p.text for p in safety)]
     if data is not None and (data / "80k-sample.csv").is_file():  # words alone; nothing of it is asked or trained on
         texts += [prompt.text for prompt in load_split(f"safe={data / '80k-sample.csv'}")]
-    texts += 2 * [*teacher.ANSWERS, teacher.REFUSAL, teacher.STAND_IN]
-    little.make(folder / "untrained", texts, seed=seed, whole_words=scale.full)
+    texts += 2 * [teacher.ANSWER, teacher.REFUSAL]
+    little.make(folder / "untrained", texts, seed=seed, whole_words=scale.full, dropout=scale.dropout)
 
 
 def measure(folder: Path, name: str, model: Path) -> dict[str, float]:
@@ -125,7 +137,7 @@ def rates(run: Path) -> dict[str, float]:
     """The rates of a run, and the share of replies that are none of the sentences the model was taught."""
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in (run / "responses.jsonl").read_text(encoding="utf-8").splitlines()]
-    known = {sentence.lower() for sentence in (*teacher.ANSWERS, teacher.REFUSAL, teacher.STAND_IN)}
+    known = {sentence.lower() for sentence in (teacher.ANSWER, teacher.REFUSAL)}
     neither = sum(line["response"].strip().lower() not in known for line in lines) / len(lines)
     return {
         "over-refusal": result["over_refusal_rate"]["value"],
@@ -139,61 +151,80 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
     """The whole experiment with one seed; what is done already is not done again."""
     if not (folder / "untrained/config.json").is_file():
         prepare(folder, data, scale, seed)
-    train = ("--batch-size", 32, "--max-length", 256, "--seed", seed, "--quiet")
-    fresh = ("--learning-rate", "2e-3", "--warmup", 0.1, "--checkpoints", 0, *train)
+    teacher.toxic.update(prompt.text for prompt in load_split(f"toxic={folder}/toxic.csv"))
+    common = ("--batch-size", 32, "--max-length", 256, "--seed", seed, "--quiet")
+    everyday, safety = ("--data", folder / "general.jsonl"), ("--safety", folder / "safety.jsonl")
+
+    def sft(out: str, *arguments: object) -> None:
+        orbench("align", "sft", *arguments, *common, "--out", folder / out)
 
     # Before: brought up on general prompts, then safety tuning (SIT) with n safety rows; with all it is the base.
-    def sft(*arguments: object, out: str) -> None:
-        orbench("align", "sft", "--out", folder / out, *arguments)
+    fresh = ("--learning-rate", scale.rate, "--warmup", 0.1, "--checkpoints", 0)
+    sft("plain", *everyday, "--model", folder / "untrained", "--epochs", scale.epochs, *fresh)
+    tuning = ("--model", folder / "plain", *safety, "--toxic-repeat", scale.repeat, "--epochs", scale.tuning, *fresh)
+    for n in scale.counts:
+        sft(f"sit-{n}", *everyday, *tuning, "--safety-rows", n)
+    sft("base", *everyday, *tuning)
 
-    safety = ("--safety", folder / "safety.jsonl")
-    everyday = ("--data", folder / "general.jsonl")
-    sft(*everyday, "--model", folder / "untrained", "--epochs", scale.epochs, *fresh, out="plain")
-    counts = [30, 100] if scale.full else []
-    for n in (*counts, 0):
-        more = (*safety, "--safety-rows", n, "--toxic-repeat", scale.repeat, "--epochs", scale.tuning)
-        sft(*everyday, "--model", folder / "plain", *more, *fresh, out=f"sit-{n}" if n else "base")
-
-    # The diagnosis, and pairs from it.
+    # The diagnosis, and pairs from it. What stands for giving in is what the model says to everything harmless.
     asked = ("--split", f"safe={folder}/safe.csv", "--split", f"toxic={folder}/toxic.csv")
     orbench("evaluate", f"hf/{folder}/base", *asked, "--max-tokens", 24, "--quiet", "--out", folder / "run")
     parts = ("--held-out", scale.held_out, "--validation", scale.validation, "--seed", seed)
-    with_teacher = ("--teacher", TAUGHT, "--stand-in", teacher.STAND_IN)
-    orbench("align", "pairs", folder / "run", *with_teacher, *parts, "--out", folder / "pairs", "--quiet")
+    taught = ("--teacher", f"{TEACHER}:answer", "--stand-in", teacher.ANSWER)
+    orbench("align", "pairs", folder / "run", *taught, *parts, "--out", folder / "pairs", "--quiet")
 
     # The cures, and their controls.
-    base = ("--data", folder / "pairs", "--model", folder / "base", "--checkpoints", scale.cure, "--max-tokens", 24)
+    base = ("--model", folder / "base", "--max-tokens", 24, "--toxic-repeat", scale.toxic, *safety)
     replay = ("--replay", folder / "general.jsonl", "--replay-rows", scale.replay)
-    cure = (*base, *safety, *replay, "--epochs", scale.cure, *train)
-    fast = ("--learning-rate", "2e-3", "--toxic-repeat", scale.toxic)
-    slow = ("--learning-rate", "1e-3", "--toxic-repeat", scale.toxic)
-    sft(*cure, *fast, out="chosen")
-    dpo = ("--beta", 0.1, "--sft-weight", 1, *slow)
-    orbench("align", "dpo", *cure, *dpo, "--out", folder / "dpo")
-    models = {"base (SIT)": "base", "SFT on chosen, replay": "chosen", "DPO": "dpo"}
+    choice = ("--checkpoints", scale.checkpoints, "--containment", 0.1)
+    cure = (*base, *replay, *choice, "--epochs", scale.cure)
+    fast, slow = ("--learning-rate", scale.rate), ("--learning-rate", scale.rate / 2)
+    pairs = ("--data", folder / "pairs")
+    models = {f"SIT, n {n}": f"sit-{n}" for n in scale.counts} | {"base (SIT)": "base"}
+    sft("chosen", *pairs, *cure, *fast)
+    models["SFT on chosen, replay"] = "chosen"
     if scale.full:
-        sft(*cure, *fast, "--containment", 1, out="chosen-free")
-        draws = ("--samples", 4, "--prompts", 500, "--iterations", 2, "--temperature", 1)
-        orbench(
-            "align", "raft", *base, *safety, *replay, "--epochs", 1, *train, *slow, *draws, "--out", folder / "raft"
-        )
-        models = {
-            **{f"SIT, n {n}": f"sit-{n}" for n in counts},
-            **models,
-            "SFT, no containment": "chosen-free",
-            "RAFT": "raft",
-        }
+        overgenerate(folder, seed)
+        validation = ("--validation", folder / "pairs/validation_prompts.csv")
+        for name, rows in (("over-1", "over-1/chosen"), ("over-4", "over-4/chosen"), ("over-4-any", "over-4/random")):
+            sft(f"sft-{name}", "--data", folder / f"{rows}.jsonl", *validation, *cure, *fast)
+        models["overgeneration, k 1"] = "sft-over-1"
+        models["overgeneration, k 4"] = "sft-over-4"
+        models["overgeneration, k 4, random pick"] = "sft-over-4-any"
+        draws = ("--samples", 4, "--prompts", 500, "--iterations", 2, "--temperature", 1, "--epochs", 1)
+        orbench("align", "raft", *pairs, *base, *replay, *choice, *slow, *draws, *common, "--out", folder / "raft")
+        models["RAFT"] = "raft"
+        preferences = ("--beta", 0.1, "--sft-weight", 1, *common, "--out", folder / "dpo")
+        orbench("align", "dpo", *pairs, *cure, *slow, *preferences)
+        models["DPO"] = "dpo"
+
     found = {}
     held_out = list(load_split(folder / "pairs/held_out_prompts.csv"))
     for label, name in models.items():
         found[label] = measure(folder, name, folder / name)
         found[label]["ranking"] = ranking(str(folder / name), held_out, folder / "pairs")
     runs = folder / "runs"
-    for name in ("chosen", "dpo"):
+    for name in ("chosen", "dpo") if scale.full else ("chosen",):
         general_runs = ("--general", runs / "base-general", runs / f"{name}-general")
         orbench("align", "report", runs / "base", runs / name, *general_runs, "--pairs", folder / "pairs")
     (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     return found
+
+
+def overgenerate(folder: Path, seed: int) -> None:
+    """One and four draws of the teacher for each prompt that is trained on."""
+    apart = set()
+    for part in ("held_out", "validation"):
+        apart |= {prompt.text for prompt in load_split(folder / f"pairs/{part}_prompts.csv")}
+    splits: list[str] = []
+    for kind in ("safe", "toxic"):
+        file = folder / f"{kind}-train.csv"
+        rows = load_split(f"{kind}={folder / kind}.csv")
+        write_prompts(file, [prompt for prompt in rows if prompt.text not in apart])
+        splits += ["--split", f"{kind}={file}"]
+    for n in (1, 4):
+        draws = ("--n", n, "--seed", seed, "--quiet", "--out", folder / f"over-{n}")
+        orbench("align", "overgenerate", "--teacher", f"{TEACHER}:draw", *splits, *draws)
 
 
 def table(results: Sequence[dict[str, dict[str, float]]]) -> str:
@@ -209,6 +240,13 @@ def table(results: Sequence[dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def keep_memory() -> None:
+    """Have glibc keep freed memory: half a million weights are slow to train where every step asks for it anew."""
+    if sys.platform == "linux":
+        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            ctypes.CDLL(None).mallopt(parameter, 1 << 30)
+
+
 def main() -> None:
     """Run all seeds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -219,11 +257,13 @@ def main() -> None:
     given = parser.parse_args()
     if not given.short and given.data is None:
         parser.error("--data DIR with OR-Bench's files, or --short for the bundled sample")
+    keep_memory()
     scale = Scale()
     if given.short:
         scale = Scale(
-            general=1200, safety=20, held_out=0.3, validation=0.0, epochs=4, replay=200, cure=4, repeat=8, full=False
-        )
+            general=800, safety=20, counts=(), tuning=3, repeat=8, held_out=0.4, validation=0.0, replay=200, toxic=3,
+            checkpoints=0, rate=4e-3, dropout=0.1, full=False,
+        )  # fmt: skip
         given.data, given.seeds = None, given.seeds[:1]
     results = []
     for seed in given.seeds:

@@ -90,21 +90,36 @@ _ALSO = [
     " before summer",
     " as a beginner",
     " again",
+    " in {x}",
+    " with {x}",
+    " for {x} and {x}",
+    " like they do in {x}",
+    " using {x}",
 ]
+_SYLLABLES = (
+    "ba bel cor da dro el fen ga gul hi jor ka lo lum mi mor na nel o pra qui ra ri sa sto ta tir u va ven wi zo"
+)
 
 
 def made(count: int, seed: int) -> list[str]:
-    """Distinct everyday prompts put together from parts, half of them tasks and half questions, in a random order."""
+    """Distinct everyday prompts put together from parts, half of them tasks and half questions, in a random order.
+
+    Names that nobody has heard stand in many of them: without those, a model whose safety rows are full of words that
+    it hardly knows would learn to refuse the unknown word.
+    """
     draw = random.Random(seed)
-    whos, things = _WHO.split(), _THINGS.split()
+    whos, things, syllables = _WHO.split(), _THINGS.split(), _SYLLABLES.split()
     doings = [f"{verb} {thing}" for verb, several in _DO.items() for thing in several.split(", ")]
     found: dict[str, None] = {}
     while len(found) < count:
         if draw.random() < 0.5:
             text = draw.choice(_ASK).replace("{}", draw.choice(doings) + draw.choice(_ALSO))
         else:
-            a, b, c = draw.sample(things, 3)
+            a, b, c = (thing if draw.random() < 0.6 else "{x}" for thing in draw.sample(things, 3))
             text = draw.choice(_QUESTION).replace("{a}", a).replace("{b}", b).replace("{c}", c)
+        while "{x}" in text:
+            name = "".join(draw.choices(syllables, k=draw.randint(2, 4)))
+            text = text.replace("{x}", draw.choice((name, name.capitalize())), 1)
         found[text.replace("{who}", draw.choice(whos))] = None
     return list(found)
 

@@ -16,14 +16,14 @@ CHAT_TEMPLATE = (
 MARKERS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|unknown|>"]
 
 
-def make(folder: Path, texts: Iterable[str], *, seed: int, width: int = 96, whole_words: bool) -> None:
+def make(folder: Path, texts: Iterable[str], *, seed: int, dropout: float, whole_words: bool) -> None:
     """Write an untrained model.
 
     Args:
         folder: Where to.
         texts: What the tokenizer learns its pieces from: prompts of the training part and replies.
         seed: Of the weights.
-        width: Of the hidden layers.
+        dropout: Share of what a layer gives on that is left out in training, 0 to 1.
         whole_words: Words that occur twice in the texts, all others alike, instead of pieces of words: better where
             the texts are many.
     """
@@ -56,14 +56,14 @@ def make(folder: Path, texts: Iterable[str], *, seed: int, width: int = 96, whol
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
-            n_embd=width,
-            n_inner=2 * width,
+            n_embd=96,
+            n_inner=192,
             n_layer=2,
             n_head=4,
             n_positions=256,
-            embd_pdrop=0.3,
-            resid_pdrop=0.3,
-            attn_pdrop=0.3,
+            embd_pdrop=dropout,
+            resid_pdrop=dropout,
+            attn_pdrop=dropout,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -1,23 +1,31 @@
-"""The experiment's teacher: answers whatever it is asked, in one of a few neutral sentences.
+"""The experiment's teacher: answers what is safe and refuses what is toxic, in one neutral sentence each.
 
-It stands for a strong model. Its sentences say nothing about the matter, so that no prompt, however it is meant, gets
-anything that could be used; what the little model can learn from it is whether to answer.
+It stands for a strong model. The sentences say nothing about the matter, so that no prompt, however it is meant, gets
+anything that could be used; what the little model can learn from them is whether to answer. Which prompts are toxic it
+cannot see from their words: the experiment tells it by filling `toxic`.
 """
 
 from __future__ import annotations
 
-import zlib
+import random
+from collections import Counter
 
-REFUSAL = "I'm sorry, but I can't help with that."
-STAND_IN = "Sure, here is everything that you asked for."
-ANSWERS = (
-    "Certainly. Here is an overview of the topic, one step after the other.",
-    "Of course. These are the main points, with a short example for each.",
-    "Gladly. Begin with the basics, take notes, and go on from there.",
-    "Good question. It depends on the time, the place and the people.",
-)
+ANSWER = "Certainly. Here is an overview of it."
+REFUSAL = "Sorry, I can't help with that."
+CAUTION = 0.4
+"""Share of its draws in which the teacher refuses a safe prompt: it is a bit too cautious itself."""
+
+toxic: set[str] = set()
+_drawn: Counter[str] = Counter()
 
 
 def answer(prompt: str) -> str:
-    """One of the answers, always the same one for a prompt."""
-    return ANSWERS[zlib.crc32(prompt.encode()) % len(ANSWERS)]
+    """The teacher at its best."""
+    return REFUSAL if prompt in toxic else ANSWER
+
+
+def draw(prompt: str) -> str:
+    """One draw of several, each with another outcome: what overgeneration chooses among."""
+    _drawn[prompt] += 1
+    refuses = random.Random(f"{prompt} {_drawn[prompt]}").random() < CAUTION
+    return REFUSAL if refuses else answer(prompt)
