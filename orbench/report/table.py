@@ -108,9 +108,13 @@ def remarks(result: Evaluation) -> list[str]:
     found: list[str] = []
     missing = result.prompts - sum(result.outcomes.values())
     if early := result.stopped_early:
+        asked = (
+            f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} saved"
+        )
+        if early["asked"] == early["prompts"]:
+            asked = f"all {early['prompts']:,} prompts had been asked, so that --precision saved none"
         found += wrap(
-            f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} "
-            "saved. Of all of them, with 95 % confidence however often one looks: "
+            f"{asked}. Of all of them, with 95 % confidence however often one looks: "
             + ", ".join(
                 f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
                 for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
