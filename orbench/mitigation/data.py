@@ -105,7 +105,8 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
         RunError: A prompt is also among those to measure on, or no row is left.
     """
     draw = random.Random(config.seed)
-    check_rows_apart(config, examples)
+    safety, replay = load_safety(config, draw), load_replay(config, draw)
+    check_rows_apart(config, [*examples, *safety, *replay])
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     every: list[Example] = []
@@ -113,10 +114,8 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
         times = config.toxic_repeat if row.kind == "toxic" else 1
         counts[row.kind] += times
         every += [row] * times
-    safety = load_safety(config, draw)
     counts["toxic"] += len(safety) * config.toxic_repeat
     every += safety * config.toxic_repeat
-    replay = load_replay(config, draw)
     counts["replay"] = len(replay)
     every += replay
     rows = []
@@ -143,7 +142,8 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     path = Path(config.data)
     pairs = read_rows(path / TRAIN if path.is_dir() else path, Pair)
     unpaired = _unpaired(path) if config.loss == "kto" and path.is_dir() else []
-    check_rows_apart(config, [*pairs, *unpaired])
+    replay, safety = load_replay(config, draw), load_safety(config, draw)
+    check_rows_apart(config, [*pairs, *unpaired, *replay, *safety])
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
@@ -170,8 +170,8 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
         if single.label:
             counts[single.kind] += add(single.prompt, single.completion, None, config.toxic_repeat)
     for examples, kind, times in (
-        (load_replay(config, draw), "safe", 1),
-        (load_safety(config, draw), "toxic", config.toxic_repeat),
+        (replay, "safe", 1),
+        (safety, "toxic", config.toxic_repeat),
     ):
         opposite = [pair.rejected for pair in pairs if pair.kind == kind]
         if examples and not opposite:
@@ -191,12 +191,10 @@ def load_replay(config: Training, draw: random.Random) -> list[Example]:
 
 
 def load_safety(config: Training, draw: random.Random) -> list[Example]:
-    """The toxic prompts with refusals that are mixed in; none of them is measured on."""
+    """The toxic prompts with refusals that are mixed in."""
     if config.safety is None:
         return []
-    rows = _draw(read_rows(Path(config.safety), Example), config.safety_rows, draw, "safety")
-    check_rows_apart(config, rows)
-    return rows
+    return _draw(read_rows(Path(config.safety), Example), config.safety_rows, draw, "safety")
 
 
 def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) -> None:

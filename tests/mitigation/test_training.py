@@ -290,6 +290,22 @@ def test_a_prompt_to_measure_on_is_never_trained_on(made, tmp_path):
         train(settings(Sft, made, data, tmp_path))
 
 
+@pytest.mark.parametrize("name", ["replay", "safety"])
+def test_a_row_mixed_in_is_no_prompt_to_measure_on(made, tmp_path, name):
+    _, run = made
+    data = make_pairs(run, teacher=lambda prompt: ANSWER, out=tmp_path / "pairs", validation=0.0, held_out=0.0).folder
+    (data / "held_out_prompts.csv").write_text("prompt,kind\nwhy do cats purr at night,safe\n", encoding="utf-8")
+    row = {
+        "prompt": [{"role": "user", "content": "why do cats purr at night"}],
+        "completion": [{"role": "assistant", "content": ANSWER}],
+    }
+    file = tmp_path / "mixed.jsonl"
+    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    for kind in (Sft, Dpo):
+        with pytest.raises(RunError, match="one group"):
+            train(settings(kind, made, data, tmp_path, **{name: str(file)}))
+
+
 def test_safety_rows_and_general_rows_are_mixed_in_and_counted(made, pairs, tmp_path):
     def write(name, texts, reply):
         path = tmp_path / name
