@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from orbench.engine.jsonl import without_surrogates
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.progress import Progress
 from orbench.engine.run_folder import RUN, RunFolder, check_same, read_config, read_responses, read_verdicts
-from orbench.errors import OrbenchError, OrbenchWarning, RunError
+from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.money import Money, Plan
 from orbench.evaluation.work import Work
 from orbench.models.base import Model
@@ -121,7 +120,9 @@ class Run:
             before = read_config(self.folder) if (self.folder / RUN).exists() else {}
             opened = RunFolder(self.folder, self.config)
             if self.model is not None and before.get("base_url") != self.config.get("base_url") and before:
-                self._warn_of_address(opened, before)
+                # no part of what a run is, since servers move; but another model may be behind another one
+                earlier = [*before.get("earlier_base_urls", []), before.get("base_url")]
+                opened.note("earlier_base_urls", list(dict.fromkeys(earlier)))
             try:
                 return await self._work(opened)
             finally:
@@ -151,18 +152,6 @@ class Run:
             replies=self._stored(unscored),
             unlabelled=self._stored(unlabelled),
             audit=self._audit[0],
-        )
-
-    def _warn_of_address(self, opened: RunFolder, before: Mapping[str, Any]) -> None:
-        """The address is no part of what a run is, since servers move; but another model may be behind another one."""
-        earlier = [*before.get("earlier_base_urls", []), before.get("base_url")]
-        opened.note("earlier_base_urls", list(dict.fromkeys(earlier)))
-        warnings.warn(
-            f"{self.folder}: its replies came from {before.get('base_url') or 'elsewhere'} and are kept; only what is "
-            f"missing is asked at {self.config.get('base_url') or 'the new address'}. Another model there needs "
-            "another --out",
-            OrbenchWarning,
-            stacklevel=2,
         )
 
     def count_spent(self) -> None:

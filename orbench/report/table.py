@@ -137,6 +137,11 @@ def remarks(result: Evaluation) -> list[str]:
     if result.unsure:
         number = plural(result.unsure, "reply", "replies")
         found.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
+    if earlier := result.config.get("earlier_base_urls"):
+        found += wrap(
+            f"asked at another address before ({', '.join(each or 'the usual one' for each in earlier)}), whose "
+            "replies are kept; was another model there, choose another --out"
+        )
     if cost := cost_line(result.usage):
         found.append(cost)
     return found
