@@ -18,7 +18,7 @@ from orbench.engine.jsonl import read_lines
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.engine.progress import Tally
-from orbench.errors import UsageError
+from orbench.errors import RunError, UsageError
 from orbench.generation import roles
 from orbench.generation.cleaning import clean
 from orbench.generation.config import STAGES, GenerationConfig, Role
@@ -335,6 +335,7 @@ class Pipeline:
         if track.is_seed or (stands.decision == "toxic" and track.item.round <= self._config.rounds):
             self._rewrite(track)
         if track.is_seed or stands.decision is not None:
+            track.answer = None  # nobody has to see it any more
             return
         if self._standing.missing(track, "prompt"):
             self._moderate(track, "prompt")
@@ -430,7 +431,10 @@ class Pipeline:
         name = role.name
 
         def messages(job: PromptJob) -> tuple[Message, ...]:
-            text = job.track.item.prompt if job.of == "prompt" else job.track.answer or ""
+            text = job.track.item.prompt if job.of == "prompt" else job.track.answer
+            if text is None:  # an empty text would get a verdict, and it would count
+                path = self._folder.rescue_calls.path
+                raise RunError(f"{path}: the answer to prompt {job.track.item.id} is not in it: damaged; restore it")
             return roles.vote_messages(self._config, text, again=job.ask > 1)
 
         def receive(job: PromptJob, result: CallResult) -> None:
@@ -445,8 +449,6 @@ class Pipeline:
             if name not in track.votes_on(job.of):
                 self._moderators[name].put(msgspec.structs.replace(job, ask=job.ask + 1))
             elif not self._standing.missing(track, job.of):
-                if job.of == "answer":
-                    track.answer = None
                 self._advance(track)
 
         return self._station(role, "moderator", messages, receive)
@@ -495,12 +497,8 @@ class Pipeline:
         )
 
     def _needs_answer(self, track: Track) -> bool:
-        """Whether moderators still have to see the rescuer's answer."""
-        return (
-            track.answered == "read"
-            and self._standing.of(track).decision is None
-            and not self._standing.missing(track, "prompt")
-        )
+        """Whether moderators may still have to see the rescuer's answer: they do if they vote the prompt toxic."""
+        return track.answered == "read" and self._standing.of(track).decision is None
 
 
 def _item(found: FoundItem, call: Call, name: str, place: int, parent: Item | None) -> Item:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,28 @@ def test_a_moderator_added_later_is_asked_alone(world):
     assert {body["model"] for body in world.server.requests} == {"moderator-3"}
     assert world.server.answered == made.counts["rewrites"]
     reconcile(made.folder)
+
+
+@pytest.mark.parametrize("before", [MODERATORS[:2], [*MODERATORS[:2], "openai/moderator-4"]])
+def test_a_moderator_added_or_swapped_later_judges_the_answers_too(world, tmp_path, before):
+    world.out = tmp_path / "whole"
+    whole = [prompt.id for prompt in world().split("all")]
+    world.out = tmp_path / "changed"
+    world(moderators=before)
+    made = world()
+    asked = [prompt_of(body) for body in world.server.requests if body["model"] == "moderator-3"]
+    assert sum("Here is a general answer" in text for text in asked) > 0
+    assert not [text for text in asked if re.search(r"<text-([0-9a-f]{16})>\s*</text-\1>", text)]
+    reconcile(made.folder)
+    assert [prompt.id for prompt in made.split("all")] == whole
+
+
+def test_an_answer_that_is_gone_is_never_judged_as_an_empty_one(world):
+    made = world(moderators=MODERATORS[:2])
+    path = made.folder / "responses/rescue.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"response"', b'"was"'))
+    with pytest.raises(orbench.RunError, match=r"rescue\.jsonl"):
+        world()
 
 
 def test_another_rule_asks_nobody(world):
