@@ -86,13 +86,17 @@ class State(msgspec.Struct):
     """Seeder's call to model."""
     usage: dict[tuple[str, str], Ledger] = {}
     """(role, model) to calls and tokens, counted over every line."""
+    estimates: dict[tuple[str, str], Ledger] = {}
+    """(role, model) to the most tokens of replies whose tokens the provider did not say."""
     outcomes: dict[tuple[str, str], Counter[str]] = {}
     """(role, model) to what came of its calls."""
 
-    def count(self, role: str, model: str, outcome: str, attempts: int, usage: Usage | None) -> None:
+    def count(self, role: str, model: str, outcome: str, line: Call | CallBrief | Vote | VoteBrief) -> None:
         """Count one line."""
-        answered = usage is not None or outcome not in ("error", "blocked", "abstained")
-        self.usage.setdefault((role, model), Ledger()).add(attempts, usage, answered=answered)
+        answered = line.usage is not None or outcome not in ("error", "blocked", "abstained")
+        self.usage.setdefault((role, model), Ledger()).add(line.attempts, line.usage, answered=answered)
+        if line.estimate is not None:
+            self.estimates.setdefault((role, model), Ledger()).add(0, line.estimate)
         self.outcomes.setdefault((role, model), Counter())[outcome] += 1
 
     def add(self, item: Item) -> Track | None:
@@ -110,25 +114,25 @@ class State(msgspec.Struct):
         """Take up a call of the seeder."""
         self.seed_calls.setdefault(call.category, []).append((call.id, call.outcome, call.wanted))
         self.seed_models[call.id] = call.model
-        self.count("seeder", call.model, call.outcome, call.attempts, call.usage)
+        self.count("seeder", call.model, call.outcome, call)
 
     def add_rewrite_call(self, call: Call | CallBrief) -> None:
         """Take up a call of the rewriter."""
-        self.count("rewriter", call.model, call.outcome, call.attempts, call.usage)
+        self.count("rewriter", call.model, call.outcome, call)
         track = self.tracks.get(call.id.partition("+")[0])
         if track is not None and self._settle(call, "rewrites", ""):
             track.rewritten += call.wanted
 
     def add_rescue_call(self, call: Call | CallBrief) -> None:
         """Take up a call of the rescuer."""
-        self.count("rescue", call.model, call.outcome, call.attempts, call.usage)
+        self.count("rescue", call.model, call.outcome, call)
         track = self.tracks.get(call.id)
         if track is not None and self._settle(call, "answer", ""):
             track.answered = call.outcome
 
     def add_vote(self, vote: Vote | VoteBrief) -> None:
         """Take up a moderator's reply."""
-        self.count("moderator", vote.moderator, vote.verdict, vote.attempts, vote.usage)
+        self.count("moderator", vote.moderator, vote.verdict, vote)
         track = self.tracks.get(vote.prompt_id)
         if track is None:
             return
@@ -180,6 +184,7 @@ class CallBrief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     wanted: int
     items: int
     usage: Usage | None = None
+    estimate: Usage | None = None
     attempts: int = 1
 
 
@@ -192,6 +197,7 @@ class VoteBrief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ask: int
     verdict: Verdict
     usage: Usage | None = None
+    estimate: Usage | None = None
     attempts: int = 1
     error: str | None = None
 

@@ -6,6 +6,7 @@ generation.json keeps. Every call is held at its high estimate until its reply i
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,9 +31,9 @@ from orbench.evaluation.money import make_budget
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import PANEL, State
 from orbench.models.base import Model
-from orbench.records import Request
+from orbench.records import Request, Usage
 from orbench.report.format import money, plural
-from orbench.results import Evaluation
+from orbench.results import Evaluation, Ledger
 
 
 class Money:
@@ -80,7 +81,10 @@ class Money:
             return
         for (role, model), ledger in state.usage.items():
             if (price := self.prices.get(f"{role} {model}")) is not None:
-                self.budget.spent_usd += price.cost(ledger.input_tokens, ledger.output_tokens)
+                unsaid = state.estimates.get((role, model), Ledger())
+                self.budget.spent_usd += price.cost(
+                    ledger.input_tokens + unsaid.input_tokens, ledger.output_tokens + unsaid.output_tokens
+                )
         self._of_panel = sum(_spent(run.parent) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}")))
         self.budget.spent_usd += self._of_panel
 
@@ -129,15 +133,32 @@ class Purse:
         completion, key = result.completion, (self._name, result.request.id)
         if completion is not None and result.error is None:
             usd = usage_cost(price, completion.usage)
-            if usd is None and not completion.blocked_by:
-                _, sent, _ = call_tokens(self._model, result.request)
-                usd = cost_range(price, sent, text_tokens(completion.text)).high
-            budget.spend(key, usd or 0.0)
+            if usd is None:
+                parts = [usage for usage in (completion.usage, unsaid(self._model, result)) if usage is not None]
+                usd = sum(price.cost(part.input_tokens or 0, part.output_tokens or 0) for part in parts)
+            budget.spend(key, usd)
         budget.release(key)
 
     def refuse(self) -> None:
         """A call is not made for want of money."""
         self._money.refused += 1
+
+
+def unsaid(model: Model, result: CallResult) -> Usage | None:
+    """Most tokens of a reply, as far as its provider does not say them; None if it says all, or nothing came of it.
+
+    They stand in the reply's line, so that later runs count as much for it.
+    """
+    completion = result.completion
+    if completion is None or result.error is not None or completion.blocked_by is not None:
+        return None
+    said = completion.usage or Usage()
+    sent = received = 0
+    if said.input_tokens is None:
+        sent = math.ceil(call_tokens(model, result.request)[1].high)
+    if said.output_tokens is None:
+        received = math.ceil(text_tokens(completion.text).high)
+    return Usage(input_tokens=sent, output_tokens=received) if sent or received else None
 
 
 def _spent(run: Path) -> float:

@@ -25,7 +25,7 @@ from orbench.generation.config import STAGES, GenerationConfig, Role
 from orbench.generation.flow import Flow, Job, Station
 from orbench.generation.folder import RESPONSES, OpenFolder, State, Track, answers, call_name, half_read
 from orbench.generation.formats import FoundItem, read_items
-from orbench.generation.money import Money
+from orbench.generation.money import Money, unsaid
 from orbench.generation.records import GIVEN, Call, Item, Subject, text_id
 from orbench.generation.rules import Decision, Rule, make_rule
 from orbench.models.base import Model
@@ -394,12 +394,14 @@ class Pipeline:
                 model=role.name,
                 category=job.category,
                 wanted=self._config.seeds_per_call,
+                estimate=unsaid(station.model, result),
             )
             self._folder.seed_calls.append(call)
             self.state.add_seed_call(call)
             self._take(call, is_seed=True)
 
-        return self._station(role, "seeder", messages, receive)
+        station = self._station(role, "seeder", messages, receive)
+        return station
 
     def _open_rewriter(self, role: Role | None) -> Station[PromptJob] | None:
         if role is None:
@@ -417,15 +419,16 @@ class Pipeline:
                 model=role.name,
                 category=job.track.item.category,
                 wanted=job.wanted,
+                estimate=unsaid(station.model, result),
             )
             self._folder.rewrite_calls.append(call)
             self.state.add_rewrite_call(call)
             self._take(call, is_seed=False)
             if call.outcome not in ("read", "error") and job.ask < roles.ASKS:
-                assert self._rewriter is not None
-                self._rewriter.put(msgspec.structs.replace(job, ask=job.ask + 1))
+                station.put(msgspec.structs.replace(job, ask=job.ask + 1))
 
-        return self._station(role, "rewriter", messages, receive)
+        station = self._station(role, "rewriter", messages, receive)
+        return station
 
     def _open_moderator(self, role: Role) -> Station[PromptJob]:
         name = role.name
@@ -440,18 +443,25 @@ class Pipeline:
         def receive(job: PromptJob, result: CallResult) -> None:
             track = job.track
             vote = roles.read_vote(
-                result, self._config, prompt_id=track.item.id, of=job.of, moderator=name, ask=job.ask
+                result,
+                self._config,
+                prompt_id=track.item.id,
+                of=job.of,
+                moderator=name,
+                ask=job.ask,
+                estimate=unsaid(station.model, result),
             )
             self._folder.votes.append(vote)
             self.state.add_vote(vote)
             if vote.error is not None:
                 return
             if name not in track.votes_on(job.of):
-                self._moderators[name].put(msgspec.structs.replace(job, ask=job.ask + 1))
+                station.put(msgspec.structs.replace(job, ask=job.ask + 1))
             elif not self._standing.missing(track, job.of):
                 self._advance(track)
 
-        return self._station(role, "moderator", messages, receive)
+        station = self._station(role, "moderator", messages, receive)
+        return station
 
     def _open_rescuer(self, role: Role | None) -> Station[PromptJob] | None:
         if role is None:
@@ -462,17 +472,24 @@ class Pipeline:
 
         def receive(job: PromptJob, result: CallResult) -> None:
             item = job.track.item
-            call = roles.read_answer(result, id=item.id, ask=job.ask, model=role.name, category=item.category)
+            call = roles.read_answer(
+                result,
+                id=item.id,
+                ask=job.ask,
+                model=role.name,
+                category=item.category,
+                estimate=unsaid(station.model, result),
+            )
             self._folder.rescue_calls.append(call)
             self.state.add_rescue_call(call)
             if job.track.answered is not None:
                 job.track.answer = call.response
                 self._advance(job.track)
             elif call.outcome != "error":
-                assert self._rescuer is not None
-                self._rescuer.put(msgspec.structs.replace(job, ask=job.ask + 1))
+                station.put(msgspec.structs.replace(job, ask=job.ask + 1))
 
-        return self._station(role, "rescue", messages, receive)
+        station = self._station(role, "rescue", messages, receive)
+        return station
 
     def _station(
         self,
