@@ -161,16 +161,18 @@ def _work(
             "templates": {name: templates.digest(name) for name in TEMPLATES},
             **counted,
             "dry": dry if config.seeder else [],
-            "unasked": money.refused,
-            "open": money.refused
-            + facts.owed(state, stands)
-            + (len(short) if config.seeder and pipeline.makes_seeds and not money.refused else 0),
+            "stage": stage,
+            "unasked": money.refused.total(),
+            "open": facts.owed(config, state, stands, stage)
+            + (money.refused["seeder"] or (len(short) if pipeline.makes_seeds else 0)),
             **selected,
         }
 
     try:
         if stage != "selection":
             run_sync(pipeline.run(given))
+        else:
+            pipeline.catch_up()
     except BaseException:
         try:
             opened.write(found({}))

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -189,6 +190,7 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             if twice := [model for model in models if models.count(model) > 1]:
                 raise UsageError(f"{role}: {twice[0]} is named twice")
         self._check_categories()
+        self._check_addresses()
         if self.rule == "paper" and self.rescue is None:
             raise UsageError(
                 "the rule `paper` needs a model that answers what was voted toxic: add --rescue MODEL (one without "
@@ -196,6 +198,21 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.panel and len(self.panel) < self.hard_min:
             raise UsageError(f"hard_min is {self.hard_min}, but the panel has {len(self.panel)} models")
+
+    def _check_addresses(self) -> None:
+        """Before any is saved: one with a key in it would be published with the data set."""
+        named = {name: getattr(self, name) for name in ("seeder", "rewriter", "rescue", "panel_judge")}
+        many = {name: getattr(self, name) for name in ("moderators", "panel")}
+        found = {
+            "base_url": self.base_url,
+            **{f"{name}: base_url": role.base_url for name, role in named.items() if role},
+        }
+        found |= {f"{name}, {role.model}: base_url": role.base_url for name, roles in many.items() for role in roles}
+        for where, address in found.items():
+            if address is not None and not is_plain_address(address):
+                raise UsageError(
+                    f"{where} is no address, or holds more than http://host:port/path; a key goes into its variable"
+                )
 
     def _check_categories(self) -> None:
         seen = {same_name(name): name for name in CATEGORIES}
@@ -260,6 +277,16 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             return [plain(each) for each in value] if isinstance(value, tuple) else value
 
         return {name: plain(value) for name, value in msgspec.structs.asdict(self).items()}
+
+
+def is_plain_address(url: str) -> bool:
+    """Whether it is an address of the web that holds neither name, password, query nor fragment."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        return False
+    return usable and not ("@" in parts.netloc or parts.query or parts.fragment)
 
 
 _AT_LEAST = {

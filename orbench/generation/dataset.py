@@ -67,7 +67,10 @@ class Dataset:
 
     @property
     def open(self) -> int:
-        """Calls that failed, or for which there was no money, and that the next run of the same command makes."""
+        """Calls that failed, or for which there was no money, and that the next run of the same command makes.
+
+        A selection done alone counts what it lacks; a run of all stages makes it.
+        """
         return int(self.facts["open"])
 
     def split(self, name: str) -> Split:
@@ -124,7 +127,8 @@ class Dataset:
         if unasked:
             lines += [f"{plural(unasked, 'call')} not made for want of money"]
         if self.open > unasked:
-            lines += [f"{plural(self.open - unasked, 'call')} failed: run the same command again"]
+            how = "without --stage" if self.facts.get("stage") == "selection" else "again"
+            lines += [f"{plural(self.open - unasked, 'call')} owed: run the same command {how}"]
         if cost := self.usage["cost_usd"]:
             lines += [f"cost: {money(cost)}"]
         for category in self.facts.get("dry", []):

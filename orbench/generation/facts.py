@@ -11,7 +11,7 @@ import msgspec
 from orbench.costs import Price
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
-from orbench.generation.pipeline import Standing
+from orbench.generation.pipeline import Standing, rewrites_wanted
 from orbench.results import ledgers_dict
 
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
@@ -81,7 +81,22 @@ def usage(state: State, prices: Mapping[str, Price]) -> dict[str, Any]:
     return {**ledgers_dict(ledgers, prices), "roles": roles}
 
 
-def owed(state: State, standing: Standing) -> int:
-    """Calls that failed and that the next run makes."""
-    models = {"", *standing.moderators}
-    return sum(model in models for _, _, model in state.asks)
+def owed(config: GenerationConfig, state: State, standing: Standing, stage: str | None) -> int:
+    """Calls that the configuration needs of prompts that are there: they failed, or there was no money, or no time.
+
+    What follows from their replies is not counted, nor what other stages owe; the selection needs all of them.
+    """
+    rewrites = config.rewriter is not None and stage in (None, "rewrites", "selection")
+    votes = stage in (None, "moderation", "selection")
+    found = 0
+    for track in state.tracks.values():
+        stands = standing.of(track)
+        if rewrites and rewrites_wanted(config, track, stands.decision):
+            found += 1
+        if votes and standing.rule is not None and stands.decision is None:
+            missing = standing.missing(track, "prompt")
+            if missing or track.answered is not None:
+                found += len(missing or standing.missing(track, "answer"))
+            else:
+                found += 1  # the rescuer's answer
+    return found

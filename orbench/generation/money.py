@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Money:
     Attributes:
         budget: What the command may spend; None without a bound.
         prices: Role and model, such as `rewriter openai/x`, to its price where one is known.
-        refused: Calls that were not made for want of money.
+        refused: Role to its calls that were not made for want of money.
     """
 
     def __init__(self, config: GenerationConfig, before: Mapping[str, object]) -> None:
@@ -58,7 +59,7 @@ class Money:
         self.table = load_prices(config.prices)
         self.budget: Budget | None = make_budget(config.max_cost)
         self.prices = msgspec.convert(before.get("prices", {}), dict[str, Price])
-        self.refused = 0
+        self.refused: Counter[str] = Counter()
         self._of_panel = 0.0
 
     def purse(self, role: str, model: Model) -> Purse:
@@ -73,7 +74,7 @@ class Money:
         name = f"{role} {model.name}"
         if price is not None:
             self.prices[name] = price
-        return Purse(self, name, model, price)
+        return Purse(self, role, model, price)
 
     def count_spent(self, state: State, folder: Path) -> None:
         """Count what earlier runs in the folder have spent, the panel's included."""
@@ -108,9 +109,10 @@ class Money:
 class Purse:
     """What one role pays its calls from."""
 
-    def __init__(self, money: Money, name: str, model: Model, price: Price | None) -> None:
+    def __init__(self, money: Money, role: str, model: Model, price: Price | None) -> None:
         """Use `Money.purse`."""
-        self._money, self._name, self._model, self._price = money, name, model, price
+        self._money, self._role, self._model, self._price = money, role, model, price
+        self._name = f"{role} {model.name}"
 
     async def hold(self, request: Request, *, wait: bool = True) -> bool:
         """Hold back the most that a call can cost; False if there is too little left.
@@ -141,7 +143,7 @@ class Purse:
 
     def refuse(self) -> None:
         """A call is not made for want of money."""
-        self._money.refused += 1
+        self._money.refused[self._role] += 1
 
 
 def unsaid(model: Model, result: CallResult) -> Usage | None:

@@ -125,6 +125,13 @@ class Standing:
         return Progress("toxic", reason="voted toxic, and so was the answer")
 
 
+def rewrites_wanted(config: GenerationConfig, track: Track, decision: Decision | None) -> int:
+    """Rewrites of a prompt that are still to be asked for: of seeds, and of what stayed toxic while rounds are left."""
+    if not track.is_seed and (decision != "toxic" or track.item.round > config.rounds):
+        return 0
+    return max(0, config.rewrites - track.rewritten)
+
+
 def standing(config: GenerationConfig) -> Standing:
     """How prompts stand under a configuration."""
     names = [role.name for role in config.moderators]
@@ -199,10 +206,14 @@ class Pipeline:
                 with suppress(Exception):
                     await model.close()
 
-    async def _begin(self, given: Sequence[Item]) -> None:
-        """Take up what the folder and the given file hold, then make seeds."""
+    def catch_up(self) -> None:
+        """Make rows of replies that were there when an earlier run was stopped."""
         for is_seeder, call in half_read(self._folder.path, self.state):
             self._take(call, is_seed=is_seeder)
+
+    async def _begin(self, given: Sequence[Item]) -> None:
+        """Take up what the folder and the given file hold, then make seeds."""
+        self.catch_up()
         owed = {track.item.id for track in self.state.tracks.values() if self._needs_answer(track)}
         for prompt_id, answer in answers(self._folder.path, owed):
             self.state.tracks[prompt_id].answer = answer
@@ -332,8 +343,8 @@ class Pipeline:
     def _advance(self, track: Track) -> None:
         """Begin what a prompt needs next; called when it is met first, and when all that was begun for it is there."""
         stands = self._standing.of(track)
-        if track.is_seed or (stands.decision == "toxic" and track.item.round <= self._config.rounds):
-            self._rewrite(track)
+        if wanted := rewrites_wanted(self._config, track, stands.decision):
+            self._rewrite(track, wanted)
         if track.is_seed or stands.decision is not None:
             track.answer = None  # nobody has to see it any more
             return
@@ -344,9 +355,8 @@ class Pipeline:
         elif self._rescuer is not None:
             self._rescuer.put(PromptJob(track, self.state.asks.get((track.item.id, "answer", ""), 1)))
 
-    def _rewrite(self, track: Track) -> None:
-        wanted = self._config.rewrites - track.rewritten
-        if self._rewriter is not None and wanted > 0:
+    def _rewrite(self, track: Track, wanted: int) -> None:
+        if self._rewriter is not None:
             call = track.item.id + (f"+{track.rewritten}" if track.rewritten else "")
             ask = self.state.asks.get((call, "rewrites", ""), 1)
             self._rewriter.put(PromptJob(track, ask, wanted=wanted, call=call))

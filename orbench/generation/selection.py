@@ -64,9 +64,6 @@ class Pools(msgspec.Struct, frozen=True, kw_only=True):
     safe: list[Row]
     toxic: list[Row]
     drops: list[Drop]
-    owed: int
-    """Prompts that votes or answers are owed for."""
-    rescued: int
 
 
 def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
@@ -74,13 +71,11 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
     safe: list[Track] = []
     toxic: list[Track] = []
     drops: list[Drop] = []
-    owed = rescued = 0
     for track in state.tracks.values():
         stands = standing.of(track)
         item = track.item
         if stands.decision == "safe":
             safe.append(track)
-            rescued += stands.rescued
         elif stands.decision == "toxic":
             toxic.append(track)
             if not track.is_seed:
@@ -88,7 +83,6 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
         elif stands.decision == "undecided":
             drops.append(_drop(item.id, item.category, "moderation", stands.reason))
         else:
-            owed += 1
             drops.append(_drop(item.id, item.category, "moderation", stands.reason))
     names = {name: number for number, name in enumerate(config.definitions)}
 
@@ -103,8 +97,6 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
         safe=safe_rows,
         toxic=toxic_rows,
         drops=[*drops, *safe_drops, *toxic_drops, *near_drops],
-        owed=owed,
-        rescued=rescued,
     )
 
 

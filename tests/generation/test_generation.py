@@ -305,6 +305,55 @@ def test_a_service_that_fails_leaves_work_that_the_next_run_does(world):
     reconcile(made.folder)
 
 
+def down(*models, when=""):
+    """The scripted world, in which calls of some models fail that hold a text."""
+    script = ScriptedGeneration()
+    return lambda body: (400, b"{}") if body["model"] in models and when in prompt_of(body) else script(body)
+
+
+@pytest.mark.parametrize(
+    ("reply", "first", "failing", "then"),
+    [
+        (down("rescue"), None, {}, {"rescue": None}),
+        (down("moderator-2", when="Here is a general answer"), None, {}, {"rescue": None}),
+        (down("moderator-2"), None, {"rescue": None}, {"moderators": MODERATORS[:1], "rescue": None}),
+        (down("rewriter"), {}, {"rewrites": 4}, {}),
+        (down("rewriter"), {}, {"rounds": 1}, {"rounds": 0}),
+    ],
+)
+def test_what_failed_and_is_needed_no_more_is_not_owed(world, reply, first, failing, then):
+    if first is not None:
+        world(**first)
+    broken = world(reply, **failing)
+    assert broken.open > 0
+    assert "owed: run the same command again" in str(broken)
+    made = world(reply, **then)
+    assert made.open == 0
+    reconcile(made.folder)
+
+
+def test_a_selection_alone_says_what_it_lacks(world):
+    world(stage="seeds")
+    world(stage="rewrites")
+    world(down("moderator-2"), stage="moderation")
+    made = world(stage="selection")
+    assert world.server.answered == 0
+    assert made.open == 60
+    assert "60 calls owed: run the same command without --stage" in str(made)
+    world(stage="moderation")
+    assert world(stage="selection").open == 0
+
+
+def test_a_selection_alone_takes_up_rows_that_were_not_written(world):
+    world(stage="seeds")
+    made = world(stage="rewrites")
+    path = made.folder / "rewrites.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-4]))
+    assert world(stage="selection").open == 3 * 60
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
 def test_a_full_disk_loses_nothing(world, monkeypatch):
     from orbench.engine import jsonl
 
