@@ -58,7 +58,7 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rule: str = ""
     """The rule of moderation as a sentence."""
     rescue: str | None = None
-    """The model whose answers brought prompts back."""
+    """The models whose answers brought prompts back."""
     moderators: dict[str, dict[str, int]] = {}
     """Moderator to its votes on prompts: `safe`, `toxic`, `abstained`."""
     pairs: list[Pair] = []

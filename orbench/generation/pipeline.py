@@ -132,6 +132,26 @@ def rewrites_wanted(config: GenerationConfig, track: Track, decision: Decision |
     return max(0, config.rewrites - track.rewritten)
 
 
+def is_dry(config: GenerationConfig, state: State, category: str) -> bool:
+    """Whether the seeder's last five calls brought next to nothing new: under 5 % of what they were asked for."""
+    role = config.seeder
+    if role is None:
+        return True
+    calls = [
+        call
+        for call in state.seed_calls.get(category, [])
+        if call[1] != "error" and state.seed_models[call[0]] == role.name
+    ][-_DRY_CALLS:]
+    if len(calls) < _DRY_CALLS:
+        return False
+    new = sum(
+        state.rows.get((name, place), (True, "no row"))[1] in (None, SURPLUS)
+        for name, _, _ in calls
+        for place in range(state.places[name])
+    )
+    return new < _DRY_SHARE * sum(wanted for _, _, wanted in calls)
+
+
 def standing(config: GenerationConfig) -> Standing:
     """How prompts stand under a configuration."""
     names = [role.name for role in config.moderators]
@@ -274,23 +294,8 @@ class Pipeline:
         return self.seed_counts.get(category, 0) < self._config.seeds_per_category
 
     def is_dry(self, category: str) -> bool:
-        """Whether the seeder's last five calls brought next to nothing new: under 5 % of what they were asked for."""
-        role = self._config.seeder
-        if role is None:
-            return True
-        calls = [
-            call
-            for call in self.state.seed_calls.get(category, [])
-            if call[1] != "error" and self.state.seed_models[call[0]] == role.name
-        ][-_DRY_CALLS:]
-        if len(calls) < _DRY_CALLS:
-            return False
-        new = sum(
-            self.state.rows.get((name, place), (True, "no row"))[1] in (None, SURPLUS)
-            for name, _, _ in calls
-            for place in range(self.state.places[name])
-        )
-        return new < _DRY_SHARE * sum(wanted for _, _, wanted in calls)
+        """As the function of that name."""
+        return is_dry(self._config, self.state, category)
 
     def _revive(self) -> None:
         """Take up seeds that were more than an earlier, smaller target."""

@@ -117,6 +117,29 @@ def test_a_dry_run_of_a_finished_folder_has_nothing_to_ask(cli, here, service):
     assert found["calls"] == {"low": 0, "high": 0}
 
 
+@pytest.mark.parametrize("more", [("--rounds", "1"), ("--seeds-per-category", "8")])
+def test_what_a_dry_run_says_of_more_in_a_finished_folder_is_what_is_asked(cli, here, service, more):
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--base-url", service.base_url]
+    cli(*words)
+    before = service.answered
+    said = json.loads(cli(*words, *more, "--dry-run", "--json").out)
+    cli(*words, *more)
+    assert said["calls"]["low"] <= service.answered - before <= said["calls"]["high"]
+    rewrites = [stage["calls"] for stage in said["stages"] if stage["stage"].startswith("rewrites")]
+    asked = sum(body["model"] == "rewriter" for body in service.requests[before:])
+    assert sum(calls["low"] for calls in rewrites) == asked == sum(calls["high"] for calls in rewrites)
+
+
+def test_a_dry_run_counts_lists_of_seeds_by_category(cli, here, service):
+    names = [word for name in ("privacy", "illegal", "deception") for word in ("--category", name)]
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *names, "--seeds-per-category", "3", "--base-url",
+             service.base_url, "--stage", "seeds", "--json"]  # fmt: skip
+    said = json.loads(cli(*words, "--dry-run").out)
+    assert said["calls"] == {"low": 3, "high": 3}
+    cli(*words)
+    assert service.answered == 3
+
+
 def test_init_writes_a_configuration_that_loads(cli, here):
     assert cli("generate", "--init", "config.yaml").code == 0
     assert "no seeds" in cli("generate", "--config", "config.yaml", "--out", "set").err

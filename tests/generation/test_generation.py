@@ -229,6 +229,18 @@ def test_only_a_safe_answer_brings_a_prompt_back(world):
         assert safe(drop.id, "answer") < 2
 
 
+def test_the_card_names_who_answered_not_who_would_answer_next(world):
+    world()
+    made = world(rescue="openai/rescue-2")
+    assert world.server.answered == 0
+    card = (made.folder / "README.md").read_text(encoding="utf-8").replace("&#45;", "-")
+    assert "was answered by openai/rescue, and" in card
+    made = world(rescue="openai/rescue-2", seeds_per_category=15)
+    card = (made.folder / "README.md").read_text(encoding="utf-8").replace("&#45;", "-")
+    assert "was answered by openai/rescue and openai/rescue-2, and" in card
+    assert "was answered by" not in (world(rescue=None).folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_hard_split_is_what_enough_of_the_panel_refuse(world):
     made = world(panel=PANEL)
     refused = Counter()
