@@ -140,22 +140,14 @@ def _work(
     stands = standing(config)
     money = Money(config, opened.before)
     pipeline = Pipeline(config, opened, state, stage, money, progress=progress)
-    kept = (
-        "orbench_version",
-        "created_at",
-        "panel",
-        "splits",
-        "diversity",
-        "overlap",
-    )  # of an earlier selection, which is still there
-    before: dict[str, Any] = {name: opened.before[name] for name in kept if name in opened.before}
+    made: dict[str, Any] = {name: opened.before.get(name) for name in ("orbench_version", "created_at")}
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
         counted = facts.count(config, state, stands, money.prices)
         dry = [name for name in config.wanted if pipeline.falls_short(name) and pipeline.is_dry(name)]
         short = [name for name in config.wanted if pipeline.falls_short(name) and not pipeline.is_dry(name)]
         return {
-            **before,
+            **made,
             "config": config.to_dict(),
             "rule": stands.rule.sentence if stands.rule else None,
             "templates": {name: templates.digest(name) for name in TEMPLATES},
@@ -175,7 +167,7 @@ def _work(
             pipeline.catch_up()
     except BaseException:
         try:
-            opened.write(found({}))
+            opened.write(facts.carried_over(found({}), opened.before))
         except RunError:
             pass  # such as a full disk, which is being raised already
         raise
@@ -184,8 +176,9 @@ def _work(
     result = found({"moderation": analysis.moderation(config, state, stands)} if stands.moderators else {})
     if config.labels and stands.moderators:
         result["review"] = analysis.human_review(config, state, stands)
-    opened.write(result)
-    if stage == "moderation":
+    earlier = facts.carried_over(result, opened.before)
+    opened.write(earlier)
+    if stage == "moderation" or (opened.path / AUDIT).exists():
         write_audit(opened.path / AUDIT, state, stands)
     if stage in (None, "selection"):
         if stage == "selection":
@@ -193,6 +186,8 @@ def _work(
         money.leave_panel_to_evaluation()
         result = _select(config, opened, state, stands, result, money, progress)
         write_text(opened.path / CARD, describe(opened.path, result, config.rules.language))
+    else:
+        result = earlier
     if not result["open"]:
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
@@ -271,13 +266,7 @@ def _with_splits(
             mine[drop.reason] = mine.get(drop.reason, 0) + 1
     usage = result["usage"]
     if panel is not None:
-        usage = {**usage, "roles": dict(usage["roles"])}
-        for role, spent in panel.usage.items():
-            usage["roles"][role] = spent
-            for name in ("requests", "input_tokens", "output_tokens"):
-                usage[name] += spent[name]
-            costs = (usage["cost_usd"], spent["cost_usd"])
-            usage["cost_usd"] = None if None in costs else round(sum(costs), 6)
+        usage = facts.with_roles(usage, panel.usage)
     return {
         **result,
         "counts": {name: sum(counts[name] for counts in categories.values()) for name in facts.COUNTS},

@@ -14,6 +14,8 @@ from orbench.generation.folder import State
 from orbench.generation.pipeline import Standing, rewrites_wanted
 from orbench.results import ledgers_dict
 
+_SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap")
+"""What generation.json says of the splits."""
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
 
 
@@ -79,6 +81,45 @@ def usage(state: State, prices: Mapping[str, Price]) -> dict[str, Any]:
     ledgers = {f"{role} {model}": ledger for (role, model), ledger in state.usage.items()}
     roles = {name: ledger.to_dict(prices.get(name)) for name, ledger in ledgers.items()}
     return {**ledgers_dict(ledgers, prices), "roles": roles}
+
+
+def with_roles(usage: Mapping[str, Any], roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Usage with that of some more roles."""
+    found: dict[str, Any] = {**usage, "roles": {**usage["roles"], **roles}}
+    for spent in roles.values():
+        for name in ("requests", "input_tokens", "output_tokens"):
+            found[name] += spent[name]
+        costs = (found["cost_usd"], spent["cost_usd"])
+        found["cost_usd"] = None if None in costs else round(sum(costs), 6)
+    return found
+
+
+def carried_over(counted: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a run that did not select, with those of the selection before it, whose splits are still there.
+
+    `stale` says so: prompts may have been added or decided otherwise since.
+    """
+    if not before.get("splits"):
+        return counted
+    earlier = before["categories"]
+    nothing = dict.fromkeys(COUNTS, 0)
+    categories = {
+        name: {
+            **counted["categories"].get(name, nothing),
+            **{column: earlier.get(name, nothing)[column] for column in ("kept", "hard", "toxic")},
+        }
+        for name in {**counted["categories"], **earlier}
+    }
+    panel = {name: use for name, use in before["usage"]["roles"].items() if name.startswith(("panel ", "panel-judge "))}
+    return {
+        **counted,
+        **{name: before[name] for name in _SELECTED if name in before},
+        "counts": {name: sum(mine[name] for mine in categories.values()) for name in COUNTS},
+        "categories": categories,
+        "drops": {**before["drops"], **counted["drops"]},
+        "usage": with_roles(counted["usage"], panel),
+        "stale": True,
+    }
 
 
 def owed(config: GenerationConfig, state: State, standing: Standing, stage: str | None) -> int:

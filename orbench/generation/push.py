@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orbench.errors import RunError, UsageError
+from orbench.generation.folder import read_generation
 from orbench.splits.files import read_table
 
 TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - the name of the variable
@@ -54,6 +55,7 @@ def push(
     header, body = _card(folder)
     header["license"] = _license(license or header.get("license"), folder)
     files = _data_files(header, folder)
+    _check_finished(folder)
     for name in files:
         read_table(folder / name)
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
@@ -103,9 +105,16 @@ def _data_files(header: dict[str, Any], folder: Path) -> list[str]:
         found.append(name)
     if not found:
         raise RunError(f"{folder}/README.md: its header names no configuration with data_files")
-    if not (folder / "generation.json").is_file():
-        raise RunError(f"{folder}: no generation.json in it: is it a finished generation?")
     return list(dict.fromkeys(found))
+
+
+def _check_finished(folder: Path) -> None:
+    """Splits that are not of all that is there would be published with facts that are not theirs."""
+    finished = read_generation(folder).get("finished")
+    if not isinstance(finished, dict) or finished.get("stage") not in (None, "selection"):
+        raise RunError(
+            f"{folder}: not finished: run its `orbench generate` command again, without --stage, until nothing is owed"
+        )
 
 
 def _dump(header: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import orbench
+from orbench.generation.push import push
 from orbench.testing import Faults, LoopbackServer, ScriptedGeneration, prompt_of
 from tests.generation.conftest import MODERATORS, last, lines, reconcile
 
@@ -364,6 +365,34 @@ def test_a_selection_alone_takes_up_rows_that_were_not_written(world):
     path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-4]))
     assert world(stage="selection").open == 3 * 60
     assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_a_stage_done_alone_afterwards_keeps_the_facts_of_the_splits(world, prices):
+    world(panel=PANEL, prices=prices)
+    whole = reconcile(world.out)
+    made = world(panel=PANEL, prices=prices, stage="moderation")
+    assert world.server.answered == 0
+    facts = reconcile(made.folder)
+    for name in ("counts", "categories", "drops", "usage", "splits", "panel", "diversity"):
+        assert facts[name] == whole[name], name
+    assert "the splits are of an earlier selection" in str(made)
+    with pytest.raises(orbench.RunError, match="not finished"):
+        push(made.folder, "someone/set", license="other")
+    again = world(panel=PANEL, prices=prices)
+    addresses = ("config", "finished")  # the loopback server's
+    assert reconcile(world.out) == {**whole, **{name: again.facts[name] for name in addresses}}
+    assert "earlier selection" not in str(again)
+
+
+def test_an_audit_that_is_there_follows_every_run(world):
+    made = world(stage="seeds")
+    for stage in ("rewrites", "moderation"):
+        made = world(stage=stage)
+    rows = (made.folder / "audit.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 61
+    made = world(seeds_per_category=12)
+    rows = (made.folder / "audit.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + made.counts["rewrites"] == 73
 
 
 def test_a_full_disk_loses_nothing(world, monkeypatch):

@@ -17,13 +17,6 @@ ROOT = Path(__file__).parents[2]
 PANEL = [f"openai/panel-{n}" for n in range(4)]
 
 
-@pytest.fixture
-def prices(tmp_path):
-    path = tmp_path / "prices.csv"
-    path.write_text("model,input,output\nopenai/*,1,2\n", encoding="utf-8")
-    return path
-
-
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "splits").glob("*.csv"))}
 
