@@ -13,6 +13,7 @@ Source: OR-Bench (arXiv 2405.20947), sections 3.2 and 3.3; docs/generation.md sa
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import orbench
 from orbench import templates
 from orbench.engine.threads import run_sync
-from orbench.errors import RunError, UsageError
+from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.generation import analysis, facts
 from orbench.generation.bertscore import check_installed
 from orbench.generation.config import STAGES, AnyConfig, GenerationConfig, make_config
@@ -216,22 +217,25 @@ def _select(
         "hard": hard(pools.safe, panel.refusals, config) if panel else [],
         "toxic": draw(pools.toxic, config.toxic_size, config.seed),
     }
+    unparted: dict[str, str] = {}
     if config.test_share:
-        sides = partition(
-            [row.seed_id for row in pools.safe],
-            [row.group_id for row in pools.safe],
-            test_share=config.test_share,
-            seed=config.seed,
-        )
-        for side in ("train", "test"):
-            splits[side] = [row for row, mine in zip(pools.safe, sides, strict=True) if mine == side]
+        seeds, groups = [row.seed_id for row in pools.safe], [row.group_id for row in pools.safe]
+        try:
+            sides = partition(seeds, groups, test_share=config.test_share, seed=config.seed)
+        except UsageError as error:  # all else is paid for, and can be used
+            unparted = {"unparted": str(error)}
+            warnings.warn(f"no train and test: {error}", OrbenchWarning, stacklevel=4)
+        else:
+            for side in ("train", "test"):
+                splits[side] = [row for row, mine in zip(pools.safe, sides, strict=True) if mine == side]
     for name in SPLIT_NAMES:
         write_split(opened.path / SPLITS, name, splits.get(name, []))
     write_drops(opened.path / DROPS, pools.drops)
     _draw_for_review(config, opened.path / SPLITS / REVIEW, state, stands)
     overlap, overlapping = analysis.overlaps(config, splits)
     write_overlap(opened.path / OVERLAP, splits, overlapping)
-    return {**_with_splits(result, splits, pools, panel), **analysis.selection(config, splits), **overlap}
+    selected = _with_splits(result, splits, pools, panel)
+    return {**selected, **unparted, **analysis.selection(config, splits), **overlap}
 
 
 def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands: Standing) -> None:
@@ -264,6 +268,9 @@ def _with_splits(
         if drop.stage != "moderation":
             mine = cleaning.setdefault(drop.stage, {})
             mine[drop.reason] = mine.get(drop.reason, 0) + 1
+    hard_min = result["config"]["hard_min"]
+    refused = sum(panel.refusals[row.id] >= hard_min for row in pools.safe) if panel else 0
+    drawn_from = {"hard": refused, "toxic": len(pools.toxic)}
     usage = result["usage"]
     if panel is not None:
         usage = facts.with_roles(usage, panel.usage)
@@ -274,15 +281,12 @@ def _with_splits(
         "drops": {**result["drops"], "cleaning": {}, **cleaning},
         "usage": usage,
         "open": result["open"] + (panel.owed if panel else 0),
-        "panel": None if panel is None else {"hard_min": result["config"]["hard_min"], "members": panel.members},
+        "panel": None if panel is None else {"hard_min": hard_min, "members": panel.members},
         "splits": {
             name: {
                 "rows": len(rows),
                 "fingerprint": fingerprint(row.prompt for row in rows),
-                "pool": {"all": len(rows), "toxic": len(pools.toxic)}.get(
-                    name,
-                    sum(panel.refusals[row.id] >= result["config"]["hard_min"] for row in pools.safe) if panel else 0,
-                ),
+                "pool": drawn_from.get(name, len(pools.safe)),
             }
             for name, rows in splits.items()
         },

@@ -129,6 +129,8 @@ class Dataset:
         if self.open > unasked:
             how = "without --stage" if self.facts.get("stage") == "selection" else "again"
             lines += [f"{plural(self.open - unasked, 'call')} owed: run the same command {how}"]
+        if unparted := self.facts.get("unparted"):
+            lines += [f"no train and test: {unparted}"]
         if self.facts.get("stale"):
             lines += ["the splits are of an earlier selection: run the same command without --stage to draw them anew"]
         if cost := self.usage["cost_usd"]:

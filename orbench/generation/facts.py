@@ -14,7 +14,7 @@ from orbench.generation.folder import State
 from orbench.generation.pipeline import Standing, rewrites_wanted
 from orbench.results import ledgers_dict
 
-_SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap")
+_SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap", "unparted")
 """What generation.json says of the splits."""
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
 

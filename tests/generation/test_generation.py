@@ -384,6 +384,20 @@ def test_a_stage_done_alone_afterwards_keeps_the_facts_of_the_splits(world, pric
     assert "earlier selection" not in str(again)
 
 
+def test_a_share_that_cannot_be_kept_costs_only_train_and_test(world):
+    with pytest.warns(orbench.OrbenchWarning, match="no train and test: cannot part"):
+        made = world(categories=["privacy"], seeds_per_category=1, test_share=0.5)
+    assert made.open == 0
+    assert "no train and test: cannot part" in str(made)
+    assert {path.name for path in (made.folder / "splits").glob("*.parquet")} == {"all.parquet", "toxic.parquet"}
+    reconcile(made.folder)
+    made = world(categories=["privacy"], test_share=0.5)
+    assert "no train and test" not in str(made)
+    sides = [made.facts["splits"][side] for side in ("train", "test")]
+    assert sum(side["rows"] for side in sides) == made.counts["kept"]
+    assert {side["pool"] for side in sides} == {made.counts["kept"]}
+
+
 def test_an_audit_that_is_there_follows_every_run(world):
     made = world(stage="seeds")
     for stage in ("rewrites", "moderation"):
