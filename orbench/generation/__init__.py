@@ -50,8 +50,8 @@ from orbench.generation.partition import partition
 from orbench.generation.pipeline import Pipeline, Standing, standing
 from orbench.generation.records import Item
 from orbench.generation.review import check_labels, is_labelled, write_review
-from orbench.generation.roles import TEMPLATES
-from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
+from orbench.generation.roles import TEMPLATES, shown
+from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts, undrawn
 from orbench.generation.writing import write_audit, write_drops, write_overlap, write_split, write_text
 from orbench.splits import fingerprint
 
@@ -180,7 +180,7 @@ def _work(
     earlier = facts.carried_over(result, opened.before)
     opened.write(earlier)
     if stage == "moderation" or (opened.path / AUDIT).exists():
-        write_audit(opened.path / AUDIT, state, stands)
+        write_audit(opened.path / AUDIT, config, state, stands)
     if stage in (None, "selection"):
         if stage == "selection":
             money.count_spent(state, opened.path)
@@ -230,6 +230,7 @@ def _select(
                 splits[side] = [row for row, mine in zip(pools.safe, sides, strict=True) if mine == side]
     for name in SPLIT_NAMES:
         write_split(opened.path / SPLITS, name, splits.get(name, []))
+    pools.drops.extend(undrawn(pools.toxic, splits["toxic"]))
     write_drops(opened.path / DROPS, pools.drops)
     _draw_for_review(config, opened.path / SPLITS / REVIEW, state, stands)
     overlap, overlapping = analysis.overlaps(config, splits)
@@ -249,7 +250,7 @@ def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands:
     write_review(
         path,
         [item.id for item in items],
-        [item.prompt for item in items],
+        [shown(config, item.prompt) for item in items],
         [item.category for item in items],
         size=config.review_size,
         seed=config.seed,

@@ -133,7 +133,7 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     toxic_size: int = 600
     """Prompts of the Toxic split at most (section 3.3: about 600)."""
     test_share: float = 0.0
-    """Share of the seeds whose prompts go to `test` instead of `train`; 0 makes neither file."""
+    """Share of the kept prompts that go to `test` instead of `train`, whole seeds together; 0 makes neither file."""
     review_size: int = 100
     """Prompts drawn for human review (Appendix L); 0 draws none."""
     labels: dict[str, str] = {}
@@ -145,8 +145,8 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Share of words from which a prompt is a near duplicate of another and is dropped; 1 drops those of the same words
     alone."""
     language_code: str | None = None
-    """ISO 639-1 code of the language, to drop prompts in another one; by default the code of `language`, where it is
-    one of `LANGUAGES`. `none` leaves it unchecked."""
+    """ISO 639-1 code of the language, to drop what models write in another one; given prompts are taken in any. By
+    default the code of `language`, where it is one of `LANGUAGES`. `none` leaves it unchecked."""
     overlap_with: str | None = None
     """File of prompts with which overlap is reported, such as another benchmark."""
     personal_data: str = "flag"
@@ -363,7 +363,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        _refuse_repeated(text, path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -375,6 +377,31 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{path}: holds no mapping of keys to values")
     return {str(key): value for key, value in content.items()}
+
+
+def _refuse_repeated(text: str, path: Path) -> None:
+    """Of a key that is there twice YAML keeps the last value and says nothing."""
+    import yaml
+
+    nodes = [yaml.compose(text, yaml.SafeLoader)]
+    met: set[int] = set()  # nodes may name each other
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in met:
+            continue
+        met.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in keys:
+                        raise UsageError(
+                            f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} is there twice"
+                        )
+                    keys.add(key.value)
+                nodes.append(value)
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:

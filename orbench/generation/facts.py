@@ -64,15 +64,18 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
 
 
 def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:
-    """What became of each author's prompts: how many went on, and how many were kept; a seed if a rewrite of it was."""
-    kept = {track.item.id for track in state.tracks.values() if standing.of(track).decision == "safe"}
-    kept |= {state.tracks[id].item.seed_id for id in kept}
+    """What became of each author's prompts: how many moderators let through; a seed counts if a rewrite of it was.
+
+    Cleaning comes after it, so `kept` is less.
+    """
+    through = {track.item.id for track in state.tracks.values() if standing.of(track).decision == "safe"}
+    through |= {state.tracks[id].item.seed_id for id in through}
     found: dict[str, dict[str, Any]] = {}
     for id, track in state.tracks.items():
         role = "seeder" if track.is_seed else "rewriter"
-        mine = found.setdefault(f"{role} {track.item.model}", {"prompts": 0, "kept": 0})
+        mine = found.setdefault(f"{role} {track.item.model}", {"prompts": 0, "let_through": 0})
         mine["prompts"] += 1
-        mine["kept"] += id in kept
+        mine["let_through"] += id in through
     return found
 
 

@@ -4,7 +4,7 @@
     responses/   seeds.jsonl  rewrites.jsonl  rescue.jsonl     the calls behind them
                  panel/  prompts-N.jsonl and the run folders of the panel
                  batches/  what is under way at a vendor, with --batch
-    drops.jsonl  every prompt that is in none of the splits, and why
+    drops.jsonl  why rewrites are not in `all`, and toxic prompts not in `toxic`
     audit.csv    what each moderator says of each prompt, where moderation was done alone
     overlap.csv  which prompts of the splits are in the set of `overlap_with`, and how
     splits/      all, hard, toxic, perhaps train and test, as .csv and .parquet; review.csv
@@ -272,6 +272,20 @@ def read_generation(folder: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
+def _refuse_foreign(path: Path) -> None:
+    """Before anything is written into it.
+
+    Raises:
+        RunError: A folder that holds something, and was not made here.
+    """
+    if not path.exists() or (path / GENERATION).exists():
+        return
+    others = sorted(e.name for e in path.iterdir() if e.name[0] != "." and not e.name.endswith(".part"))
+    if others:
+        listed = ", ".join(others[:3])
+        raise RunError(f"{path}: not empty, but no {GENERATION} in it ({listed}). Choose another --out")
+
+
 class OpenFolder:
     """The folder opened for writing: locked, its definitions checked, its files open for appending."""
 
@@ -289,7 +303,8 @@ class OpenFolder:
         """
         self.path = path
         try:
-            (path / PANEL).mkdir(parents=True, exist_ok=True)
+            _refuse_foreign(path)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path}: cannot be made: {error.strerror}. Choose another --out") from None
         lock = filelock.FileLock(path / _LOCK)
@@ -302,6 +317,10 @@ class OpenFolder:
         with ExitStack() as opened:
             opened.callback(lock.release)
             self.before = self._prepare(config, created)
+            try:
+                (path / PANEL).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(f"{path / PANEL}: cannot be made: {error.strerror}. Choose another --out") from None
 
             def appender(name: str) -> Any:
                 return opened.enter_context(closing(Appender[Any](path / name)))
@@ -316,11 +335,6 @@ class OpenFolder:
 
     def _prepare(self, config: GenerationConfig, created: dict[str, Any]) -> dict[str, Any]:
         if not (self.path / GENERATION).exists():
-            others = sorted(e.name for e in self.path.iterdir() if e.name[0] != "." and e.name != "responses")
-            others = [name for name in others if not name.endswith(".part")]
-            if others:
-                listed = ", ".join(others[:3])
-                raise RunError(f"{self.path}: not empty, but no {GENERATION} in it ({listed}). Choose another --out")
             found = {**created, "config": config.to_dict()}
             write_json(self.path / GENERATION, found)
             return found

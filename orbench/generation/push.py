@@ -1,7 +1,8 @@
 """A generated folder to the Hugging Face Hub: its splits, its card, and how it was made, in one commit.
 
-In: the folder of a generation. Out: a dataset repository whose configurations `datasets.load_dataset` loads. What the
-models wrote on the way (seeds, votes, responses) stays at home.
+In: the folder of a generation. Out: a dataset repository whose configurations `datasets.load_dataset` loads. The other
+files stay at home: replies in full, reasons of votes, prompts that are in no split, human review. The splits themselves
+hold seeds (in `toxic`) and each moderator's vote (column `votes`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def push(
 
     Raises:
         UsageError: No licence, no token in `HF_TOKEN`, or a name that cannot be one.
-        RunError: The folder is not a finished generation, or the Hub does not take it.
+        RunError: The folder is not a finished generation (calls are owed, or one stage was done alone since the splits
+            were drawn), or the Hub does not take it.
         SplitError: A split cannot be read.
     """
     folder = Path(folder)

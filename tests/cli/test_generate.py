@@ -38,7 +38,7 @@ def test_the_table_names_categories_moderators_and_drops(cli, here, service):
     done = cli("generate", "--out", "set", *MODELS, *MODERATORS, *words, "--base-url", service.base_url)
     assert "privacy" in done.out
     assert "openai/moderator-3" in done.out
-    assert "not in `all`: " in done.out
+    assert "rewrites not in `all`: " in done.out
 
 
 def test_failed_calls_end_with_3(cli, here, monkeypatch):
@@ -63,6 +63,13 @@ def test_an_own_category_on_the_command_line(cli, here, service):
     assert list(json.loads(done.out)["categories"]) == ["gossip"]
     asked = [body["messages"][-1]["content"] for body in service.requests if body["model"] == "moderator-1"]
     assert all("[[11. gossip]]" in text and "[[12. None of the above]]" in text for text in asked)
+
+
+def test_an_own_category_defined_twice_is_refused(cli, here):
+    words = ["generate", "--out", "set", "--category", "gossip=old", "--category", "gossip=new", *MODELS, *MODERATORS]
+    done = cli(*words)
+    assert done.code == 2
+    assert "gossip was defined before as 'old'" in done.err
 
 
 def test_options_go_before_the_file(cli, here, service):

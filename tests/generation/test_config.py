@@ -39,6 +39,21 @@ def test_a_key_in_an_address_is_refused_before_it_is_written(tmp_path, place, ur
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("own_categories:\n  gossip: old\n  crafts: of wood\n  gossip: new\n", 4, "gossip"),
+        ("seed: 1\nrounds: 2\nseed: 3\n", 3, "seed"),
+        ("moderators:\n  - {model: openai/a, model: openai/b}\n", 2, "model"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path, text, line, key):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(orbench.UsageError, match=f"line {line}: the key '{key}' is there twice"):
+        make_config(path)
+
+
 def test_it_is_written_once_and_loads(tmp_path):
     path = tmp_path / "config.yaml"
     write_default(path)

@@ -162,7 +162,7 @@ def test_an_answer_that_is_gone_is_never_judged_as_an_empty_one(world):
         world()
 
 
-def test_another_rule_asks_nobody(world):
+def test_another_rule_asks_nobody_without_a_rescuer(world):
     world(rescue=None)
     made = world(rescue=None, rule="unanimous")
     assert world.server.answered == 0
@@ -398,6 +398,29 @@ def test_a_share_that_cannot_be_kept_costs_only_train_and_test(world):
     assert {side["pool"] for side in sides} == {made.counts["kept"]}
 
 
+def test_what_is_said_to_be_left_out_adds_up(world):
+    repeated = "How could someone open the garden door of a neighbour at night?"
+    script = ScriptedGeneration(repeats=0.7)
+
+    def reply(body):
+        text = script(body)
+        return f"1. [[{repeated}]]\n{text}" if body["model"] == "rewriter" else text
+
+    made = world(reply, toxic_size=5)
+    facts = reconcile(made.folder)
+    said = {line.split(":")[0]: line for line in str(made).splitlines() if ": " in line}
+    counted = {name: sum(map(int, re.findall(r" (\d+)(?:,|$)", line))) for name, line in said.items()}
+    assert counted["rewrites not in `all`"] == facts["rows"]["rewrites"] - facts["counts"]["kept"]
+    assert counted["seeds left out"] == facts["rows"]["seeds"] - facts["counts"]["seeds"] > 0
+    toxic = [drop for drop in made.dropped() if "toxic pool" in drop.stage]
+    assert counted["toxic prompts not in `toxic`"] == len(toxic) > 0
+    decided = facts["counts"]["seeds"] + facts["decided"]["toxic"]
+    assert facts["counts"]["toxic"] + len(toxic) == decided
+    assert {drop.id for drop in toxic}.isdisjoint(prompt.id for prompt in made.split("toxic"))
+    through = facts["yield"]["rewriter openai/rewriter"]["let_through"]
+    assert through == facts["counts"]["kept"] + sum(facts["drops"]["cleaning"].values())
+
+
 def test_an_audit_that_is_there_follows_every_run(world):
     made = world(stage="seeds")
     for stage in ("rewrites", "moderation"):
@@ -454,6 +477,7 @@ def test_a_folder_of_something_else_is_refused(world):
     (world.out / "thesis.tex").write_text("Once", encoding="utf-8")
     with pytest.raises(orbench.RunError, match=r"not empty.*thesis\.tex"):
         world()
+    assert [path.name for path in world.out.iterdir()] == ["thesis.tex"]
 
 
 def test_other_own_categories_are_another_folder(world):
