@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,18 +296,26 @@ class Evaluation:
     def open(self) -> int:
         """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
         rows = self._state.rows.values()
-        wanted = len(rows) if self.stopped_early else self.prompts
+        wanted = len(rows) if self.config.get("stopped_early") else self.prompts
         done = (row.outcome is not None and not (row.failed or row.judge_failed or row.safety_failed) for row in rows)
         return wanted - sum(done)
 
-    @property
+    @cached_property
     def stopped_early(self) -> dict[str, Any] | None:
         """How a run with `precision` ended before its last prompt; None if it did not.
 
         `half_width` asked for, `asked` of `prompts`, the share `saved`, and for each kind `low` and `high` of its
-        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked.
+        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked. It follows the
+        present verdicts and policy, and so may be wider than what was asked for.
         """
-        return self.config.get("stopped_early")
+        stopped = self.config.get("stopped_early")
+        if not stopped:
+            return None
+        from orbench.precision import known_of
+
+        facts = {name: stopped[name] for name in ("half_width", "asked", "prompts", "saved")}
+        known = known_of(stopped, self._state.rows, self.policy)
+        return facts | {kind: {"low": found.low, "high": found.high} for kind, found in known.items()}
 
     @property
     def failed_judgements(self) -> int:

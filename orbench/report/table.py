@@ -113,14 +113,13 @@ def remarks(result: Evaluation) -> list[str]:
         )
         if early["asked"] == early["prompts"]:
             asked = f"all {early['prompts']:,} prompts had been asked, so that --precision saved none"
-        found += wrap(
-            f"{asked}. Of all of them, with 95 % confidence however often one looks: "
-            + ", ".join(
-                f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
-                for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
-                if kind in early
-            )
-        )
+        known = [
+            f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
+            for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
+            if kind in early
+        ]
+        sure = f". Of all of them, with 95 % confidence however often one looks: {', '.join(known)}" if known else ""
+        found += wrap(asked + sure)
     elif missing and (bound := result.config.get("stopped_at_max_cost")):
         number = plural(missing, "prompt")
         found.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; a higher one goes on")
