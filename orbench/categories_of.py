@@ -9,9 +9,9 @@ from orbench import published as paper
 from orbench.categories import CATEGORIES
 from orbench.comparable import Source, check_comparable, open_source
 from orbench.comparison import label
+from orbench.records import Kind
 from orbench.report.export import Cell, Table
 from orbench.results import Evaluation
-from orbench.statistics.rates import Rate
 
 Panel = dict[str, dict[str, float | None]]
 """Model to category to refused share, 0 to 1; None where no prompt has a verdict. `overall` comes last."""
@@ -63,13 +63,6 @@ def category_table(rows: Panel) -> Table:
     return Table(("model", *names), tuple(lines))
 
 
-def _of_run(result: Evaluation, kind: str) -> dict[str, float | None]:
-    counts: dict[str, list[int]] = {}
-    for split in result.splits.values():
-        if split.kind == kind:
-            for name, found in split.categories.items():
-                cell = counts.setdefault(name, [0, 0])
-                cell[0] += found.refused
-                cell[1] += found.scored
-    pooled: Rate = result.over_refusal_rate if kind == "safe" else result.toxic_rejection_rate
-    return {**{name: hits / n if n else None for name, (hits, n) in counts.items()}, OVERALL: pooled.value}
+def _of_run(result: Evaluation, kind: Kind) -> dict[str, float | None]:
+    rates = {**result.pooled_categories(kind), OVERALL: result.rate_of(kind)}
+    return {name: found.value for name, found in rates.items()}

@@ -19,7 +19,8 @@ from orbench.engine.run_folder import read_responses
 from orbench.errors import UsageError
 from orbench.grouping import Groups, prompt_groups
 from orbench.published import CategoryTable, PublishedModel
-from orbench.records import Kind
+from orbench.records import AXES, Kind
+from orbench.records import KINDS as KINDS  # noqa: PLC0414 - sweeps take it from here
 from orbench.results import Evaluation, Key
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.paired import (
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     import pandas
 
     from orbench.report.export import Table
-
-KINDS: tuple[Kind, ...] = ("safe", "toxic")
-AXES: Mapping[Kind, str] = {"safe": "over-refusal", "toxic": "toxic rejection"}
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,7 +248,7 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
     if len(runs) < 2:
         raise UsageError("compare needs at least two runs")
     sources = [open_source(run, policy) for run in runs]
-    notes = check_comparable(sources, also_80k=True)
+    notes = check_comparable(sources, pairwise=True)
     labels = label(sources)
     decided = [decisions(source) if isinstance(source, Evaluation) else {} for source in sources]
     own = [source for source in sources if isinstance(source, Evaluation)]
@@ -420,13 +418,10 @@ def _counts(source: Source, kind: Kind, table: CategoryTable) -> Mapping[str | N
     """Refused and scored prompts by category, None for all together."""
     if isinstance(source, PublishedModel):
         return published.counts(source, table)
-    splits = [split for split in source.splits.values() if split.kind == kind]
-    rate = source.over_refusal_rate if kind == "safe" else source.toxic_rejection_rate
-    counts: dict[str | None, tuple[int, int]] = {None: (rate.refused, rate.scored)}
-    for split in splits:
-        for name, found in split.categories.items():
-            before = counts.get(name, (0, 0))
-            counts[name] = (before[0] + found.refused, before[1] + found.scored)
+    whole = source.rate_of(kind)
+    counts: dict[str | None, tuple[int, int]] = {None: (whole.refused, whole.scored)}
+    for name, found in source.pooled_categories(kind).items():
+        counts[name] = (found.refused, found.scored)
     return counts
 
 

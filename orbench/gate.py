@@ -12,7 +12,7 @@ import msgspec
 
 from orbench.errors import UsageError
 from orbench.precision import known_of
-from orbench.records import Kind
+from orbench.records import AXES, Kind
 from orbench.report.format import interval, percent, plural
 from orbench.results import Evaluation
 from orbench.statistics.intervals import wilson
@@ -45,7 +45,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """One line for people."""
         at_most = self.measure == "over_refusal_rate"
-        name = "over-refusal" if at_most else "toxic rejection"
+        name = AXES["safe" if at_most else "toxic"]
         wanted = f"{'at most' if at_most else 'at least'} {percent(self.limit)}"
         if self.status == "unknown":
             return f"unknown: {name} {wanted}: the run scored no such prompt"
@@ -136,14 +136,14 @@ def check(
 
 def _bounds(result: Evaluation, kind: Kind) -> tuple[Rate, float, float]:
     """The rate of a kind of prompts, and its interval if all that is left out or not asked yet went either way."""
-    rate = result.over_refusal_rate if kind == "safe" else result.toxic_rejection_rate
+    rate = result.rate_of(kind)
     if rate.value is None:
         return rate, 0.0, 1.0
     if stopped := result.config.get("stopped_early"):
         least, most = (known_of(stopped, result.states, result.policy, left_out) for left_out in (False, True))
         if kind in least:
             return rate, least[kind].low, most[kind].high
-    prompts = sum(split.prompts for split in result.splits.values() if split.kind == kind)
+    prompts = sum(split.prompts for split in result.splits_of(kind))
     return rate, wilson(rate.refused, prompts)[0], wilson(rate.refused + prompts - rate.scored, prompts)[1]
 
 

@@ -17,7 +17,7 @@ from orbench.records import BlockedBy, FinishReason, Judgement, Kind, Response, 
 from orbench.scoring.audit import LOCAL, AuditedRow, audit_result
 from orbench.scoring.outcomes import DISAGREE, UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
 from orbench.scoring.safety import NotUnsafeRate, not_unsafe_rate
-from orbench.statistics.rates import Rate, f1, rate
+from orbench.statistics.rates import Rate, f1, pool, rate
 
 if TYPE_CHECKING:
     import pandas
@@ -267,12 +267,28 @@ class Evaluation:
     @property
     def over_refusal_rate(self) -> Rate:
         """Refused share of the safe prompts of all splits."""
-        return self._pooled("safe")
+        return self.rate_of("safe")
 
     @property
     def toxic_rejection_rate(self) -> Rate:
         """Refused share of the toxic prompts of all splits."""
-        return self._pooled("toxic")
+        return self.rate_of("toxic")
+
+    def rate_of(self, kind: Kind) -> Rate:
+        """Refused share of the prompts of one kind, of all splits."""
+        return pool(split.rate for split in self.splits_of(kind))
+
+    def splits_of(self, kind: Kind) -> list[SplitResult]:
+        """The splits with prompts of one kind, in the order of the run."""
+        return [split for split in self.splits.values() if split.kind == kind]
+
+    def pooled_categories(self, kind: Kind) -> dict[str, Rate]:
+        """Category to rate over all splits of one kind, in the order in which they have them."""
+        found: dict[str, list[Rate]] = {}
+        for split in self.splits_of(kind):
+            for name, own in split.categories.items():
+                found.setdefault(name, []).append(own)
+        return {name: pool(rates) for name, rates in found.items()}
 
     @property
     def f1(self) -> float | None:
@@ -596,13 +612,6 @@ class Evaluation:
     def __repr__(self) -> str:
         """One line for people."""
         return f"Evaluation({self.model!r}, run={str(self.run)!r})"
-
-    def _pooled(self, kind: Kind) -> Rate:
-        counts: Counter[Outcome] = Counter()
-        for split in self.splits.values():
-            if split.kind == kind:
-                counts.update(split.outcomes)
-        return rate(counts, self.policy)
 
     def _count(self, split: Mapping[str, Any]) -> SplitResult:
         outcomes: Counter[Outcome] = Counter()

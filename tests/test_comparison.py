@@ -207,6 +207,15 @@ def test_a_run_still_going_on_is_compared_as_far_as_it_is(run, here):
     assert b.prompts == 70
 
 
+def test_a_run_that_stopped_early_says_why_prompts_are_left_out(run, split_file):
+    splits = [split_file("safe", 600)]
+    whole, early = run(range(300), "whole", splits=splits), run(range(300), "early", splits=splits, precision=0.1)
+    asked = early.stopped_early["asked"]
+    (note,) = orbench.compare(whole, early).notes[:1]
+    said = f"early stopped early, as --precision 0.1 asked for: {asked} of 600 prompts were asked"
+    assert note.startswith(said)
+
+
 def test_other_versions_are_named(run, here):
     run({1}, "a")
     b = run({2}, "b")
