@@ -13,7 +13,7 @@ from orbench.report.format import NOTHING, percent, plural
 from orbench.report.table import WIDTH, columns, shorten
 
 if TYPE_CHECKING:
-    from orbench.comparison import Comparison, Difference, Pair
+    from orbench.comparison import Comparison, Difference, Flip, Pair
 
 
 def comparison_table(comparison: Comparison, *, categories: bool = False) -> str:
@@ -131,3 +131,15 @@ def comparison_export(comparison: Comparison, categories: bool) -> Table:
             line = (d.category or "all", d.a, d.b, d.value, d.low, d.high, *counts, *tests)
             rows.append((pair.a, pair.b, AXES[d.kind], *line))
     return Table(head, tuple(rows), frozenset({"p", "Holm", "McNemar"}))
+
+
+def flips_export(pairs: Iterable[tuple[str, str, Iterable[Flip]]]) -> Table:
+    """A row a flipped prompt, its replies whole."""
+    head = ("first", "second", "split", "id", "category", "kind", "refused by", "outcome A", "outcome B")
+    rows: list[tuple[Cell, ...]] = []
+    for a, b, found in pairs:
+        for flip in found:
+            names = (a, b, flip.split, flip.prompt_id, flip.category, flip.kind, flip.refused_by)
+            outcomes = (flip.outcome_a.value, flip.outcome_b.value)
+            rows.append((*names, *outcomes, flip.prompt, flip.response_a, flip.response_b))
+    return Table((*head, "prompt", "reply A", "reply B"), tuple(rows))
