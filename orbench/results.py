@@ -373,7 +373,8 @@ class Evaluation:
         voted = [row.votes for row in self._state.rows.values() if len(row.votes) == len(names) > 1]
         if not voted:
             return None
-        from orbench.statistics.raters import cohen_kappa, krippendorff_alpha
+        from orbench.statistics.agreement import cohen_kappa
+        from orbench.statistics.raters import krippendorff_alpha
 
         read = [[None if vote is Outcome.UNSCORED else vote.value for vote in votes] for votes in voted]
         columns = list(zip(*read, strict=True))
