@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orbench.records import AXES, KINDS
-from orbench.report.format import NOTHING, counts, interval, percent, plural, score
+from orbench.report.format import NOTHING, address, counts, interval, percent, plural, score
 from orbench.scoring.outcomes import Outcome
 from orbench.statistics.rates import Rate
 
@@ -135,7 +135,7 @@ def caveats(result: Evaluation) -> list[str]:
         found.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
     if earlier := result.config.get("earlier_base_urls"):
         found.append(
-            f"asked at another address before ({', '.join(each or 'the usual one' for each in earlier)}), whose "
+            f"asked at another address before ({', '.join(map(address, earlier))}), whose "
             "replies are kept; was another model there, choose another --out"
         )
     return found

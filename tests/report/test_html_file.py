@@ -90,10 +90,13 @@ def test_a_name_and_password_in_an_address_stay_out(make, tmp_path):
     result = make(8)
     config = json.loads((result.run / "run.json").read_text())
     config["base_url"] = "http://somebody:secret@localhost:8000/v1"
+    config["earlier_base_urls"] = ["http://somebody:secret@localhost:7000/v1", None]
     (result.run / "run.json").write_text(json.dumps(config))
     page = orbench.write_report(result.run, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "secret" not in page
     assert "localhost:8000" in page
+    assert "http://localhost:7000/v1, the usual one" in page
+    assert "secret" not in str(orbench.Evaluation.load(result.run))
 
 
 def test_the_table_has_grouped_intervals_beside_the_plain_ones(tmp_path):

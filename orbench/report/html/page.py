@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -20,7 +19,7 @@ from orbench.grouping import HOW
 from orbench.records import AXES, KINDS, Kind
 from orbench.report.comparison import grouping, points
 from orbench.report.export import p_value
-from orbench.report.format import counts, interval, percent, plural, score
+from orbench.report.format import address, counts, interval, percent, plural, score
 from orbench.report.html import figures
 from orbench.report.html.agreement import readings
 from orbench.report.html.rows import collect
@@ -235,7 +234,9 @@ def _without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration; should an address carry a name and password, without them."""
     found = dict(config)
     if isinstance(found.get("base_url"), str):
-        found["base_url"] = re.sub(r"//[^/@]*@", "//", found["base_url"])
+        found["base_url"] = address(found["base_url"])
+    if "earlier_base_urls" in found:
+        found["earlier_base_urls"] = [each and address(each) for each in found["earlier_base_urls"]]
     return found
 
 
