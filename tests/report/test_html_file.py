@@ -165,3 +165,8 @@ def test_a_run_that_spent_its_money_is_told_from_one_that_was_stopped(run, tmp_p
     page = words(orbench.write_report(result.run, tmp_path / "report.html"))
     assert "Stopped at --max-cost 2.5: 20 prompts without an outcome" in page
     assert "Asked at another address before (http://127.0.0.1:1/v1)" in page
+
+
+def test_a_single_trigger_is_spoken_of_as_one(make, tmp_path):
+    page = make(40).to_html(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Of 5 words and phrases in five prompts or more, the only one whose interval lies above 0." in page
