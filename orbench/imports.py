@@ -22,12 +22,11 @@ from orbench.integrations.imported import Imported
 from orbench.integrations.inspect.log import read_log
 from orbench.integrations.lm_eval.samples import is_samples, read_samples
 from orbench.integrations.table import REPLY_COLUMNS, read_replies
-from orbench.records import Kind, Response
+from orbench.records import KINDS, Kind, Response
 from orbench.results import Evaluation
 from orbench.scoring.outcomes import Verdict, check_policy
 from orbench.scoring.scorers import make_scorer
 from orbench.splits import check_columns
-from orbench.splits.prompts import KINDS
 
 
 def import_run(

@@ -23,14 +23,13 @@ from orbench.errors import OrbenchError, OrbenchWarning, UsageError
 from orbench.models import Options, find_provider, open_model
 from orbench.models.base import Model
 from orbench.models.batch import in_batches
-from orbench.records import Sampling
+from orbench.records import KINDS, Sampling
 from orbench.scoring.outcomes import Policy, check_policy
 from orbench.scoring.panel import open_judges
 from orbench.scoring.safety import SafetyJudge
 from orbench.scoring.scorers import Scorer
 from orbench.splits import Split, load_splits
 from orbench.splits.named import choosers
-from orbench.splits.prompts import KINDS
 from orbench.splits.sampling import sample
 
 RUNS = Path("runs")

@@ -12,14 +12,13 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import cast, get_args
+from typing import cast
 
 from orbench.categories import CATEGORIES, UNCATEGORISED
 from orbench.errors import OrbenchWarning, SplitError, UsageError
-from orbench.records import Kind, Prompt
+from orbench.records import KINDS, Kind, Prompt
 from orbench.splits.files import COLUMNS, Table
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 KIND_WORDS: dict[str, Kind] = {
     "safe": "safe",
     "harmless": "safe",
