@@ -19,8 +19,7 @@ from orbench.engine.run_folder import read_responses
 from orbench.errors import UsageError
 from orbench.grouping import Groups, prompt_groups
 from orbench.published import CategoryTable, PublishedModel
-from orbench.records import AXES, Kind
-from orbench.records import KINDS as KINDS  # noqa: PLC0414 - sweeps take it from here
+from orbench.records import AXES, KINDS, Kind
 from orbench.report.format import plural
 from orbench.results import Evaluation, Key
 from orbench.scoring.outcomes import Outcome, is_refused
