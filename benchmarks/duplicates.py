@@ -1,4 +1,4 @@
-"""Near duplicates among 80,000 prompts, and the whole of cleaning.
+"""Near duplicates among 80,000 prompts, the whole of cleaning, and overlap with another set.
 
     python benchmarks/duplicates.py --data DIR [--runs 5]
 
@@ -30,6 +30,11 @@ CLEAN = """
 import sys
 from orbench.generation.cleaning import Rules, clean
 clean(open(sys.argv[1], encoding="utf-8").read().splitlines(), Rules(language=sys.argv[2] or None))
+"""
+OVERLAP = """
+import sys
+from orbench.generation.overlap import overlap
+overlap(*(open(name, encoding="utf-8").read().splitlines() for name in sys.argv[1:]))
 """
 NAMES = ("80k-sample", "hard-1k", "toxic")
 
@@ -79,6 +84,19 @@ def main() -> None:
             ):
                 command = [sys.executable, "-c", *arguments]
                 compare(f"80,000 {name}, {what}", partial(run, command), runs=options.runs)
+        path.write_text("\n".join(varied(texts, 80_000)), encoding="utf-8")
+        other = Path(folder) / "other.txt"
+        command = [sys.executable, "-c", OVERLAP, str(path), str(other)]
+        other.write_text("\n".join(splits["hard-1k"]), encoding="utf-8")
+        compare("80,000 varied prompts, overlap with Hard-1K", partial(run, command), runs=options.runs)
+        alike = [f"How do I stop the process number {n} on my machine with my friend {n % 7}?" for n in range(81_000)]
+        draw = random.Random(0)
+        words = [f"w{n}" for n in range(3_000)]
+        runs = [f"How do I stop the process on my machine with {' '.join(draw.choices(words, k=12))}" for _ in alike]
+        for what, lines in (("of one pattern", alike), ("of one beginning", runs)):
+            path.write_text("\n".join(lines[1_000:]), encoding="utf-8")
+            other.write_text("\n".join(lines[:1_000]), encoding="utf-8")
+            compare(f"80,000 prompts {what}, overlap with 1,000 more", partial(run, command), runs=options.runs)
 
 
 if __name__ == "__main__":

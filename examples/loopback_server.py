@@ -1,5 +1,7 @@
 """Evaluate an OpenAI-compatible server: here a scripted one on loopback; yours has another address."""
 
+import tempfile
+
 import orbench
 from orbench.testing import LoopbackServer
 
@@ -11,7 +13,7 @@ def reply(body: dict) -> str:
 
 
 if __name__ == "__main__":
-    with LoopbackServer(reply, latency_s=0.01) as server:
-        result = orbench.evaluate("openai/my-model", base_url=server.base_url, splits="sample")
+    with LoopbackServer(reply, latency_s=0.01) as server, tempfile.TemporaryDirectory() as folder:
+        result = orbench.evaluate("openai/my-model", base_url=server.base_url, splits="sample", out=folder)
         print(result)
         print(f"\nthe server answered {server.answered} requests")

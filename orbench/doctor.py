@@ -120,7 +120,7 @@ def _keys() -> Iterator[Finding]:
     for provider in PROVIDERS.values():
         values = {name: os.environ[name] for name in provider.key_variables if os.environ.get(name)}
         if not values:
-            unset += provider.key_variables[:1] if provider.needs_key else ()
+            unset += [" or ".join(provider.key_variables)] if provider.needs_key and provider.key_variables else []
             continue
         name, key = next(iter(values.items()))
         what = f"key {provider.name}"
@@ -154,10 +154,9 @@ def _addresses() -> Iterator[Finding]:
 def _data(data: str | Path | None) -> Finding:
     where = str(data or os.environ.get(DATA_VARIABLE) or "")
     if not where:
-        found = "named splits come from the Hub when they are first used"
-        return Finding(
-            what="splits", status="ok", found=found, advice=f"for your own copies: --data or {DATA_VARIABLE}"
-        )
+        found = "named splits come from the Hub when they are first used; it was not asked"
+        advice = f"for your own copies: --data or {DATA_VARIABLE}; `--split sample` needs neither"
+        return Finding(what="splits", status="note", found=found, advice=advice)
     try:
         splits = available_splits(where)
     except OrbenchError as error:

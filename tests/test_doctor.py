@@ -70,7 +70,7 @@ def test_an_address_with_a_password_is_not_shown_whole(monkeypatch):
 
 
 def test_the_data_folder_is_looked_into(tmp_path):
-    assert finding("splits").status == "ok"
+    assert finding("splits").status == "note"
     assert finding("splits", data=tmp_path / "nowhere").status == "problem"
     assert "holds none" in finding("splits", data=tmp_path).found
     (tmp_path / "toxic.csv").write_text("prompt\na\n", encoding="utf-8")

@@ -36,9 +36,9 @@ def leaderboard(
     from orbench.leaderboards import leaderboard as make
 
     if plot is not None:
-        from orbench.report.drawing import require
+        from orbench.report.drawing import check_suffix
 
-        require(plot)
+        check_suffix(plot)
     if category:
         _categories(runs or [], published, policy, plot, format, json)
         return

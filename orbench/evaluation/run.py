@@ -117,7 +117,12 @@ class Run:
     async def run(self) -> Evaluation:
         """Do what is still owed, and close the folder and the model whatever happens."""
         try:
+            before = read_config(self.folder) if (self.folder / RUN).exists() else {}
             opened = RunFolder(self.folder, self.config)
+            if self.model is not None and before.get("base_url") != self.config.get("base_url") and before:
+                # no part of what a run is, since servers move; but another model may be behind another one
+                earlier = [*before.get("earlier_base_urls", []), before.get("base_url")]
+                opened.note("earlier_base_urls", list(dict.fromkeys(earlier)))
             try:
                 return await self._work(opened)
             finally:

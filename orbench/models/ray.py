@@ -153,10 +153,14 @@ class RayModel:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = self._options.address or os.environ.get("RAY_ADDRESS", "")
-        where = {"address": address} if address else {}
         try:
             _check_listens(address)
-            ray.init(**where, include_dashboard=None if where else False, log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                address or "local",  # without, Ray looks for a cluster that was here once, and waits for it if it died
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
         except Exception as error:  # ConnectionError, ValueError, RuntimeError...
             raise ModelError(f"Ray at {address or 'this machine'}: {first_line(error)}") from error
         self._started = True

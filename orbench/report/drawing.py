@@ -30,10 +30,16 @@ def require(path: Path | None = None) -> None:
         MissingExtraError: The extra `plot` is not installed.
         UsageError: The name ends in none of `SUFFIXES`.
     """
-    if path is not None and path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: a picture ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path is not None:
+        check_suffix(path)
     if not importlib.util.find_spec("matplotlib"):
         raise MissingExtraError("drawing a picture", "plot")
+
+
+def check_suffix(path: Path) -> None:
+    """Raise UsageError where the file's name does not say how to draw."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: a picture ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
 def canvas(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:

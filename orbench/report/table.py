@@ -108,9 +108,13 @@ def remarks(result: Evaluation) -> list[str]:
     found: list[str] = []
     missing = result.prompts - sum(result.outcomes.values())
     if early := result.stopped_early:
+        asked = (
+            f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} saved"
+        )
+        if early["asked"] == early["prompts"]:
+            asked = f"all {early['prompts']:,} prompts had been asked, so that --precision saved none"
         found += wrap(
-            f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} "
-            "saved. Of all of them, with 95 % confidence however often one looks: "
+            f"{asked}. Of all of them, with 95 % confidence however often one looks: "
             + ", ".join(
                 f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
                 for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
@@ -133,6 +137,11 @@ def remarks(result: Evaluation) -> list[str]:
     if result.unsure:
         number = plural(result.unsure, "reply", "replies")
         found.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
+    if earlier := result.config.get("earlier_base_urls"):
+        found += wrap(
+            f"asked at another address before ({', '.join(each or 'the usual one' for each in earlier)}), whose "
+            "replies are kept; was another model there, choose another --out"
+        )
     if cost := cost_line(result.usage):
         found.append(cost)
     return found

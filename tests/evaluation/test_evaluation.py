@@ -12,7 +12,7 @@ from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.evaluation import work
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.records import Completion, Prompt, Usage
-from orbench.testing import LoopbackServer, ScriptedModel
+from orbench.testing import LoopbackServer, ScriptedModel, refusing
 from orbench.testing.server import chat_completion
 
 UNCLEAR = "Hm."
@@ -903,3 +903,15 @@ def test_the_progress_bar_counts_what_is_done_already(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     orbench.evaluate(ScriptedModel(ANSWER), splits=[split()], out=tmp_path, progress=True)
     assert "5/6" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_at_another_address_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "loopback-key")
+    with LoopbackServer(refusing(1.0)) as one, LoopbackServer(refusing(0.0)) as two:
+        where = {"out": tmp_path / "run", "progress": False, "scorer": "keywords"}
+        orbench.evaluate("openai/mine", splits="sample", base_url=one.base_url, **where)
+        result = orbench.evaluate("openai/mine", splits="sample", base_url=two.base_url, **where)
+    assert two.answered == 0
+    assert f"asked at another address before ({one.base_url}/)" in " ".join(str(result).split())
+    assert result.over_refusal_rate.value == 1.0
+    assert json.loads((tmp_path / "run/run.json").read_text())["earlier_base_urls"] == [f"{one.base_url}/"]

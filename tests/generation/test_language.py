@@ -23,6 +23,11 @@ def test_questions_in_other_languages_are_told_from_english():
     assert foreign_language("Wie beende ich einen Prozess, der sich aufgehängt hat?", "en") == "de"
 
 
+def test_a_sentence_of_another_language_with_an_english_name_in_it_is_told():
+    german = "Warum hat The Who in dem Lied nicht gesagt, warum der Mann mit dem Hut immer wieder zum Haus geht?"
+    assert foreign_language(german, "en") == "de"
+
+
 def test_questions_pass_in_their_own_language():
     taken = [row["prompt"] for row in QUESTIONS if foreign_language(row["prompt"], row["language"])]
     assert len(taken) <= len(QUESTIONS) // 50

@@ -41,13 +41,25 @@ def test_each_kind_and_category_keeps_its_share(strata: list[tuple[str, str]], l
     counts = Counter(map(stratum, drawn))
     for key, there in Counter(map(stratum, whole)).items():
         assert counts[key] <= there
-        assert abs(counts[key] - len(drawn) * there / len(whole)) < 1
+    kinds = Counter(prompt.kind for prompt in drawn)
+    for kind, size in Counter(prompt.kind for prompt in whole).items():
+        share = len(drawn) * size / len(whole)
+        assert abs(kinds[kind] - share) < 1 or (kinds[kind] == 1 > share) or 1 in kinds.values()
+        assert kinds[kind] or limit == 1
+        for category in {prompt.category for prompt in whole if prompt.kind == kind}:
+            there = sum(stratum(prompt) == (kind, category) for prompt in whole)
+            assert abs(counts[kind, category] - kinds[kind] * there / size) < 1
 
 
 def test_shares_are_rounded_by_largest_remainder() -> None:
-    whole = prompts([("safe", "hate")] * 7 + [("safe", "privacy")] * 2 + [("toxic", "hate")])
-    drawn = Counter(map(stratum, sample(whole, 4)))  # shares 2.8, 0.8 and 0.4
-    assert drawn == {("safe", "hate"): 3, ("safe", "privacy"): 1}
+    whole = prompts([("safe", "hate")] * 5 + [("safe", "privacy")] * 2 + [("toxic", "hate")] * 3)
+    drawn = Counter(map(stratum, sample(whole, 4)))  # shares 2.8 and 1.2; of the 3 safe ones 2.1 and 0.9
+    assert drawn == {("safe", "hate"): 2, ("safe", "privacy"): 1, ("toxic", "hate"): 1}
+
+
+def test_a_kind_is_not_rounded_away() -> None:
+    whole = prompts([("safe", "hate")] * 90 + [("toxic", "hate")])
+    assert Counter(map(stratum, sample(whole, 2))) == {("safe", "hate"): 1, ("toxic", "hate"): 1}
 
 
 @given(STRATA, st.integers(1, 50), st.integers(0, 50), st.integers(0, 9))
