@@ -5,7 +5,8 @@
 
 The model has less than a million weights and is trained from scratch on the spot, so nothing is downloaded. Prompts are
 only ever moved from file to file; what stands for giving in is one neutral sentence. No prompt, and no near-duplicate
-of it, is in two of: safety tuning and pairs, validation, held out. The table at the end is that of docs/mitigation.md.
+of it, is in two of: safety tuning and pairs, validation, held out. The tables at the end are those of
+docs/mitigation.md. A seed that is done is not done again: after an interruption the same command goes on.
 """
 
 from __future__ import annotations
@@ -150,6 +151,8 @@ def rates(run: Path) -> dict[str, float]:
 
 def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str, dict[str, float]]:
     """The whole experiment with one seed; what is done already is not done again."""
+    if (folder / "result.json").is_file():
+        return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
     if not (folder / "untrained/config.json").is_file():
         prepare(folder, data, scale, seed)
     teacher.toxic.update(prompt.text for prompt in load_split(f"toxic={folder}/toxic.csv"))
@@ -205,7 +208,7 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
         found[label] = measure(folder, name, folder / name)
         found[label]["ranking"] = ranking(str(folder / name), held_out, folder / "pairs")
     runs = folder / "runs"
-    for name in ("chosen", "dpo") if scale.full else ("chosen",):
+    for name in ("chosen", "dpo", "sft-over-4-any") if scale.full else ("chosen",):
         general_runs = ("--general", runs / "base-general", runs / f"{name}-general")
         orbench("align", "report", runs / "base", runs / name, *general_runs, "--pairs", folder / "pairs")
     (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
@@ -232,12 +235,31 @@ def table(results: Sequence[dict[str, dict[str, float]]]) -> str:
     """Mean and spread (standard deviation) over the seeds, as Markdown."""
     lines = ["| model | " + " | ".join(RATES) + " |", "|---" * (len(RATES) + 1) + "|"]
     for label in results[0]:
-        cells = []
-        for rate in RATES:
-            values = [result[label][rate] for result in results]
-            spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{fmean(values):.2f}{spread}")
+        cells = [mean([result[label][rate] for result in results]) for rate in RATES]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def mean(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def choices(folders: Sequence[Path]) -> str:
+    """What each cure came to on the validation prompts: the step that was taken, and the last one, taken or not."""
+    lines = [
+        "| cure | step taken, of | over-refusal there | toxic rejection | over-refusal at the last | toxic rejection |",
+        "|---" * 6 + "|",
+    ]
+    for name in sorted(path.parent.name for path in folders[0].glob("*/training.json")):
+        found = [json.loads((folder / name / "training.json").read_text(encoding="utf-8")) for folder in folders]
+        if not all(one["scores"] for one in found):
+            continue
+        taken = [next(score for score in one["scores"] if score["step"] == one["taken"]) for one in found]
+        last = [one["scores"][-1] for one in found]
+        steps = ", ".join(f"{one['step']}/{end['step']}" for one, end in zip(taken, last, strict=True))
+        cells = [mean([s[r] for s in side]) for side in (taken, last) for r in ("over_refusal", "toxic_rejection")]
+        lines.append(f"| `{name}` | {steps} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -272,6 +294,9 @@ def main() -> None:
         results.append(one_seed(given.out / f"seed-{seed}", given.data, scale, seed))
         print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
     print(table(results))
+    if scale.full:
+        print("\nOn the validation prompts, which checkpoints are chosen by:\n")
+        print(choices([given.out / f"seed-{seed}" for seed in given.seeds]))
 
 
 if __name__ == "__main__":
