@@ -119,6 +119,10 @@ def _read(file: str, model: str | None, columns: Mapping[str, str]) -> Imported:
     if equals and before in KINDS and not Path(file).exists():
         kind, file = before, behind
     path = Path(file).expanduser()
+    if not path.exists():
+        raise SplitError(f"{path}: no such file")
+    if path.is_dir():
+        raise SplitError(f"{path}: is a folder; name the log or the table in it")
     foreign = _tool_of(path)
     if foreign is not None and (kind or columns):
         raise UsageError(f"{path}: a log of {foreign} says itself what its prompts are: give its name alone")

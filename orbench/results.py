@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     outcome: Outcome | None = None
     """Of the last verdict that fits the last response; None if there is none yet."""
     judge_failed: bool = False
+    failure: str = ""
+    """Why the judge failed, if it did."""
     unsure: bool = False
     by: Stage | None = None
     audit: Outcome | None = None
@@ -56,6 +59,7 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         """Keep what the numbers need of a verdict."""
         self.outcome = verdict.outcome
         self.judge_failed = verdict.judge_failed
+        self.failure = sys.intern(verdict.reason or "") if verdict.judge_failed else ""
         self.unsure = verdict.reason in (UNSURE, DISAGREE)
         self.by = verdict.by
         judge = verdict.judge
@@ -312,6 +316,12 @@ class Evaluation:
     def failed_judgements(self) -> int:
         """Replies without a verdict because a judge failed."""
         return sum(row.judge_failed for row in self._state.rows.values())
+
+    @property
+    def judge_failure(self) -> str | None:
+        """Why a judge failed on most of those replies; None if it failed on none."""
+        reasons = Counter(row.failure for row in self._state.rows.values() if row.failure)
+        return reasons.most_common(1)[0][0] if reasons else None
 
     @property
     def failed_safety(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orbench.grouping import HOW
 from orbench.report.export import Cell, Table, p_value
-from orbench.report.format import NOTHING, percent, plural
+from orbench.report.format import NOTHING, percent, plural, points
 from orbench.report.table import WIDTH, columns, shorten
 
 if TYPE_CHECKING:
@@ -73,11 +73,6 @@ def wrap(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def points(value: float) -> str:
-    """`+2.3`: a difference of shares in percentage points."""
-    return f"{100 * value:+.1f}"
-
-
 def _head(pair: Pair) -> list[str]:
     how = "same prompts, pair by pair" if pair.paired else "as two shares: not paired"
     out = f"; {plural(pair.left_out, 'prompt')} left out, not decided in both" if pair.left_out else ""
@@ -131,4 +126,4 @@ def comparison_export(comparison: Comparison, categories: bool) -> Table:
             tests = (d.p, d.p_holm, d.p_mcnemar, d.prompts, d.groups)
             line = (d.category or "all", d.a, d.b, d.value, d.low, d.high, *counts, *tests)
             rows.append((pair.a, pair.b, _AXES[d.kind], *line))
-    return Table(head, tuple(rows), frozenset({"p", "Holm", "McNemar"}))
+    return Table(head, tuple(rows), frozenset({"p", "Holm", "McNemar"}), frozenset({"B - A", "low", "high"}))

@@ -32,6 +32,11 @@ def _hundredths(share: float, digits: int) -> str:
     return text
 
 
+def points(difference: float) -> str:
+    """`+2.3`: a difference of shares in percentage points."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"  # no -0.0
+
+
 def counts(rate: Rate) -> str:
     """`410/1,310`: refused of scored."""
     return f"{rate.refused:,}/{rate.scored:,}"

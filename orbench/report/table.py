@@ -131,6 +131,8 @@ def remarks(result: Evaluation) -> list[str]:
     if result.failed_judgements:
         number = plural(result.failed_judgements, "reply", "replies")
         found.append(f"the judge failed on {number}; run the same command again to try them again")
+        if result.judge_failure:
+            found += wrap("  most often: " + shorten(result.judge_failure, 160))
     if result.failed_safety:
         number = plural(result.failed_safety, "reply", "replies")
         found.append(f"the safety judge failed on {number}; run the same command again to try them again")

@@ -107,3 +107,8 @@ def test_the_table_has_grouped_intervals_beside_the_plain_ones(tmp_path):
         assert f"{100 * found.low:.1f}–{100 * found.high:.1f} %" in page
     assert "50 prompts in 10 groups; the groups raise the variance by the factor 5.56" in page
     assert "takes prompts made from one seed as one group" in " ".join(page.split())
+
+
+def test_a_single_trigger_is_spoken_of_as_one(make, tmp_path):
+    page = make(40).to_html(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Of 5 words and phrases in five prompts or more, the only one whose interval lies above 0." in page

@@ -17,9 +17,9 @@ from orbench.comparison import Comparison, compare, label
 from orbench.errors import UsageError
 from orbench.grouping import HOW
 from orbench.records import Kind
-from orbench.report.comparison import grouping, points
+from orbench.report.comparison import grouping
 from orbench.report.export import p_value
-from orbench.report.format import counts, interval, percent, plural, score
+from orbench.report.format import counts, interval, percent, plural, points, score
 from orbench.report.html import figures
 from orbench.report.html.agreement import readings
 from orbench.report.html.rows import collect
