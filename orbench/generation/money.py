@@ -82,10 +82,9 @@ class Money:
             return
         for (role, model), ledger in state.usage.items():
             if (price := self.prices.get(f"{role} {model}")) is not None:
-                unsaid = state.estimates.get((role, model), Ledger())
-                self.budget.spent_usd += price.cost(
-                    ledger.input_tokens + unsaid.input_tokens, ledger.output_tokens + unsaid.output_tokens
-                )
+                at_most = state.estimates.get((role, model), Ledger())
+                for each in (ledger, at_most):
+                    self.budget.spent_usd += price.cost(each.input_tokens, each.output_tokens)
         self._of_panel = sum(_spent(run.parent) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}")))
         self.budget.spent_usd += self._of_panel
 
@@ -136,8 +135,12 @@ class Purse:
         if completion is not None and result.error is None:
             usd = usage_cost(price, completion.usage)
             if usd is None:
-                parts = [usage for usage in (completion.usage, unsaid(self._model, result)) if usage is not None]
-                usd = sum(price.cost(part.input_tokens or 0, part.output_tokens or 0) for part in parts)
+                said, at_most = completion.usage or Usage(), unsaid(self._model, result) or Usage()
+                usd = sum(
+                    usage_cost(price, Usage(input_tokens=sent or 0, output_tokens=received or 0, batch=said.batch))
+                    or 0.0
+                    for sent, received in ((each.input_tokens, each.output_tokens) for each in (said, at_most))
+                )
             budget.spend(key, usd)
         budget.release(key)
 
@@ -160,7 +163,7 @@ def unsaid(model: Model, result: CallResult) -> Usage | None:
         sent = math.ceil(call_tokens(model, result.request)[1].high)
     if said.output_tokens is None:
         received = math.ceil(text_tokens(completion.text).high)
-    return Usage(input_tokens=sent, output_tokens=received) if sent or received else None
+    return Usage(input_tokens=sent, output_tokens=received, batch=said.batch) if sent or received else None
 
 
 def _spent(run: Path) -> float:
