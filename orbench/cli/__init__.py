@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def main() -> None:
     """Run the command and exit with its code.
@@ -10,5 +13,14 @@ def main() -> None:
     reads the output any more.
     """
     from orbench.cli.app import app
+    from orbench.engine.threads import at_work
 
-    app()
+    others = at_work()  # where somebody calls us within a program of theirs
+    try:
+        app()
+    except SystemExit as end:
+        if at_work() and not others and isinstance(end.code, int):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise

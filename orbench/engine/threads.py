@@ -1,7 +1,8 @@
 """Blocking work beside an event loop, in daemon threads.
 
 Daemon threads, unlike those of an executor, do not hold up the end of the program: after Ctrl-C nobody waits for
-a callable that hangs or for a batch that is still being generated.
+a callable that hangs or for a batch that is still being generated. A program must not end in Python's usual way
+while one of them is at work, though (`at_work`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,34 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_LAST_S = 2.0
+"""Seconds that an iterator gets to notice that it is stopped: a step of a large model takes most of one."""
+
+_busy: set[threading.Thread] = set()
+
+
+def at_work() -> bool:
+    """Whether a daemon thread of ours is inside somebody else's code.
+
+    Python, as it ends, breaks off such a thread where it next takes the lock of the interpreter; in the C++ of torch
+    that aborts the program with a signal (before Python 3.14). So a program leaves with `os._exit` then.
+    """
+    return any(thread.is_alive() for thread in tuple(_busy))
+
+
+@contextmanager
+def _working() -> Iterator[None]:
+    thread = threading.current_thread()
+    _busy.add(thread)
+    try:
+        yield
+    finally:
+        _busy.discard(thread)
 
 
 class WorkerThreads:
@@ -58,7 +84,8 @@ class WorkerThreads:
 
 def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     while (job := jobs.get()) is not None:
-        job()
+        with _working():
+            job()
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
@@ -84,31 +111,38 @@ def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *ar
         pass  # the loop is gone: the run was interrupted and nobody waits for this any more
 
 
-async def iterate_in_thread(make_iterator: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
+async def iterate_in_thread(
+    make_iterator: Callable[[], Iterator[T]], stopped: threading.Event | None = None
+) -> AsyncGenerator[T, None]:
     """Run an iterator in a daemon thread and yield its items as they come.
 
     Args:
         make_iterator: Called in the thread; so slow set-up may stand in it.
+        stopped: Set when nobody wants the next item any more. An iterator that looks at it ends in the middle of an
+            item, and is waited for, up to two seconds.
 
     Raises:
         Exception: Whatever the iterator raises.
     """
     loop = asyncio.get_running_loop()
     items: asyncio.Queue[tuple[T | None, Exception | None, bool]] = asyncio.Queue()
-    stopped = threading.Event()
+    ends_early = stopped is not None
+    stop = stopped or threading.Event()
 
     def produce() -> None:
         error: Exception | None = None
         try:
-            for item in make_iterator():
-                _in_loop(loop, items.put_nowait, (item, None, False))
-                if stopped.is_set():
-                    break
+            with _working():
+                for item in make_iterator():
+                    _in_loop(loop, items.put_nowait, (item, None, False))
+                    if stop.is_set():
+                        break
         except BaseException as caught:
             error = _bearable(caught)
         _in_loop(loop, items.put_nowait, (None, error, True))
 
-    threading.Thread(target=produce, daemon=True, name="orbench-iterator").start()
+    thread = threading.Thread(target=produce, daemon=True, name="orbench-iterator")
+    thread.start()
     try:
         while True:
             item, error, last = await items.get()
@@ -118,7 +152,9 @@ async def iterate_in_thread(make_iterator: Callable[[], Iterator[T]]) -> AsyncGe
                 return
             yield item  # type: ignore[misc]
     finally:
-        stopped.set()
+        stop.set()
+        if ends_early:
+            thread.join(_LAST_S)
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -8,12 +8,13 @@ batches may shrink when memory runs out, and a run that goes on gets the replies
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from orbench.errors import ModelError
 from orbench.models.chat import Chat, Question, first_line
-from orbench.models.draws import Watch, take_over
+from orbench.models.draws import Stopped, Watch, take_over
 from orbench.records import Completion, Request
 
 _MAX_ROWS = {"cpu": 64, "mps": 64, "cuda": 256}
@@ -46,8 +47,13 @@ class Batches:
         self._ends = frozenset(model.generation_config.eos_token_id or ())
         self._pad: int = model.generation_config.pad_token_id
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Yield the completion of each request, those that cannot be asked first."""
+    def answer(self, requests: Sequence[Request], stopped: threading.Event) -> Iterator[Completion]:
+        """Yield the completion of each request, those that cannot be asked first.
+
+        Args:
+            requests: What to answer.
+            stopped: Once it is set, the batch at hand is broken off, and there are no more completions.
+        """
         questions, failed = self.chat.prepare(requests)
         yield from failed
         groups: dict[tuple[float, float | None, int], list[Question]] = {}
@@ -56,16 +62,18 @@ class Batches:
             groups.setdefault((sampling.temperature, sampling.top_p, question.room), []).append(question)
         for rows in groups.values():  # a batch has one way to sample and one longest reply
             rows.sort(key=lambda row: len(row.tokens), reverse=True)
-            yield from self._batches(rows)
+            yield from self._batches(rows, stopped)
 
-    def _batches(self, rows: list[Question]) -> Iterator[Completion]:
+    def _batches(self, rows: list[Question], stopped: threading.Event) -> Iterator[Completion]:
         """Answer rows that are sorted by length; a batch that does not fit into memory is split, and so all later."""
         done = 0
         while done < len(rows):
             size = max(1, min(self._rows, self._budget // rows[done].cost))
             batch = rows[done : done + size]
             try:
-                completions = self._batch(batch)
+                completions = self._batch(batch, stopped)
+            except Stopped:
+                return
             except Exception as error:
                 if not _is_out_of_memory(error):
                     raise ModelError(f"{self._name} failed while it generated: {first_line(error)}") from error
@@ -81,14 +89,14 @@ class Batches:
             yield from completions
             done += len(batch)
 
-    def _batch(self, batch: list[Question]) -> list[Completion]:
+    def _batch(self, batch: list[Question], stopped: threading.Event) -> list[Completion]:
         import torch
 
         longest = len(batch[0].tokens)
         # Padding is masked. It repeats a token that the row has anyway, so that no repetition penalty sees it either.
         tokens = [row.tokens[:1] * (longest - len(row.tokens)) + row.tokens for row in batch]
         mask = [[0] * (longest - len(row.tokens)) + [1] * len(row.tokens) for row in batch]
-        watch = Watch(batch, self._authors)
+        watch = Watch(batch, self._authors, stopped)
         output = self._model.generate(
             input_ids=torch.tensor(tokens, device=self._model.device),
             attention_mask=torch.tensor(mask, device=self._model.device),

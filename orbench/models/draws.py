@@ -5,19 +5,26 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
+import threading
 from typing import Any
 
 from orbench.models.chat import Question
 
 
+class Stopped(Exception):  # noqa: N818 - no error, but the way out of `generate`
+    """Nobody wants the batch at hand any more."""
+
+
 class Watch:
     """Looks at every step's scores: notes rows that turn to NaN, and draws the next token where one is drawn.
+
+    It is also where generation is broken off.
 
     transformers would draw for the whole batch from one global generator. Here every row draws by its own numbers,
     made from seed and request id, so that its reply is the same in any batch; the global generator is left alone.
     """
 
-    def __init__(self, batch: list[Question], authors: Authors) -> None:
+    def __init__(self, batch: list[Question], authors: Authors, stopped: threading.Event) -> None:
         from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
         self.broken: Any = None
@@ -26,6 +33,7 @@ class Watch:
         self._step = 0
         self._points: Any = None
         self._batch = batch
+        self._stopped = stopped
         self._warpers: list[Any] = []
         if self._temperature > 0:
             top_p = authors.top_p if sampling.top_p is None else sampling.top_p
@@ -38,6 +46,8 @@ class Watch:
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores of the next token (rows x vocabulary) in and out; greedy choice follows."""
+        if self._stopped.is_set():
+            raise Stopped
         broken = scores.amax(dim=-1).isnan()
         self.broken = broken if self.broken is None else self.broken | broken
         return self._drawn(input_ids, scores) if self._temperature > 0 else scores

@@ -110,7 +110,8 @@ class HuggingFaceModel:
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Answer all requests, longest prompts first. Each batch is handed over when it is finished."""
-        async with aclosing(iterate_in_thread(lambda: self._answers(requests))) as completions:
+        stopped = threading.Event()
+        async with aclosing(iterate_in_thread(lambda: self._answers(requests, stopped), stopped)) as completions:
             async for completion in completions:
                 yield completion
 
@@ -120,11 +121,11 @@ class HuggingFaceModel:
             self._engine = None
             free_memory()
 
-    def _answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
+    def _answers(self, requests: Sequence[Request], stopped: threading.Event) -> Iterator[Completion]:
         with self._lock:  # an interrupted call may still be at its last batch
             engine = self._loaded()
             for start in range(0, len(requests), _WINDOW):
-                yield from engine.answer(requests[start : start + _WINDOW])
+                yield from engine.answer(requests[start : start + _WINDOW], stopped)
 
     def _loaded(self) -> Batches:
         if self._engine is None:

@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import pytest
 
-from orbench.engine.threads import WorkerThreads, iterate_in_thread, run_sync
+from orbench.engine.threads import WorkerThreads, at_work, iterate_in_thread, run_sync
 
 
 def test_a_call_returns_what_the_function_returns_from_another_thread():
@@ -72,6 +72,24 @@ def test_what_a_function_raises_is_raised_and_never_ends_the_loop(raised, kind, 
         assert await anext(items) == 1
         with pytest.raises(kind, match=text):
             await anext(items)
+
+    asyncio.run(scenario())
+
+
+def test_an_iterator_that_looks_is_through_when_nobody_wants_more():
+    stopped, ended = threading.Event(), []
+
+    def iterate():
+        yield 1
+        assert stopped.wait(60)
+        ended.append(at_work())
+        yield 2
+
+    async def scenario():
+        async with aclosing(iterate_in_thread(iterate, stopped)) as items:
+            async for _ in items:
+                break
+        assert ended == [True]
 
     asyncio.run(scenario())
 

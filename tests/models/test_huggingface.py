@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -276,6 +278,42 @@ def test_every_batch_is_handed_over_before_the_next_is_begun(tiny: Path, monkeyp
         raise AssertionError
 
     assert asyncio.run(first()).error is None
+
+
+INTERRUPTED = """
+import os, signal, sys
+import transformers
+from orbench.cli import main
+
+generate, calls = transformers.LlamaForCausalLM.generate, []
+
+def interrupted(self, **others):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    return generate(self, **others)
+
+transformers.LlamaForCausalLM.generate = interrupted
+main()
+"""
+
+
+def test_interrupted_while_it_generates_the_program_ends_as_it_should(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "long", steps=0)  # its replies go on until they are cut off
+    command = ["evaluate", f"hf/{folder}", "--split", "sample", "--max-tokens", "1500", "--out", "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *command, "--engine-option", "batch_rows=8"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "interrupted. Everything received is saved" in done.stderr
+    assert "terminate" not in done.stderr
+    assert done.returncode == 130
+    assert (tmp_path / "run" / "result.json").is_file()
 
 
 def test_a_call_that_was_broken_off_leaves_the_model_fit_for_the_next(tiny: Path) -> None:
