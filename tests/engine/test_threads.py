@@ -80,10 +80,11 @@ def test_an_iterator_that_looks_is_through_when_nobody_wants_more():
     stopped, ended = threading.Event(), []
 
     def iterate():
-        yield 1
-        assert stopped.wait(60)
-        ended.append(at_work())
-        yield 2
+        try:
+            yield 1
+            assert stopped.wait(60)
+        finally:
+            ended.append(at_work())
 
     async def scenario():
         async with aclosing(iterate_in_thread(iterate, stopped)) as items:
