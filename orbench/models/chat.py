@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from orbench.errors import ModelError, UsageError
+from orbench.models.files import digest_of
 from orbench.models.reasoning import split_reasoning
 from orbench.records import Completion, FinishReason, Message, Request, Usage
 
@@ -86,6 +87,16 @@ def find_adapter(name: str, path_or_id: str) -> tuple[str, str | None]:
     if folder.is_dir():
         return find_source(name, base), str(folder)
     return find_source(name, base), find_source(name, adapter)
+
+
+def model_digest(name: str, source: str, adapter: str | None, options: ChatOptions) -> str | None:
+    """The digest of all files that a model on this machine is made of, a template of the user's own included.
+
+    Raises:
+        ModelError: A file cannot be read.
+    """
+    template = [str(Path(options.chat_template).expanduser())] if options.chat_template else []
+    return digest_of(name, [source, *([] if adapter is None else [adapter]), *template])
 
 
 def use_template(name: str, tokenizer: Any, options: ChatOptions) -> None:

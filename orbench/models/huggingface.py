@@ -22,7 +22,16 @@ import msgspec
 from orbench.engine.threads import iterate_in_thread
 from orbench.errors import MissingExtraError, ModelError
 from orbench.models.batches import Batches, free_memory
-from orbench.models.chat import Chat, ChatOptions, find_adapter, first_line, reply_options, take_options, use_template
+from orbench.models.chat import (
+    Chat,
+    ChatOptions,
+    find_adapter,
+    first_line,
+    model_digest,
+    reply_options,
+    take_options,
+    use_template,
+)
 from orbench.records import Completion, Request
 
 _WINDOW = 4096
@@ -44,6 +53,7 @@ class HuggingFaceModel:
     It is loaded by the first `generate`, or before by `load`.
 
     Attributes:
+        digest: Of the files of a model on this machine (`orbench.models.files`); None for one of the Hub.
         facts: What the replies were made with, once it is loaded: versions, device, type of the weights, and the
             digest of the chat template.
     """
@@ -76,6 +86,7 @@ class HuggingFaceModel:
         if self._adapter is not None and importlib.util.find_spec("peft") is None:
             raise MissingExtraError(self.name, "peft")
         self.settings = reply_options(options)
+        self.digest = model_digest(self.name, self._source, self._adapter, self._options)
         self.facts: dict[str, Any] = {}
         self._chat: Chat | None = None
         self._engine: Batches | None = None
@@ -91,6 +102,7 @@ class HuggingFaceModel:
             tokenizer: Its tokenizer, with a chat template.
         """
         made = cls(name)
+        made.digest = None  # of files, which are not what it is now
         made._ready(model, tokenizer)
         return made
 

@@ -91,6 +91,7 @@ class RayModel:
             raise UsageError(f"workers is {options.workers}: at least 1")
         self.name = model.name
         self.settings = getattr(model, "settings", None)
+        self.digest = getattr(model, "digest", None)
         self.facts: dict[str, Any] = {}
         self.adaptations: list[str] = []
         self._provider, _, path = model.name.partition("/")

@@ -32,6 +32,7 @@ from orbench.models.chat import (
     Question,
     find_adapter,
     first_line,
+    model_digest,
     reply_options,
     take_options,
     use_template,
@@ -58,6 +59,7 @@ class VllmModel:
     It is loaded by the first `generate`, or before by `load`.
 
     Attributes:
+        digest: Of the files of a model on this machine (`orbench.models.files`); None for one of the Hub.
         facts: What the replies were made with, once it is loaded.
     """
 
@@ -85,6 +87,7 @@ class VllmModel:
         self._options, self._loading = take_options(self.name, options, ChatOptions)
         self._source, self._adapter = find_adapter(self.name, path_or_id)
         self.settings = reply_options(options)
+        self.digest = model_digest(self.name, self._source, self._adapter, self._options)
         self.facts: dict[str, Any] = {}
         self._chat: Chat | None = None
         self._engine: _Engine | None = None

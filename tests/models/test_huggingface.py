@@ -584,10 +584,32 @@ def test_a_run_says_what_its_replies_were_made_with_and_takes_no_other_template(
     (tmp_path / "run" / "verdicts.jsonl").unlink()
     template = (copy / "chat_template.jinja").read_text()
     (copy / "chat_template.jinja").write_text("Answer well.\n" + template)
-    with pytest.raises(orbench.RunError, match="another chat template"):
+    with pytest.raises(orbench.RunError, match="another version of the model"):
         evaluate()
     (copy / "chat_template.jinja").write_text(template)
+    _change(tmp_path / "run" / "run.json", engine={**engine, "chat_template": "0" * 12})  # as of a model of the Hub
+    with pytest.raises(orbench.RunError, match="another chat template"):
+        evaluate()
+    _change(tmp_path / "run" / "run.json", engine=engine)
     assert len(list(evaluate().rows())) == len(lines)
+
+
+def test_a_model_trained_anew_in_its_folder_gets_a_run_of_its_own(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.parent)
+
+    def evaluate(**options: object) -> orbench.Evaluation:
+        return orbench.evaluate("hf/copy", splits="sample", max_tokens=4, progress=False, **options)
+
+    first = evaluate()
+    assert evaluate().run == first.run
+    weights = transformers.AutoModelForCausalLM.from_pretrained(copy)
+    weights.lm_head.weight.data.mul_(-1)
+    weights.save_pretrained(copy)
+    second = evaluate()
+    assert second.run != first.run
+    assert [row.response for row in second.rows()] != [row.response for row in first.rows()]
+    with pytest.raises(orbench.RunError, match="another version of the model"):
+        evaluate(out=first.run)
 
 
 def test_a_template_that_cannot_be_rendered_is_told(copy: Path) -> None:
