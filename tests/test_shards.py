@@ -202,3 +202,58 @@ def test_a_shard_cannot_stop_early(run):
 def test_a_shard_without_prompts_is_wrong_usage(run):
     with pytest.raises(orbench.UsageError, match="no prompt is left"):
         run((), "m", shard="90/90")
+
+
+def change(folder, **values):
+    """Say something else in a shard's run.json."""
+    path = Path(folder) / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(("what", "says"), [("chat_template", "chat template"), ("dtype", "dtype")])
+def test_shards_that_an_engine_made_in_other_ways_are_refused(shards, what, says):
+    folders = shards(2)
+    for folder, value in zip(folders, ("one", "two"), strict=True):
+        change(folder, engine={"chat_template": "t", "dtype": "float32", what: value})
+    with pytest.raises(orbench.RunError, match=f"shard-2: made with another {says} than shard-1"):
+        orbench.merge(folders, "merged")
+
+
+def test_other_versions_of_an_engine_are_warned_of(shards):
+    folders = shards(2)
+    for folder, version in zip(folders, ("2.1", "2.2"), strict=True):
+        change(folder, engine={"torch": version})
+    with pytest.warns(orbench.OrbenchWarning, match="several versions of torch: 2.1 in shard-1, 2.2 in shard-2"):
+        orbench.merge(folders, "merged")
+
+
+ONE, TWO = ({"input": number, "output": number} for number in (1, 2))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_is_said_of_the_whole_run_is_said_of_all_shards(shards, turn):
+    folders = shards(3)
+    cut = "prompts cut to the model's context"
+    change(folders[0], prices={"a": ONE}, adaptations=[f"2 {cut}"], base_url="http://one")
+    change(folders[1], prices={"a": ONE, "b": TWO}, adaptations=["seed not sent", f"3 {cut}"])
+    change(folders[1], judge_adaptations={"b": ["schema not sent"]}, base_url="http://one")
+    change(folders[2], judge_adaptations={"b": ["schema not sent"]}, base_url="http://two")
+    config = orbench.merge(folders[::turn], "merged").config
+    assert config["prices"] == {"a": ONE, "b": TWO}
+    assert sorted(config["adaptations"]) == [f"5 {cut}", "seed not sent"]
+    assert config["judge_adaptations"] == {"b": ["schema not sent"]}
+    assert (config["base_url"], config["earlier_base_urls"]) == ("http://one", ["http://two"])
+
+
+def test_shards_at_other_prices_are_refused(shards):
+    folders = shards(2)
+    for folder, price in zip(folders, (1, 2), strict=True):
+        change(folder, prices={"scripted/m": {"input": price, "output": price}})
+    with pytest.raises(orbench.RunError, match="shard-2: another price of scripted/m than in shard-1"):
+        orbench.merge(folders, "merged")
+
+
+def test_all_shards_together_audit_what_a_run_audits_at_least(shards):
+    judge = ScriptedModel("<thoughts>x</thoughts><answer>2</answer>", name="scripted/judge")
+    result = orbench.merge(shards(2, range(70), judge=judge, audit=0.01), "merged")
+    assert result.to_dict()["audit"]["audited"] == 50

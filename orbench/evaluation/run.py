@@ -279,7 +279,7 @@ class Run:
             mine = {k: row for k, row in state.rows.items() if row.by in LOCAL and row.scorer == self._scorer.digest}
             if not self._scorer.can_be_audited:
                 return []
-            wanted = audited(mine, share, seed)
+            wanted = audited(mine, share, seed, (self.config.get("shard") or {"count": 1})["count"])
             return self._decided({key for key in wanted if mine[key].audit in (None, Outcome.UNSCORED)})
 
         return rows

@@ -8,6 +8,7 @@ estimate of the share in all (with the judge as the measure). The audited verdic
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,13 +45,16 @@ def position(seed: int, key: Key) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def audited(keys: Iterable[Key], share: float, seed: int) -> set[Key]:
-    """Which of the decided rows are to be audited: all below `share`, and the next ones up to `LEAST`."""
+def audited(keys: Iterable[Key], share: float, seed: int, shards: int = 1) -> set[Key]:
+    """Which of the decided rows are to be audited: all below `share`, and the next ones up to `LEAST`.
+
+    Of a run in several shards, each takes its part of `LEAST`.
+    """
     if share == 0:
         return set()
     order = sorted((position(seed, key), key) for key in keys)
     below = sum(place < share for place, _ in order)
-    return {key for _, key in order[: max(below, LEAST)]}
+    return {key for _, key in order[: max(below, math.ceil(LEAST / shards))]}
 
 
 class AuditedRow(msgspec.Struct, frozen=True, gc=False):
