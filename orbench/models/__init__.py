@@ -111,7 +111,9 @@ def _where(model: Model, options: Options) -> Model:
         return model
     if not is_installed("ray.data"):
         raise MissingExtraError(f"{model.name} with --engine ray", "ray")
-    return RayModel(model, options.engine, options.ray)
+    from orbench.models.chat import plain_options
+
+    return RayModel(model, plain_options(model.name, options.engine), options.ray)
 
 
 def _service(service: str) -> Callable[[str, Options], Model]:

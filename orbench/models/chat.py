@@ -30,14 +30,62 @@ class ChatOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Cut the end off a prompt that is longer than the context; by default such a row is an `error`."""
 
 
-_OF_REPLIES = ("dtype", "quantization", "quantization_config", "revision", "trust_remote_code")
-"""Options of engines that change what a model says; the others only say where and how fast."""
+_WHERE_AND_HOW_FAST = frozenset(
+    """
+    batch_rows batch_tokens
+    attn_implementation cache_dir device_map force_download local_files_only low_cpu_mem_usage max_memory
+    offload_buffers offload_folder offload_state_dict tp_plan tp_size use_safetensors
+    api_server_count async_scheduling block_size compilation_config cpu_offload_gb data_parallel_address
+    data_parallel_backend data_parallel_rpc_port data_parallel_size data_parallel_size_local
+    disable_custom_all_reduce disable_log_stats distributed_executor_backend download_dir enable_chunked_prefill
+    enable_expert_parallel enable_lora enable_prefix_caching enforce_eager gpu_memory_utilization
+    kv_cache_memory_bytes max_cpu_loras max_lora_rank max_loras max_num_batched_tokens max_num_seqs
+    max_parallel_loading_workers num_gpu_blocks_override pipeline_parallel_size swap_space tensor_parallel_size
+    tokenizer_pool_size use_tqdm_on_load
+    """.split()
+)
+"""Options of ours, transformers and vLLM that change no reply. Any other may, and so is part of what a run is."""
 
 OwnOptions = TypeVar("OwnOptions", bound=ChatOptions)
 
 
+def plain_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as JSON knows them, so that a run folder can hold them and another machine take them.
+
+    `torch_dtype`, the older name, becomes `dtype`; a dtype or device of torch its name, and a configuration of
+    transformers what it saves of itself.
+
+    Raises:
+        UsageError: Both names of the dtype, or a value that has no such form.
+    """
+    if "torch_dtype" in given and "dtype" in given:
+        raise UsageError(f"{name}: torch_dtype is the older name of dtype: give one of them")
+    return {"dtype" if key == "torch_dtype" else key: _plain(name, key, value) for key, value in given.items()}
+
+
+def _plain(name: str, option: str, value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, int) else str(key): _plain(name, option, each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, option, each) for each in value]
+    if type(value).__module__ == "torch":  # not imported only to be asked
+        return str(value).removeprefix("torch.")
+    if callable(saved := getattr(value, "to_dict", None)):
+        return _plain(name, option, saved())
+    raise UsageError(f"{name}: the engine option {option} is a {type(value).__name__}; give it as text, number or dict")
+
+
 def take_options(name: str, given: Mapping[str, Any], own: type[OwnOptions]) -> tuple[OwnOptions, dict[str, Any]]:
     """Ours among the options of a local engine, and the others, which go to the engine as they are.
+
+    Args:
+        name: The model's, for messages.
+        given: As they were made plain by `plain_options`.
+        own: Which ones are ours.
 
     Raises:
         UsageError: A value that one of ours does not take.
@@ -54,8 +102,7 @@ def take_options(name: str, given: Mapping[str, Any], own: type[OwnOptions]) -> 
 
 def reply_options(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Those options that change replies, and so belong to what a run is; None if there are none."""
-    kept = (*ChatOptions.__struct_fields__, *_OF_REPLIES)
-    return {key: given[key] for key in kept if key in given} or None
+    return {key: value for key, value in given.items() if key not in _WHERE_AND_HOW_FAST} or None
 
 
 def find_source(name: str, path_or_id: str) -> str:

@@ -28,6 +28,7 @@ from orbench.models.chat import (
     find_adapter,
     first_line,
     model_digest,
+    plain_options,
     reply_options,
     take_options,
     use_template,
@@ -74,13 +75,13 @@ class HuggingFaceModel:
 
         Raises:
             MissingExtraError: torch, transformers or accelerate is not installed, or peft for an adapter.
-            UsageError: A value that one of our options does not take.
+            UsageError: A value that an option does not take, or that cannot be saved in a run folder.
             ModelError: A path that can be no Hub id, and there is no such folder.
         """
         self.name = f"hf/{path_or_id}"
         if any(importlib.util.find_spec(module) is None for module in ("torch", "transformers", "accelerate")):
             raise MissingExtraError(self.name, "hf")
-        self._given = dict(options)
+        self._given = options = plain_options(self.name, options)
         self._options, self._loading = take_options(self.name, options, _Options)
         self._source, self._adapter = find_adapter(self.name, path_or_id)
         if self._adapter is not None and importlib.util.find_spec("peft") is None:

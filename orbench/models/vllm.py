@@ -33,6 +33,7 @@ from orbench.models.chat import (
     find_adapter,
     first_line,
     model_digest,
+    plain_options,
     reply_options,
     take_options,
     use_template,
@@ -77,13 +78,13 @@ class VllmModel:
 
         Raises:
             MissingExtraError: vllm is not installed.
-            UsageError: A value that one of our options does not take.
+            UsageError: A value that an option does not take, or that cannot be saved in a run folder.
             ModelError: A path that can be no Hub id, and there is no such folder.
         """
         self.name = f"vllm/{path_or_id}"
         if importlib.util.find_spec("vllm") is None:
             raise MissingExtraError(self.name, "vllm")
-        self._given = dict(options)
+        self._given = options = plain_options(self.name, options)
         self._options, self._loading = take_options(self.name, options, ChatOptions)
         self._source, self._adapter = find_adapter(self.name, path_or_id)
         self.settings = reply_options(options)

@@ -7,7 +7,7 @@ import pytest
 from orbench.cli.options import engine_options
 from orbench.errors import ModelError, UsageError
 from orbench.models import make_options
-from orbench.models.chat import ChatOptions, find_adapter, find_source, first_line, reply_options, take_options
+from orbench.models.chat import ChatOptions, find_adapter, find_source, first_line, plain_options, reply_options, take_options
 
 
 def test_options_are_ours_or_the_engines() -> None:
@@ -31,6 +31,26 @@ def test_only_what_changes_replies_belongs_to_the_run() -> None:
     given = {"gpu_memory_utilization": 0.5, "batch_rows": 3, "dtype": "float16", "truncate": True}
     assert reply_options(given) == {"truncate": True, "dtype": "float16"}
     assert reply_options({"tensor_parallel_size": 2}) is None
+
+
+@pytest.mark.parametrize(
+    "option", ["override_generation_config", "hf_overrides", "generation_config", "tokenizer", "max_model_len", "new"]
+)
+def test_an_option_that_is_not_known_to_leave_replies_alone_belongs_to_the_run(option: str) -> None:
+    assert reply_options({option: "x", "max_num_seqs": 4}) == {option: "x"}
+
+
+def test_the_older_name_of_the_dtype_is_taken_for_it_but_not_beside_it() -> None:
+    assert plain_options("hf/x", {"torch_dtype": "bfloat16"}) == {"dtype": "bfloat16"}
+    with pytest.raises(UsageError, match="torch_dtype is the older name of dtype"):
+        plain_options("hf/x", {"torch_dtype": "bfloat16", "dtype": "float16"})
+
+
+def test_a_value_without_a_plain_form_is_wrong_usage() -> None:
+    given = {"max_memory": {0: "1GiB", "cpu": "2GiB"}, "offload_folder": Path("x"), "sizes": (1, 2)}
+    assert plain_options("hf/x", given) == {**given, "offload_folder": "x", "sizes": [1, 2]}
+    with pytest.raises(UsageError, match="the engine option tokenizer is a object"):
+        plain_options("hf/x", {"tokenizer": object()})
 
 
 def test_an_adapter_stands_behind_a_plus(tmp_path: Path) -> None:

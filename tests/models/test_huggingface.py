@@ -594,6 +594,24 @@ def test_a_run_says_what_its_replies_were_made_with_and_takes_no_other_template(
     assert len(list(evaluate().rows())) == len(lines)
 
 
+def test_objects_of_torch_and_transformers_are_options_too(tiny: Path, tmp_path: Path) -> None:
+    quantised = HuggingFaceModel(str(tiny), quantization_config=transformers.BitsAndBytesConfig(load_in_8bit=True))
+    assert quantised.settings is not None
+    assert quantised.settings["quantization_config"]["load_in_8bit"] is True
+    engine = {"torch_dtype": torch.bfloat16, "device_map": torch.device("cpu")}
+    result = orbench.evaluate(
+        f"hf/{tiny}",
+        splits="sample",
+        max_tokens=2,
+        out=tmp_path / "run",
+        model_options={"engine": engine},
+        progress=False,
+    )
+    assert result.config["settings"] == {"dtype": "bfloat16"}
+    assert result.config["engine"]["dtype"] == "bfloat16"
+    assert result.config["engine"]["options"] == {"dtype": "bfloat16", "device_map": "cpu"}
+
+
 def test_a_model_trained_anew_in_its_folder_gets_a_run_of_its_own(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy.parent)
 
