@@ -150,7 +150,6 @@ def _check_same(first: Path, before: Mapping[str, Any], folder: Path, config: Ma
             hint = "; score it again with the same options" if key in ("scorer", "policy") else ""
             raise RunError(f"{folder}: part of another run than {first}: its {key.replace('_', ' ')} differs{hint}")
 
-
     for what in _ENGINE:
         old, new = ((each.get("engine") or {}).get(what) for each in (before, config))
         if None not in (old, new) and old != new:

@@ -15,7 +15,7 @@ import msgspec
 
 from orbench.errors import ModelError, UsageError
 from orbench.models.files import digest_of
-from orbench.models.reasoning import split_reasoning
+from orbench.models.reasoning import is_marker, opened_by, split_reasoning
 from orbench.records import Completion, FinishReason, Message, Request, Usage
 
 
@@ -167,14 +167,14 @@ def use_template(name: str, tokenizer: Any, options: ChatOptions) -> None:
 class Question:
     """A request on its way: its prompt in tokens, and how many new ones the reply may have."""
 
-    __slots__ = ("request", "room", "thinks", "tokens")
+    __slots__ = ("opened", "request", "room", "tokens")
 
-    def __init__(self, request: Request, tokens: list[int], room: int, thinks: bool) -> None:
+    def __init__(self, request: Request, tokens: list[int], room: int, opened: str) -> None:
         self.request = request
         self.tokens = tokens
         self.room = room
-        self.thinks = thinks
-        """The chat template has opened the thinking already."""
+        self.opened = opened
+        """With what the chat template has opened the reasoning already."""
 
     @property
     def cost(self) -> int:
@@ -199,6 +199,8 @@ class Chat:
         self._context = context
         self._options = options
         self._truncated = 0
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self._special = {str(token): number for number, token in added.items() if token.special}
 
     @property
     def adaptations(self) -> list[str]:
@@ -232,7 +234,7 @@ class Chat:
                 continue
             room = request.sampling.max_tokens
             room = room if limit is None else min(room, limit - len(found))
-            questions.append(Question(request, found, room, text.rstrip().endswith("<think>")))
+            questions.append(Question(request, found, room, opened_by(text)))
         return questions, failed
 
     def completion(self, question: Question, tokens: Sequence[int], produced: int, reason: FinishReason) -> Completion:
@@ -244,8 +246,7 @@ class Chat:
             produced: Tokens that were made, those that end the reply included.
             reason: Why the model stopped.
         """
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        answer, reasoning = split_reasoning(f"<think>{text}" if question.thinks else text)
+        answer, reasoning = self._split(question.opened, tokens)
         return Completion(
             id=question.request.id,
             text=answer,
@@ -253,6 +254,21 @@ class Chat:
             finish_reason=reason,
             usage=Usage(input_tokens=len(question.tokens), output_tokens=produced),
         )
+
+    def _split(self, opened: str, tokens: Sequence[int]) -> tuple[str, str | None]:
+        """Answer and reasoning. Many models mark their reasoning with special tokens, which go only after that."""
+        markers = [token for token in self._special if is_marker(token)]
+        if any(self._special[token] in tokens for token in markers):
+            text: str = self._tokenizer.decode(tokens, skip_special_tokens=False)
+            for token in self._special.keys() - markers:
+                text = text.replace(token, "")
+            answer, reasoning = split_reasoning(opened + text)
+            if reasoning is not None or answer != opened + text:
+                for token in markers:
+                    answer = answer.replace(token, "")
+                    reasoning = None if reasoning is None else reasoning.replace(token, "")
+                return answer, reasoning
+        return split_reasoning(opened + self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _check_system_prompts(self, requests: Sequence[Request], texts: Sequence[str]) -> None:
         """Templates that know no system prompt may drop it without a word."""

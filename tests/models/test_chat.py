@@ -7,7 +7,15 @@ import pytest
 from orbench.cli.options import engine_options
 from orbench.errors import ModelError, UsageError
 from orbench.models import make_options
-from orbench.models.chat import ChatOptions, find_adapter, find_source, first_line, plain_options, reply_options, take_options
+from orbench.models.chat import (
+    ChatOptions,
+    find_adapter,
+    find_source,
+    first_line,
+    plain_options,
+    reply_options,
+    take_options,
+)
 
 
 def test_options_are_ours_or_the_engines() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import orbench
 from orbench.errors import MissingExtraError, ModelError
 from orbench.models.base import Model
+from orbench.models.chat import Chat, ChatOptions
 from orbench.models.huggingface import HuggingFaceModel
 from orbench.records import Completion, Message, Request, Sampling
 from orbench.testing import make_tiny_model
@@ -181,6 +183,34 @@ def test_reasoning_that_the_template_opens_is_told_apart_too(thinking: Path, tmp
     assert cut.reasoning
     assert whole.text
     assert whole.reasoning
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<think>", "</think>"),
+        ("[THINK]", "[/THINK]"),
+        ("<|channel>thought", "<channel|>"),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ],
+)
+@pytest.mark.parametrize("opened", [False, True], ids=["by the model", "by the template"])
+def test_reasoning_that_special_tokens_mark_is_told_apart(tiny: Path, opening: str, closing: str, opened: bool) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    markers = re.findall(r"<\|?/?\w+\|?>|\[/?THINK\]", opening + closing)
+    tokenizer.add_special_tokens({"additional_special_tokens": [*dict.fromkeys(markers), "<|other|>"]})
+    if opened:
+        tokenizer.chat_template += opening
+    chat = Chat("hf/x", tokenizer, None, ChatOptions())
+    [question], _ = chat.prepare(requests(["Hello."]))
+
+    def read(reply: str) -> Completion:
+        said = reply if opened else opening + reply
+        return chat.completion(question, tokenizer(said, add_special_tokens=False)["input_ids"], 9, "stop")
+
+    whole, cut = read(f"\nThey greet.{closing}<|other|>Good day."), read("\nThey gr")
+    assert (whole.text, whole.reasoning) == ("Good day.", "They greet.")
+    assert (cut.text, cut.reasoning) == ("", "They gr")
 
 
 def test_a_prompt_longer_than_the_context_is_an_error_of_its_row_alone(babbling: Path) -> None:

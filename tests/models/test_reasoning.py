@@ -28,6 +28,18 @@ WITHOUT_TAGS = st.text().filter(lambda text: "<" not in text)
         ("<think>One.</think>Two.</think>Three.", "Two.</think>Three.", "One."),
         ("<think>İn İzmir.</think>Hello.", "Hello.", "İn İzmir."),
         ("İİİ</think>Hello.", "Hello.", "İİİ"),
+        ("[THINK]They greet.[/THINK]Hello.", "Hello.", "They greet."),
+        ("<seed:think>They greet.</seed:think>Hello.", "Hello.", "They greet."),
+        ("<|channel>thought\nThey greet.\n<channel|>Hello.", "Hello.", "They greet."),
+        ("<|channel>thought\n<channel|>Hello.", "Hello.", ""),
+        ("<|channel>thought\nThey gr", "", "They gr"),
+        (
+            "<|channel|>analysis<|message|>They greet.<|end|><|start|>assistant<|channel|>final<|message|>Hello.<|return|>",
+            "Hello.",
+            "They greet.",
+        ),
+        ("<|channel|>analysis<|message|>They gr", "", "They gr"),
+        ("<|channel|>final <|constrain|>JSON<|message|>{}<|return|>", "{}", None),
     ],
 )
 def test_a_leading_block_is_reasoning(text: str, answer: str, reasoning: str | None) -> None:
