@@ -7,7 +7,6 @@ nearly the same categories. Each shard is a run of its own, which goes on and ca
 
 from __future__ import annotations
 
-import re
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from orbench.engine.run_folder import RunFolder, read_config, read_responses, read_verdicts
+from orbench.engine.run_folder import RunFolder, add_remarks, read_config, read_responses, read_verdicts
 from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.results import Evaluation, scan
 from orbench.scoring.outcomes import check_policy
@@ -25,7 +24,7 @@ from orbench.splits import Split
 SAME = ("model", "model_digest", "settings", "sampling", "system_prompt", "scorer", "policy")
 """What all shards of a run have alike."""
 _ENGINE = ("chat_template", "dtype")
-"""What of a local engine all shards have alike too, since it changes the replies; versions may differ, with a warning."""
+"""What of a local engine all shards have alike too, since it changes the replies; of other versions is only warned."""
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -163,11 +162,11 @@ def _joined(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> di
     """What is said of the whole run and is not alike in all shards."""
     _warn_of_versions(folders, configs)
     found: dict[str, Any] = {"prices": _prices(folders, configs)}
-    if adaptations := _added([config.get("adaptations", []) for config in configs]):
+    if adaptations := add_remarks([config.get("adaptations", []) for config in configs]):
         found["adaptations"] = adaptations
     judges = [config.get("judge_adaptations", {}) for config in configs]
     if names := dict.fromkeys(name for each in judges for name in each):
-        found["judge_adaptations"] = {name: _added([each.get(name, []) for each in judges]) for name in names}
+        found["judge_adaptations"] = {name: add_remarks([each.get(name, []) for each in judges]) for name in names}
     addresses = [each for config in configs for each in (*config.get("earlier_base_urls", []), config.get("base_url"))]
     if earlier := [each for each in dict.fromkeys(addresses) if each != configs[0].get("base_url")]:
         found["earlier_base_urls"] = earlier
@@ -184,16 +183,6 @@ def _prices(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> di
                     "its evaluate command again with the --prices of the others"
                 )
     return prices
-
-
-def _added(lists: Sequence[Sequence[str]]) -> list[str]:
-    """Each remark once; of those that begin with a number, the sum."""
-    counts: dict[str, int | None] = {}
-    for remark in (remark for each in lists for remark in each):
-        number = re.match(r"(\d+) ", remark)
-        text = remark[number.end() :] if number else remark
-        counts[text] = (counts.get(text) or 0) + int(number[1]) if number else None
-    return [text if count is None else f"{count} {text}" for text, count in counts.items()]
 
 
 def _warn_of_versions(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> None:

@@ -12,7 +12,7 @@ names what differs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
@@ -170,6 +170,16 @@ class RunFolder:
     def close(self) -> None:
         """Close the files and let go of the lock."""
         self._opened.close()
+
+
+def add_remarks(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Remarks on the parts of a run, such as `adaptations`: each once; of those that begin with a number, the sum."""
+    counts: dict[str, int | None] = {}
+    for remark in (remark for each in lists for remark in each):
+        number = re.match(r"(\d+) ", remark)
+        text = remark[number.end() :] if number else remark
+        counts[text] = (counts.get(text) or 0) + int(number[1]) if number else None
+    return [text if count is None else f"{count} {text}" for text, count in counts.items()]
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

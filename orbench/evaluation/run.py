@@ -17,7 +17,15 @@ from orbench.engine.calls import CallResult, complete, each
 from orbench.engine.jsonl import without_surrogates
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.progress import Progress
-from orbench.engine.run_folder import RUN, RunFolder, check_same, read_config, read_responses, read_verdicts
+from orbench.engine.run_folder import (
+    RUN,
+    RunFolder,
+    add_remarks,
+    check_same,
+    read_config,
+    read_responses,
+    read_verdicts,
+)
 from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.money import Money, Plan
 from orbench.evaluation.work import Work
@@ -77,6 +85,8 @@ class Run:
         self._position = position
         self._show = progress
         self._closed = False
+        self._adapted: list[str] = []
+        """What had to be done to prompts before this command."""
         self._note_facts: Callable[[], None] = lambda: None
         judge = scorer.judge
         files = [find_template(judge.template).file] if judge else []
@@ -170,6 +180,7 @@ class Run:
 
     async def _work(self, opened: RunFolder) -> Evaluation:
         state = scan(self.folder, self.config["model"])
+        self._adapted = read_config(self.folder).get("adaptations", [])
         known = read_config(self.folder).get("prices", {})  # of other judges, or from an earlier price list
         opened.note("prices", {**known, **msgspec.to_builtins(self._money.prices)})
         owed, unscored, unlabelled = self._owed(state)
@@ -254,7 +265,7 @@ class Run:
         if lacking := {j.model.name: told for j in judges if (told := getattr(j.model, "adaptations", []))}:
             opened.note("judge_adaptations", lacking)
         if adaptations := getattr(self.model, "adaptations", []):
-            opened.note("adaptations", adaptations)
+            opened.note("adaptations", add_remarks([self._adapted, adaptations]))
         result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self.config["policy"]))
         if any(self._corrections.values()):
             result.correct(**self._corrections)

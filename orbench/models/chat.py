@@ -42,7 +42,7 @@ _WHERE_AND_HOW_FAST = frozenset(
     kv_cache_memory_bytes max_cpu_loras max_lora_rank max_loras max_num_batched_tokens max_num_seqs
     max_parallel_loading_workers num_gpu_blocks_override pipeline_parallel_size swap_space tensor_parallel_size
     tokenizer_pool_size use_tqdm_on_load
-    """.split()
+    """.split()  # noqa: SIM905 - fifty lines otherwise
 )
 """Options of ours, transformers and vLLM that change no reply. Any other may, and so is part of what a run is."""
 
@@ -144,6 +144,20 @@ def model_digest(name: str, source: str, adapter: str | None, options: ChatOptio
     """
     template = [str(Path(options.chat_template).expanduser())] if options.chat_template else []
     return digest_of(name, [source, *([] if adapter is None else [adapter]), *template])
+
+
+def tokenizer_source(source: str, adapter: str | None) -> str:
+    """The adapter's folder if a tokenizer, with perhaps a chat template of its own, was saved with it."""
+    if adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file():
+        return adapter
+    return source
+
+
+def tokenizer_options(loading: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers is to be told of a tokenizer, out of the options for vLLM."""
+    revision = loading.get("tokenizer_revision", None if "tokenizer" in loading else loading.get("revision"))
+    found = {"revision": revision, "trust_remote_code": loading.get("trust_remote_code")}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def use_template(name: str, tokenizer: Any, options: ChatOptions) -> None:

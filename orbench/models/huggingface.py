@@ -31,6 +31,7 @@ from orbench.models.chat import (
     plain_options,
     reply_options,
     take_options,
+    tokenizer_source,
     use_template,
 )
 from orbench.records import Completion, Request
@@ -172,7 +173,7 @@ class HuggingFaceModel:
             with quiet_loading():
                 config = AutoConfig.from_pretrained(self._source, **of_hub)
                 _check_generates(self.name, config)
-                tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_source(), **of_hub)
+                tokenizer = AutoTokenizer.from_pretrained(tokenizer_source(self._source, self._adapter), **of_hub)
                 use_template(self.name, tokenizer, self._options)
                 model, report = AutoModelForCausalLM.from_pretrained(
                     self._source, config=config, output_loading_info=True, **loading
@@ -191,12 +192,6 @@ class HuggingFaceModel:
             where = "" if local else "no folder of that name, and not to be had from the Hugging Face Hub: "
             raise ModelError(f"{self.name} cannot be loaded: {where}{first_line(error)}") from error
         return model.eval(), tokenizer
-
-    def _tokenizer_source(self) -> str:
-        """The adapter's folder if a tokenizer, with perhaps a chat template of its own, was saved with it."""
-        if self._adapter is not None and (Path(self._adapter) / "tokenizer_config.json").is_file():
-            return self._adapter
-        return self._source
 
 
 def _with_adapter(model: Any, adapter: str) -> Any:

@@ -36,6 +36,8 @@ from orbench.models.chat import (
     plain_options,
     reply_options,
     take_options,
+    tokenizer_options,
+    tokenizer_source,
     use_template,
 )
 from orbench.models.draws import row_seed
@@ -159,6 +161,8 @@ class _Engine:
         self._lora: Any = None
         if adapter is not None:
             loading = {"enable_lora": True, **loading}
+            if (own := tokenizer_source(source, adapter)) != source:
+                loading = {"tokenizer": own, **loading}
         try:
             with _hidden_main(), _output_to(self._log):
                 self._async_llm = self._loop.run_until_complete(_start(name, source, options, loading))
@@ -300,7 +304,8 @@ async def _start(name: str, source: str, options: ChatOptions, loading: dict[str
     from vllm.v1.engine.async_llm import AsyncLLM
 
     # What takes a minute to fail in the engine's processes fails here at once, and says why.
-    use_template(name, AutoTokenizer.from_pretrained(loading.get("tokenizer", source)), options)
+    tokenizer = loading.get("tokenizer", source)
+    use_template(name, AutoTokenizer.from_pretrained(tokenizer, **tokenizer_options(loading)), options)
     arguments = {"enable_prefix_caching": True, "use_tqdm_on_load": False, **loading}
     return AsyncLLM.from_engine_args(AsyncEngineArgs(model=source, **arguments))
 

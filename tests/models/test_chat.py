@@ -15,6 +15,8 @@ from orbench.models.chat import (
     plain_options,
     reply_options,
     take_options,
+    tokenizer_options,
+    tokenizer_source,
 )
 
 
@@ -52,6 +54,20 @@ def test_the_older_name_of_the_dtype_is_taken_for_it_but_not_beside_it() -> None
     assert plain_options("hf/x", {"torch_dtype": "bfloat16"}) == {"dtype": "bfloat16"}
     with pytest.raises(UsageError, match="torch_dtype is the older name of dtype"):
         plain_options("hf/x", {"torch_dtype": "bfloat16", "dtype": "float16"})
+
+
+def test_the_tokenizer_of_vllm_is_looked_at_as_vllm_will_load_it() -> None:
+    assert tokenizer_options({}) == {}
+    given = {"revision": "a", "trust_remote_code": True, "max_model_len": 5}
+    assert tokenizer_options(given) == {"revision": "a", "trust_remote_code": True}
+    assert tokenizer_options({**given, "tokenizer_revision": "b"})["revision"] == "b"
+    assert tokenizer_options({"revision": "a", "tokenizer": "other"}) == {}
+
+
+def test_an_adapter_may_bring_its_tokenizer(tmp_path: Path) -> None:
+    assert tokenizer_source("base", None) == tokenizer_source("base", str(tmp_path)) == "base"
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert tokenizer_source("base", str(tmp_path)) == str(tmp_path)
 
 
 def test_a_value_without_a_plain_form_is_wrong_usage() -> None:

@@ -558,6 +558,30 @@ def test_a_prompt_longer_than_the_context_is_cut_only_where_that_is_asked_for(ba
     assert answers(HuggingFaceModel(str(babbling)), requests(["word " * 300]))[0].error is not None
 
 
+def test_prompts_that_were_cut_are_counted_over_all_commands_of_a_run(babbling: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("prompt\n" + "".join(f"{'word ' * 100}{n}\n" for n in range(5)))
+
+    def evaluate() -> list[str]:
+        result = orbench.evaluate(
+            f"hf/{babbling}",
+            splits=f"safe={tmp_path / 'long.csv'}",
+            max_tokens=4,
+            out=tmp_path / "run",
+            model_options={"engine": {"truncate": True}},
+            progress=False,
+        )
+        said: list[str] = result.config["adaptations"]
+        return said
+
+    assert evaluate() == ["5 prompts cut to the model's context"]
+    for name in ("responses.jsonl", "verdicts.jsonl"):
+        lines = (tmp_path / "run" / name).read_text().splitlines(keepends=True)
+        (tmp_path / "run" / name).write_text("".join(lines[:3]))
+    _change(tmp_path / "run" / "run.json", adaptations=["3 prompts cut to the model's context"])  # as of a stopped run
+    assert evaluate() == ["5 prompts cut to the model's context"]
+    assert evaluate() == ["5 prompts cut to the model's context"]
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers in a way of before
 def test_an_adapter_is_merged_into_its_base(tiny: Path, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft", reason="needs the extra `peft`")

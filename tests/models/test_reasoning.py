@@ -34,7 +34,8 @@ WITHOUT_TAGS = st.text().filter(lambda text: "<" not in text)
         ("<|channel>thought\n<channel|>Hello.", "Hello.", ""),
         ("<|channel>thought\nThey gr", "", "They gr"),
         (
-            "<|channel|>analysis<|message|>They greet.<|end|><|start|>assistant<|channel|>final<|message|>Hello.<|return|>",
+            "<|channel|>analysis<|message|>They greet.<|end|><|start|>assistant"
+            "<|channel|>final<|message|>Hello.<|return|>",
             "Hello.",
             "They greet.",
         ),
