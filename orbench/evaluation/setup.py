@@ -234,11 +234,16 @@ async def without_key(
 
 
 def check_ray(options: Options, models: Sequence[Any], precision: float | None) -> None:
-    """Raise UsageError where Ray is wanted and has nothing to do, or would have it in scraps."""
-    if options.ray is None:
+    """Raise UsageError where Ray or options of an engine have nothing to do, or Ray would have it in scraps."""
+    if options.ray is None and not options.engine:
         return
     given = [one for each in models for one in (each if isinstance(each, (list, tuple)) else [each])]
-    if not any(isinstance(one, str) and one.startswith(("hf/", "vllm/")) for one in given):
+    local = any(isinstance(one, str) and one.startswith(("hf/", "vllm/")) for one in given)
+    if options.engine and not local:
+        raise UsageError("--engine-option is for models of hf/ and vllm/, and none is given")
+    if options.ray is None:
+        return
+    if not local:
         raise UsageError("--engine ray is for models of hf/ and vllm/, and none is given; a service scales by itself")
     if precision is not None:
         raise UsageError("--precision looks at replies one by one, --engine ray brings many at once: leave one out")

@@ -112,7 +112,9 @@ class Batches:
 
     def _completion(self, row: Question, reply: list[int], broken: bool) -> Completion:
         if broken:
-            return Completion(id=row.request.id, text="", error="the model computed NaN instead of probabilities")
+            return Completion(
+                id=row.request.id, text="", error="the model computed NaN or infinity instead of probabilities"
+            )
         end = next((place for place, token in enumerate(reply) if token in self._ends), None)
         if end is not None:
             return self.chat.completion(row, reply[:end], end + 1, "stop")

@@ -176,6 +176,11 @@ def use_template(name: str, tokenizer: Any, options: ChatOptions) -> None:
             f"{name}: its tokenizer has no chat template, so how to put a question to it is unknown; take the "
             "chat-tuned version of the model, or name a Jinja file: --engine-option chat_template=FILE"
         )
+    if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+        raise ModelError(
+            f"{name}: its tokenizer has the chat templates {', '.join(tokenizer.chat_template)} and no default one; name "
+            "a Jinja file: --engine-option chat_template=FILE"
+        )
 
 
 class Question:
@@ -285,12 +290,13 @@ class Chat:
         return split_reasoning(opened + self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _check_system_prompts(self, requests: Sequence[Request], texts: Sequence[str]) -> None:
-        """Templates that know no system prompt may drop it without a word."""
+        """Templates that know no system prompt may drop it without a word: then another one makes no difference."""
         taken: set[str] = set()
         for request, text in zip(requests, texts, strict=True):
             system = request.system_prompt
             if system is not None and system not in taken:
-                if system.strip() not in text:
+                other = Message("system", f"{system} {system} and more")
+                if self._render([other, *request.messages[1:]]) == text:
                     raise ModelError(f"{self._name}: its chat template takes no system prompt")
                 taken.add(system)
 
@@ -325,3 +331,9 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     inner = next((line for line in lines if line.startswith("Value error, ")), "")  # pydantic's, below a heading
     return inner.removeprefix("Value error, ").partition(" [type=")[0] or next(iter(lines), "") or type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """All that an error says, in one line: transformers says at the end what is to be done. At most 500 characters."""
+    said = " ".join(str(error).split())
+    return f"{said[:499]}…" if len(said) > 500 else said or type(error).__name__

@@ -16,7 +16,7 @@ class Stopped(Exception):  # noqa: N818 - no error, but the way out of `generate
 
 
 class Watch:
-    """Looks at every step's scores: notes rows that turn to NaN, and draws the next token where one is drawn.
+    """Looks at every step's scores: notes rows of NaN or infinity, and draws the next token where one is drawn.
 
     It is also where generation is broken off.
 
@@ -48,7 +48,7 @@ class Watch:
         """Scores of the next token (rows x vocabulary) in and out; greedy choice follows."""
         if self._stopped.is_set():
             raise Stopped
-        broken = scores.amax(dim=-1).isnan()
+        broken = ~scores.amax(dim=-1).isfinite()
         self.broken = broken if self.broken is None else self.broken | broken
         return self._drawn(input_ids, scores) if self._temperature > 0 else scores
 

@@ -26,8 +26,8 @@ from orbench.models.chat import (
     Chat,
     ChatOptions,
     find_adapter,
-    first_line,
     model_digest,
+    one_line,
     plain_options,
     reply_options,
     take_options,
@@ -190,7 +190,7 @@ class HuggingFaceModel:
         except Exception as error:  # OSError, ValueError, SafetensorError...: what loaders raise has no common base
             local = Path(self._source).is_dir()
             where = "" if local else "no folder of that name, and not to be had from the Hugging Face Hub: "
-            raise ModelError(f"{self.name} cannot be loaded: {where}{first_line(error)}") from error
+            raise ModelError(f"{self.name} cannot be loaded: {where}{one_line(error)}") from error
         return model.eval(), tokenizer
 
 

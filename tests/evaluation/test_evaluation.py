@@ -915,3 +915,8 @@ def test_a_run_that_goes_on_at_another_address_says_so(tmp_path, monkeypatch):
     assert f"asked at another address before ({one.base_url}/)" in " ".join(str(result).split())
     assert result.over_refusal_rate.value == 1.0
     assert json.loads((tmp_path / "run/run.json").read_text())["earlier_base_urls"] == [f"{one.base_url}/"]
+
+
+def test_options_of_an_engine_that_nothing_takes_are_wrong_usage():
+    with pytest.raises(orbench.UsageError, match="--engine-option is for models of hf/ and vllm/"):
+        orbench.evaluate("baseline/always-answer", splits="sample", model_options={"engine": {"foo": 16}})

@@ -135,8 +135,9 @@ def test_a_system_prompt_is_a_turn_of_its_own(tiny: Path) -> None:
     [
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + MARKERLESS,
         "{% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}",
+        "Be brief. {% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}",
     ],
-    ids=["refuses", "drops"],
+    ids=["refuses", "drops", "says so by itself"],
 )
 def test_a_template_without_system_prompts_is_told_before_anything_is_asked(copy: Path, template: str) -> None:
     (copy / "chat_template.jinja").write_text(template)
@@ -279,9 +280,10 @@ def test_another_failure_while_generating_stops_the_run_with_one_line(
         answers(HuggingFaceModel(str(tiny)), requests(["Hello."]))
 
 
-def test_weights_that_give_nan_are_an_error_and_no_reply(copy: Path) -> None:
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_weights_that_give_nan_or_infinity_are_an_error_and_no_reply(copy: Path, value: str) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(copy)
-    model.lm_head.weight.data.fill_(float("nan"))
+    model.lm_head.weight.data[5, 0], model.lm_head.weight.data[6, 0] = float(value), -float(value)
     model.save_pretrained(copy)
     [completion] = answers(HuggingFaceModel(str(copy)), requests(["Hello."], max_tokens=3))
     assert completion.error is not None
@@ -502,6 +504,13 @@ def test_a_broken_folder_gives_one_clear_line(copy: Path, spoil) -> None:
         answers(HuggingFaceModel(str(copy)), requests(["Hello."]))
 
 
+def test_a_model_with_code_of_its_own_says_how_to_allow_it(copy: Path) -> None:
+    (copy / "own.py").write_text("class Config: ...")
+    _change(copy / "config.json", model_type="own", auto_map={"AutoConfig": "own.Config"})
+    with pytest.raises(ModelError, match=r"^hf/\S+ cannot be loaded: [^\n]+trust_remote_code=True"):
+        HuggingFaceModel(str(copy)).load()
+
+
 def test_an_encoder_is_no_model_that_answers(tmp_path: Path) -> None:
     config = transformers.BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=20
@@ -525,6 +534,17 @@ def test_a_tokenizer_without_chat_template_says_what_to_do(tmp_path: Path) -> No
     folder = make_tiny_model(tmp_path / "base", steps=0, chat_template=None)
     with pytest.raises(ModelError, match=r"no chat template.*chat_template=FILE"):
         HuggingFaceModel(str(folder)).load()
+
+
+def test_several_templates_without_a_default_are_told_before_anything_is_asked(copy: Path) -> None:
+    template = (copy / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").unlink()
+    named = [{"name": name, "template": template} for name in ("tool_use", "rag")]
+    _change(copy / "tokenizer_config.json", chat_template=named)
+    with pytest.raises(ModelError, match="the chat templates tool_use, rag and no default one"):
+        HuggingFaceModel(str(copy)).load()
+    (copy / "mine.jinja").write_text(template)
+    HuggingFaceModel(str(copy), chat_template=str(copy / "mine.jinja")).load()
 
 
 def test_a_file_with_a_template_makes_a_base_model_a_chat_model(tiny: Path, tmp_path: Path) -> None:
