@@ -16,6 +16,7 @@ from orbench import Prompt, RunError, Split, UsageError
 from orbench.calibration import calibrate, load_calibration
 from orbench.labels import load_labels
 from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.statistics.intervals import wilson
 from orbench.testing import ScriptedModel
 
 HEAD = "id,source,category,label,response\n"
@@ -232,7 +233,26 @@ def test_what_the_platform_decided_is_not_corrected(labels: Path, tmp_path: Path
     )
     assert result.corrected is not None
     assert result.over_refusal_rate.value == 11 / 20
-    assert result.corrected["over_refusal_rate"]["rogan_gladen"]["value"] == pytest.approx(11 / 20)
+    found = result.corrected["over_refusal_rate"]["rogan_gladen"]
+    assert found["value"] == pytest.approx(11 / 20)
+    low, high = wilson(11, 20)
+    assert found["low"] < low + 0.05
+    assert found["high"] > high - 0.05
+
+
+def test_where_the_platform_blocked_everything_the_interval_still_has_a_width(labels: Path, tmp_path: Path) -> None:
+    calibrate(labels).save(tmp_path / "c.json")
+    blocked = orbench.Completion(id="", text="", blocked_by="prompt", finish_reason="content_filter")
+    result = orbench.evaluate(
+        ScriptedModel(lambda _: blocked),
+        splits=[split(20)],
+        calibration=tmp_path / "c.json",
+        out=tmp_path / "run",
+        progress=False,
+    )
+    assert result.corrected is not None
+    found = result.corrected["over_refusal_rate"]["rogan_gladen"]
+    assert (found["value"], found["low"], found["high"]) == (1, *wilson(20, 20))
 
 
 def test_a_foreign_or_missing_calibration_stops_before_anything_is_asked(labels: Path, tmp_path: Path) -> None:
