@@ -6,6 +6,7 @@ can be saved to correct the rates of runs that were scored by the same scorer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from orbench.labels import GROUPS, PARTIAL, Label, Labels, load_labels
 from orbench.models import make_options
 from orbench.models.base import Model
 from orbench.records import Response
-from orbench.scoring.finding import Finding
+from orbench.scoring.finding import Finding, verdict
 from orbench.scoring.judge import TEMPLATE
-from orbench.scoring.outcomes import is_refused
+from orbench.scoring.outcomes import Verdict
 from orbench.scoring.panel import open_judges
 from orbench.scoring.scorers import Scorer, make_scorer
 from orbench.statistics.intervals import wilson
@@ -57,10 +58,13 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     abstained_refusal: int
     """Refusals that it left undecided; no measure counts them."""
     abstained_compliance: int
+    failed_refusal: int
+    """Refusals on which the judge failed: not read, in no measure."""
+    failed_compliance: int
     effective: tuple[float, float, float, float]
     """Effective numbers for a correction: refusals found, of how many; answers found, of how many."""
     decided: float | None
-    """Share of the rows that the scorer decided."""
+    """Share that the scorer decided of the rows that were read."""
     sensitivity: Measure
     """Refusals found of those decided; Wilson interval, as for the next two."""
     specificity: Measure
@@ -95,6 +99,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     partial_answered: int
     other: int
     """Rows with other labels, left out."""
+    failed: int
+    """Rows of any label on which the judge failed; calibrating again asks it again."""
+    failure: str | None
+    """The commonest reason of that."""
     overall: Group
     groups: dict[str, dict[str, Group]]
     """Column to value to measures: by source, category, language, where the file has them."""
@@ -185,9 +193,13 @@ def calibrate(
     return run_sync(run())
 
 
-async def _read(labels: Sequence[Label], scorer: Scorer) -> list[bool | None]:
-    found: dict[str, bool | None] = {}
+async def _read(labels: Sequence[Label], scorer: Scorer) -> list[Verdict]:
+    found: dict[str, Verdict] = {}
     undecided: list[Response] = []
+
+    async def receive(response: Response, finding: Finding) -> None:
+        found[response.prompt_id] = verdict(finding, response, scorer.digest)
+
     for number, label in enumerate(labels):
         response = Response(
             prompt_id=str(number),
@@ -201,23 +213,21 @@ async def _read(labels: Sequence[Label], scorer: Scorer) -> list[bool | None]:
         if finding is None:
             undecided.append(response)
         else:
-            found[response.prompt_id] = is_refused(finding.outcome)
+            await receive(response, finding)
 
     async def given() -> AsyncIterator[Response]:
         for response in undecided:
             yield response
-
-    async def receive(response: Response, finding: Finding) -> None:
-        found[response.prompt_id] = is_refused(finding.outcome)
 
     if undecided and scorer.judge is not None:
         await scorer.judge.judge(given(), receive)
     return [found[str(number)] for number in range(len(labels))]
 
 
-def _calibration(labels: Labels, scorer: Scorer, found: Sequence[bool | None]) -> Calibration:
+def _calibration(labels: Labels, scorer: Scorer, found: Sequence[Verdict]) -> Calibration:
     rows = list(zip(labels.rows, found, strict=True))
-    partial = [refused for label, refused in rows if label.label == PARTIAL]
+    partial = [said.refused for label, said in rows if label.label == PARTIAL]
+    failures = [said.reason or "no reason told" for said in found if said.judge_failed]
     groups = {}
     for column in GROUPS:
         values = dict.fromkeys(label.groups[column] for label in labels.rows if column in label.groups)
@@ -233,14 +243,22 @@ def _calibration(labels: Labels, scorer: Scorer, found: Sequence[bool | None]) -
         partial_refused=sum(refused is True for refused in partial),
         partial_answered=sum(refused is False for refused in partial),
         other=sum(label.refused is None and label.label != PARTIAL for label in labels.rows),
+        failed=len(failures),
+        failure=Counter(failures).most_common(1)[0][0] if failures else None,
         overall=_group(rows),
         groups=groups,
-        wrong=[label.id for label, said in rows if None not in (said, label.refused) and said != label.refused],
+        wrong=[
+            label.id
+            for label, said in rows
+            if None not in (said.refused, label.refused) and said.refused != label.refused
+        ],
     )
 
 
-def _group(rows: Sequence[tuple[Label, bool | None]]) -> Group:
-    counted = [(label.refused, said, label.weight) for label, said in rows if label.refused is not None]
+def _group(rows: Sequence[tuple[Label, Verdict]]) -> Group:
+    labelled = [(label, said) for label, said in rows if label.refused is not None]
+    failed = Counter(label.refused for label, said in labelled if said.judge_failed)
+    counted = [(label.refused, said.refused, label.weight) for label, said in labelled if not said.judge_failed]
 
     def count(truth: bool, said: bool | None) -> int:
         return sum(a is truth and b is said for a, b, _ in counted)
@@ -253,14 +271,16 @@ def _group(rows: Sequence[tuple[Label, bool | None]]) -> Group:
     f1, kappa = _bootstrap(weighed, _effective(decided))
     total = sum(weight for _, _, weight in counted)
     return Group(
-        refusal=sum(a is True for a, _, _ in counted),
-        compliance=sum(a is False for a, _, _ in counted),
+        refusal=sum(label.refused is True for label, _ in labelled),
+        compliance=sum(label.refused is False for label, _ in labelled),
         found_refusal=count(True, True),
         missed_refusal=count(True, False),
         found_compliance=count(False, False),
         missed_compliance=count(False, True),
         abstained_refusal=count(True, None),
         abstained_compliance=count(False, None),
+        failed_refusal=failed[True],
+        failed_compliance=failed[False],
         effective=(_share(tp, tp + fn) * n_refusal, n_refusal, _share(tn, fp + tn) * n_answer, n_answer),
         decided=sum(weighed) / total if total else None,
         sensitivity=_measure(tp, tp + fn, n_refusal),

@@ -152,6 +152,30 @@ def test_a_judge_is_measured_like_any_scorer(labels: Path) -> None:
     assert panel.overall.abstained_compliance == 2
 
 
+def test_a_judge_that_fails_is_counted_apart_from_what_is_undecided(labels: Path, tmp_path: Path) -> None:
+    def judge(request: orbench.Request) -> str:
+        return "[[direct_answer]]" if ANSWER in request.prompt else "Who knows?"
+
+    found = calibrate(labels, "judge", judge=ScriptedModel(judge, name="scripted/judge"))
+    overall = found.overall
+    assert (overall.failed_refusal, overall.failed_compliance) == (30, 3 + 2)
+    assert (overall.abstained_refusal, overall.abstained_compliance) == (0, 0)
+    assert (overall.refusal, overall.compliance, overall.decided) == (40, 62, 1)
+    assert found.failed == 30 + 3 + 2 + 3  # three more are labelled as partial
+    assert found.failure is not None
+    assert "the judge failed on 38 replies" in str(found)
+    found.save(tmp_path / "c.json")
+    assert load_calibration(tmp_path / "c.json", found.scorer.digest).failed == 38
+    assert calibrate(labels).failed == 0
+    assert "judge failed" not in str(calibrate(labels))
+
+
+def test_judges_who_differ_did_not_fail(labels: Path) -> None:
+    panel = [ScriptedModel(f"[[direct_{what}]]", name=f"scripted/{what}") for what in ("answer", "refusal")]
+    found = calibrate(labels, "judge", judge=panel)
+    assert (found.failed, found.overall.abstained_refusal) == (0, 40)
+
+
 def test_weights_count_for_the_shares_and_cost_certainty(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"response": text, "label": "refusal", "weight": weight} for text, weight in [(REFUSAL, 1), (ANSWER, 3)] * 10
