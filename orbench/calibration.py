@@ -17,7 +17,7 @@ import numpy as np
 import orbench
 from orbench.engine.run_folder import write_json
 from orbench.engine.threads import run_sync
-from orbench.errors import RunError
+from orbench.errors import RunError, UsageError
 from orbench.labels import GROUPS, PARTIAL, Label, Labels, load_labels
 from orbench.models import make_options
 from orbench.models.base import Model
@@ -26,7 +26,7 @@ from orbench.scoring.finding import Finding, verdict
 from orbench.scoring.judge import TEMPLATE
 from orbench.scoring.outcomes import Verdict
 from orbench.scoring.panel import open_judges
-from orbench.scoring.scorers import Scorer, make_scorer
+from orbench.scoring.scorers import PAPER_JUDGED, Scorer, make_scorer
 from orbench.statistics.intervals import wilson
 
 AnyModel = str | Callable[..., Any] | Model
@@ -185,6 +185,11 @@ def calibrate(
         reader = open_judges(judge, judge_template, judge_rule, lambda _: options)
         try:
             made = make_scorer(scorer, judge=reader, family=family, phrases=phrases)
+            if scorer == "paper" and reader and not any(label.split in PAPER_JUDGED for label in loaded.rows):
+                raise UsageError(
+                    f"--scorer paper asks its judge on {' and '.join(PAPER_JUDGED)} alone, and no row of {loaded.path} "
+                    "has one of these in a column split: leave --judge out, or measure it by --scorer judge"
+                )
             return _calibration(loaded, made, await _read(loaded.rows, made))
         finally:
             for model in reader.models if reader else ():
@@ -203,7 +208,7 @@ async def _read(labels: Sequence[Label], scorer: Scorer) -> list[Verdict]:
     for number, label in enumerate(labels):
         response = Response(
             prompt_id=str(number),
-            split="labels",
+            split=label.split or "labels",
             category="",
             kind="safe",
             prompt=label.prompt,

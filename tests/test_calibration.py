@@ -170,6 +170,21 @@ def test_a_judge_that_fails_is_counted_apart_from_what_is_undecided(labels: Path
     assert "judge failed" not in str(calibrate(labels))
 
 
+def test_the_paper_s_judge_is_asked_about_labels_of_the_paper_s_judged_splits_only(tmp_path: Path) -> None:
+    judge = ScriptedModel("[[direct_answer]]", name="scripted/judge")
+    rows: list[dict[str, object]] = [
+        {"response": "I cannot help with that.", "label": "refusal", "split": name}
+        for name in ("hard-1k", "hard-1k", "toxic", "80k", "")
+    ]
+    found = calibrate(write(tmp_path / "l.csv", rows), "paper", judge=judge, family="llama")
+    assert len(judge.requests) == 3
+    assert (found.overall.missed_refusal, found.overall.found_refusal) == (3, 2)
+    with pytest.raises(UsageError, match="no row of .* column split: leave --judge out, or measure it by"):
+        calibrate(write(tmp_path / "m.csv", rows[3:]), "paper", judge=judge, family="llama")
+    assert len(judge.requests) == 3
+    assert calibrate(tmp_path / "m.csv", "paper", family="llama").scorer.judge is None
+
+
 def test_judges_who_differ_did_not_fail(labels: Path) -> None:
     panel = [ScriptedModel(f"[[direct_{what}]]", name=f"scripted/{what}") for what in ("answer", "refusal")]
     found = calibrate(labels, "judge", judge=panel)
