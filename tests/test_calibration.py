@@ -113,6 +113,25 @@ def test_strata_weigh_what_was_labelled_of_them(tmp_path: Path) -> None:
     assert [row.weight for row in found if row.refused is not None] == [50, 50, 6]
 
 
+def test_strata_of_two_runs_in_one_file_are_weighed_apart(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": f"{source}{n}", "source": source, "response": "x", "label": "refusal", "stratum": "a"}
+        | {"stratum_size": size}
+        for source, size, times in [("one", 1000, 10), ("two", 100, 40)]
+        for n in range(times)
+    ]
+    found = load_labels(write(tmp_path / "x.csv", rows)).rows
+    assert {(row.groups["source"], row.weight) for row in found} == {("one", 100), ("two", 2.5)}
+
+
+def test_rows_of_one_source_from_two_states_of_a_run_are_not_weighed_together(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"response": "x", "label": "refusal", "stratum": "a", "stratum_size": size} for size in (100, 60)
+    ]
+    with pytest.raises(RunError, match=r"has 100 replies in one row and 60 in row '3'.* leave the rows of one"):
+        load_labels(write(tmp_path / "x.csv", rows))
+
+
 # Measuring
 
 
