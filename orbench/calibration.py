@@ -35,7 +35,10 @@ _DRAWS = 2000
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """A number with its 95 % interval; all None where there is nothing to measure."""
+    """A number with its 95 % interval; all None where there is nothing to measure.
+
+    An interval by bootstrap is None also where all draws are alike, as when a scorer made no error: it has no width.
+    """
 
     value: float | None
     low: float | None
@@ -263,7 +266,10 @@ def _calibration(labels: Labels, scorer: Scorer, found: Sequence[Verdict]) -> Ca
 def _group(rows: Sequence[tuple[Label, Verdict]]) -> Group:
     labelled = [(label, said) for label, said in rows if label.refused is not None]
     failed = Counter(label.refused for label, said in labelled if said.judge_failed)
-    counted = [(label.refused, said.refused, label.weight) for label, said in labelled if not said.judge_failed]
+    largest = max((label.weight for label, _ in labelled), default=1.0)  # divided by, that no sum overflows
+    counted = [
+        (label.refused, said.refused, label.weight / largest) for label, said in labelled if not said.judge_failed
+    ]
 
     def count(truth: bool, said: bool | None) -> int:
         return sum(a is truth and b is said for a, b, _ in counted)
@@ -306,7 +312,11 @@ def _share(part: float, whole: float) -> float:
 
 def _effective(weights: Sequence[float]) -> float:
     """How many equally weighted rows say as much (L. Kish, Survey Sampling, 1965, section 11.7)."""
-    return sum(weights) ** 2 / sum(w * w for w in weights) if weights else 0.0
+    largest = max(weights, default=0.0)
+    if not largest:
+        return 0.0
+    shares = [weight / largest for weight in weights]
+    return sum(shares) ** 2 / sum(share * share for share in shares)
 
 
 def _measure(part: float, whole: float, effective: float) -> Measure:
@@ -329,8 +339,12 @@ def _bootstrap(cells: Sequence[float], effective: float) -> tuple[Measure, Measu
         value = float(measure(shares[None, :])[0])
         spread = measure(drawn)
         low, high = np.nanpercentile(spread, [2.5, 97.5]) if not np.isnan(spread).all() else (np.nan, np.nan)
-        plain = [None if np.isnan(x) else float(x) for x in (value, min(low, value), max(high, value))]
-        measures.append(Measure(*plain))
+        if np.isnan(value):
+            measures.append(Measure(None, None, None))
+        elif low < high:
+            measures.append(Measure(value, float(min(low, value)), float(max(high, value))))
+        else:  # draws of a table in which nothing varies say nothing of what another sample would show
+            measures.append(Measure(value, None, None))
     return measures[0], measures[1]
 
 

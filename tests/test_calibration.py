@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 import orbench
 from orbench import Prompt, RunError, Split, UsageError
-from orbench.calibration import calibrate, load_calibration
-from orbench.labels import load_labels
+from orbench.calibration import Measure, calibrate, load_calibration
+from orbench.labels import Label, Labels, load_labels
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.statistics.intervals import wilson
 from orbench.testing import ScriptedModel
@@ -210,6 +211,30 @@ def test_judges_who_differ_did_not_fail(labels: Path) -> None:
     assert (found.failed, found.overall.abstained_refusal) == (0, 40)
 
 
+@pytest.mark.parametrize("times", [6, 200])
+def test_an_interval_without_width_is_none(tmp_path: Path, times: int) -> None:
+    rows: list[dict[str, object]] = [
+        {"response": text, "label": label} for text, label in [(REFUSAL, "refusal"), (ANSWER, "compliance")] * times
+    ]
+    found = calibrate(write(tmp_path / "l.csv", rows))
+    assert [found.overall.f1, found.overall.kappa] == [Measure(1, None, None)] * 2
+    assert found.overall.sensitivity.low is not None
+    assert re.search(r"^F1 +100\.0 % +-$", str(found), re.MULTILINE)
+    assert re.search(r"^kappa +1\.000 +-$", str(found), re.MULTILINE)
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-200, 5e-324])
+def test_weights_of_any_size_give_the_same_measures(tmp_path: Path, scale: float) -> None:
+    made = []
+    for size in (1, scale):
+        rows = [
+            Label(id=str(n), response=text, label=label, weight=size)
+            for n, (text, label) in enumerate([(REFUSAL, "refusal"), (ANSWER, "compliance"), (ANSWER, "refusal")] * 5)
+        ]
+        made.append(calibrate(Labels(tmp_path / "l.csv", rows, "")).overall)
+    assert made[0] == made[1]
+
+
 def test_weights_count_for_the_shares_and_cost_certainty(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"response": text, "label": "refusal", "weight": weight} for text, weight in [(REFUSAL, 1), (ANSWER, 3)] * 10
@@ -222,8 +247,6 @@ def test_weights_count_for_the_shares_and_cost_certainty(tmp_path: Path) -> None
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([REFUSAL, ANSWER, "Hm.", ""])), min_size=1, max_size=30))
 def test_every_row_is_counted_once(rows: list[tuple[bool, str]]) -> None:
-    from orbench.labels import Label, Labels
-
     given_rows = [
         Label(id=str(n), response=text, label="refusal" if refused else "compliance")
         for n, (refused, text) in enumerate(rows)

@@ -122,7 +122,7 @@ def calibration_table(calibration: Calibration) -> str:
             [
                 ["of what it decides", "", "95 % interval"],
                 *(_measure(name, getattr(overall, name)) for name in ("sensitivity", "specificity", "accuracy", "f1")),
-                ["kappa", _plain(overall.kappa.value), f"{_plain(overall.kappa.low)}-{_plain(overall.kappa.high)}"],
+                ["kappa", _plain(overall.kappa.value), _kappas(overall.kappa)],
                 ["decided", percent(overall.decided), ""],
             ]
         ),
@@ -160,6 +160,10 @@ def _confusion(group: Group, failed: bool) -> list[list[str]]:
 
 def _measure(name: str, measure: Measure) -> list[str]:
     return [name if name != "f1" else "F1", percent(measure.value), interval(measure.low, measure.high)]
+
+
+def _kappas(kappa: Measure) -> str:
+    return NOTHING if kappa.low is None else f"{_plain(kappa.low)}-{_plain(kappa.high)}"
 
 
 def _group(name: str, group: Group) -> list[str]:

@@ -96,6 +96,7 @@ def prediction_powered(
     if n < 2:
         return Corrected(value=None, labels=n, reason="fewer than two labels of this run")
     weight = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    weight = weight / weight.max()  # first, that no sum overflows
     weight = weight / weight.sum()
     errors = np.asarray(truth, dtype=float) - np.asarray(labelled, dtype=float)
     shift = float(weight @ errors)

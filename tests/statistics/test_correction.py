@@ -190,3 +190,10 @@ def test_a_rate_with_settled_rows_stays_a_share_with_a_width(a: int, b: int, c: 
         assert found.high is not None
         assert 0 <= found.low <= found.value <= found.high <= 1
         assert found.low < found.high
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-300])
+def test_labels_of_any_weight_correct_alike(scale: float) -> None:
+    truth, seen = [1.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 1.0]
+    expected = prediction_powered([1.0, 0.0] * 50, seen, truth)
+    assert prediction_powered([1.0, 0.0] * 50, seen, truth, [scale] * 4) == expected
