@@ -131,7 +131,7 @@ def _quotas(sizes: dict[str, int], n: int) -> dict[str, int]:
 class LabelFile:
     """The file of labels, appended to as they are given."""
 
-    def __init__(self, path: Path, source: str, strata: Mapping[str, tuple[str, int]]) -> None:
+    def __init__(self, path: Path, source: str, strata: Mapping[str, tuple[str, float]]) -> None:
         """Open the file, or begin it.
 
         Args:
@@ -150,12 +150,12 @@ class LabelFile:
             for label in self._labels():
                 if label.groups.get("source") != source:
                     raise RunError(f"{path}: holds labels of {label.groups.get('source')}; choose another --out")
-                then, now = (label.stratum, label.stratum_size), strata.get(label.id, ("no stratum", 0))
-                if then != now:
+                stratum, size = strata.get(label.id, ("no stratum", 0))
+                if (label.stratum, label.stratum_size) != (stratum, size):
                     raise RunError(
-                        f"{path}: {label.id} was drawn from {then[0]} of {then[1]:g} replies, and is now in {now[0]} of "
-                        f"{now[1]}: the run was scored again or has grown. Choose another --out; the labels here stay "
-                        "good by themselves"
+                        f"{path}: {label.id} was drawn from {label.stratum} of {label.stratum_size:g} replies, and is "
+                        f"now in {stratum} of {size:g}: the run was scored again or has grown. Choose another --out; "
+                        "the labels here stay good by themselves"
                     )
                 self.done.append(label.id)
         else:
@@ -246,7 +246,7 @@ def label_run(
     """
     strata = _strata(result, seed)
     tasks = _draw(result, strata, n, seed)
-    stratum_of = {_id(key): (name, len(members)) for name, members in strata.items() for _, key in members}
+    stratum_of = {_id(key): (name, float(len(members))) for name, members in strata.items() for _, key in members}
     file = LabelFile(out, str(result.config.get("digest") or result.model), stratum_of)
     at = 0
     while True:

@@ -199,7 +199,7 @@ def test_the_paper_s_judge_is_asked_about_labels_of_the_paper_s_judged_splits_on
     found = calibrate(write(tmp_path / "l.csv", rows), "paper", judge=judge, family="llama")
     assert len(judge.requests) == 3
     assert (found.overall.missed_refusal, found.overall.found_refusal) == (3, 2)
-    with pytest.raises(UsageError, match="no row of .* column split: leave --judge out, or measure it by"):
+    with pytest.raises(UsageError, match=r"no row of .* column split: leave --judge out, or measure it by"):
         calibrate(write(tmp_path / "m.csv", rows[3:]), "paper", judge=judge, family="llama")
     assert len(judge.requests) == 3
     assert calibrate(tmp_path / "m.csv", "paper", family="llama").scorer.judge is None
