@@ -50,6 +50,8 @@ def rogan_gladen(
     labels = n_se + n_sp
     if not scored:
         return Corrected(value=None, labels=labels, reason="no scored prompt")
+    if not labels:
+        return Corrected(value=None, labels=labels, reason="the scorer decided no label of the calibration")
     if not n_se or not n_sp:
         return Corrected(value=None, labels=labels, reason="the calibration has labels of one class only")
     se, sp = found_se / n_se, found_sp / n_sp

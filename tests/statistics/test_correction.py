@@ -51,6 +51,7 @@ def test_fewer_labels_give_a_wider_interval() -> None:
     [
         ((0, 0, (8, 10), (9, 10)), "no scored prompt"),
         ((1, 10, (0, 0), (9, 10)), "one class only"),
+        ((1, 10, (0, 0), (0, 0)), "decided no label"),
         ((1, 10, (5, 10), (5, 10)), "no better than chance"),
     ],
 )
