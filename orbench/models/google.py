@@ -245,11 +245,9 @@ def google_meaning(error: HttpError, name: str, url: str) -> Exception:
         return ModelError(f"{name}: no quota left for today (429: {error.message})")
     if error.status == 400 and "location is not supported" in error.message:
         return ModelError(f"{name}: access denied (400: {error.message})")
-    meant = meaning(error, name, " or ".join(KEY_VARIABLES), url)
-    if isinstance(meant, RetryableError) and meant.retry_after is None:
-        delays = [str(detail.get("retryDelay") or "") for detail in found]
-        meant.retry_after = next((_seconds(delay) for delay in delays if delay), None)
-    return meant
+    delays = [str(detail.get("retryDelay") or "") for detail in found]
+    wait_s = next((_seconds(delay) for delay in delays if delay), None)
+    return meaning(error, name, " or ".join(KEY_VARIABLES), url, wait_s)
 
 
 def _seconds(delay: str) -> float | None:

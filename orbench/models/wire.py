@@ -37,6 +37,9 @@ any word that a service says."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 _REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
+_NO_QUOTA_CODE = re.compile(r"insufficient_quota|billing_", re.IGNORECASE)
+"""Codes that say so. With status 429 they alone do: in their messages Gemini and Groq name billing at every limit a
+minute."""
 _NO_MODEL = re.compile(r"model_not_found|\b(?:invalid|unknown) model\b|not a valid model", re.IGNORECASE)
 
 
@@ -265,18 +268,27 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def meaning(error: HttpError, model: str, key_variable: str | None, url: str) -> Exception:
+def meaning(error: HttpError, model: str, key_variable: str | None, url: str, wait_s: float | None = None) -> Exception:
     """The error to raise for a status, the same for all services; what is special to one is told apart before.
 
-    Wrong key, no access, no quota and unknown model stop the run; a service that is busy or broken is asked
-    again; anything else concerns this request alone.
+    Wrong key, no access, no quota and unknown model stop the run; a service that is busy or broken, or says how long
+    to wait, is asked again; anything else concerns this request alone.
+
+    Args:
+        error: What came.
+        model: Its name, for the message.
+        key_variable: The variable that holds its key.
+        url: What was asked.
+        wait_s: Seconds that the body asks to wait; by default those of the headers.
     """
     status = error.status
+    wait_s = retry_after(error.headers) if wait_s is None else wait_s
     said = f"{error.codes} {error.message}"
     if status == 401 or (status == 400 and _REFUSED_KEY.search(f"{said} {error.error.get('details')}")):
         key = f"; check {key_variable}" if key_variable else ""
         return ModelError(f"{model}: the key was refused ({status}: {error.message}){key}")
-    if status == 402 or (status in (400, 403, 429) and _NO_QUOTA.search(said)):
+    used_up = wait_s is None and bool(_NO_QUOTA_CODE.search(error.codes))
+    if status == 402 or (status == 429 and used_up) or (status in (400, 403) and _NO_QUOTA.search(said)):
         return ModelError(f"{model}: no quota left ({status}: {error.message})")
     if status in (403, 412):
         return ModelError(f"{model}: access denied ({status}: {error.message})")
@@ -286,7 +298,7 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str) ->
         )
     if status in (408, 409, 425, 429, 498) or status >= 500:
         busy = status in (429, 498, 503, 529)
-        return RetryableError(str(error), retry_after=retry_after(error.headers), overloaded=busy)
+        return RetryableError(str(error), retry_after=wait_s, overloaded=busy)
     if 300 <= status < 400:
         return ModelError(f"{url} redirects elsewhere ({status}); give the final address with --base-url")
     return RejectedError(str(error))

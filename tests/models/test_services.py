@@ -111,6 +111,21 @@ def test_errors_are_told_apart(ask: Ask, name: str, answer: Any, kind: type[Exce
         ask(model_at(server, name))
 
 
+@pytest.mark.parametrize(
+    ("answer", "wait_s"),
+    [
+        ((429, error("Limit 30 a minute. Upgrade at console/settings/billing", code="rate_limit_exceeded")), None),
+        ((429, error("Quota exceeded.", code="insufficient_quota"), {"Retry-After": "2"}), 2.0),
+    ],
+)
+def test_a_limit_that_passes_is_waited_for_whatever_its_message_names(
+    ask: Ask, answer: Any, wait_s: float | None
+) -> None:
+    with LoopbackServer(answer) as server, pytest.raises(RetryableError) as caught:
+        ask(model_at(server, "groq/any"))
+    assert (caught.value.overloaded, caught.value.retry_after) == (True, wait_s)
+
+
 @pytest.mark.parametrize(("told", "kept"), [("eos", "stop"), ("model_length", "length")])
 def test_their_finish_reasons_are_told_in_our_words(ask: Ask, told: str, kept: str) -> None:
     with LoopbackServer(chat_completion("Hello.", finish_reason=told)) as server:
