@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -35,6 +35,7 @@ _SHORTEST_KEY = 8
 """Characters below which a key is a dummy for a server of one's own (`x`, `none`) and no secret, but may be a part of
 any word that a service says."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+_LOGIN = re.compile(r"://[^/\s'\"]*@")
 _REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
 _NO_QUOTA_CODE = re.compile(r"insufficient_quota|billing_", re.IGNORECASE)
@@ -198,9 +199,15 @@ class Wire:
             return RetryableError(f"no reply within {self.timeout_s:g} s")
         if isinstance(error, aiohttp.ClientConnectorError):
             return RetryableError(f"cannot reach {url}: {_why(error)}", unreachable=True)
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            said = f"the proxy on the way to {url} says {error.status} {error.message}"
+            if error.status in (401, 403, 407):
+                return ModelError(f"{said}; check the user and password in {urlsplit(url).scheme.upper()}_PROXY")
+            return RetryableError(said, unreachable=True)
+        told = _without_login(str(error), self._proxy(url))
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)):
-            return ModelError(f"{url}: not an address that can be asked ({error})")
-        return RetryableError(f"connection failed: {type(error).__name__}: {error}")
+            return ModelError(f"{url}: not an address that can be asked ({told})")
+        return RetryableError(f"connection failed: {type(error).__name__}: {told}")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -245,6 +252,15 @@ class Wire:
 def hide(key: str, content: bytes) -> bytes:
     """The content without the key."""
     return content.replace(key.encode(), b"[key]") if len(key) >= _SHORTEST_KEY else content
+
+
+def _without_login(text: str, proxy: str | None) -> str:
+    """The text without user and password of any address in it, in whatever form the proxy's stands there."""
+    if proxy and "@" in proxy:
+        login = proxy.rpartition("@")[0].rpartition("//")[2]
+        for secret in {login, unquote(login), *login.split(":")[1:], *map(unquote, login.split(":")[1:])} - {""}:
+            text = text.replace(secret, "[login]")
+    return _LOGIN.sub("://", text)
 
 
 def _why(error: aiohttp.ClientConnectorError) -> str:
@@ -292,6 +308,10 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str, wa
         return ModelError(f"{model}: no quota left ({status}: {error.message})")
     if status in (403, 412):
         return ModelError(f"{model}: access denied ({status}: {error.message})")
+    if status == 407:
+        return ModelError(
+            f"{model}: the proxy wants a login (407); write it as HTTP_PROXY=http://user:password@host:port"
+        )
     if status == 404 or (status == 400 and _NO_MODEL.search(said)):
         return ModelError(
             f"{model}: not found at {url} ({status}: {error.message}); check the model's name and --base-url"
