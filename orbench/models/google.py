@@ -121,7 +121,7 @@ class GoogleModel(RemoteModel):
         """Read a reply of `generateContent`."""
         return read_reply(self.name, request_id, content)
 
-    def error(self, error: HttpError) -> Exception:
+    def meaning(self, error: HttpError) -> Exception:
         """As for all services, with Google's own words for how long to wait and for a daily quota."""
         return google_meaning(error, self.name, self.wire.url)
 

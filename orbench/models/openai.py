@@ -199,11 +199,11 @@ class OpenAIModel(RemoteModel):
             return True
         return super().adapt(error, body)
 
-    def error(self, error: HttpError) -> Exception:
+    def meaning(self, error: HttpError) -> Exception:
         """As for all services, but for one whose 403 is about the request."""
         if error.status == 403 and self.service.forbidden_is_request:
             return RejectedError(str(error))
-        return super().error(error)
+        return super().meaning(error)
 
 
 def _address(service: Service, name: str, base_url: str | None, key: str) -> str:

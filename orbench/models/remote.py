@@ -14,14 +14,17 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from orbench.models.base import RetryableError
+from orbench.errors import ModelError
+from orbench.models.base import RejectedError, RetryableError
 from orbench.models.rate_limits import RateLimits
-from orbench.models.wire import HttpError, Wire, meaning
+from orbench.models.wire import DeniedError, HttpError, Wire, meaning
 from orbench.records import BlockedBy, Completion, Request
 
 _REFUSES = re.compile(
     r"support|unexpected|extra|deprecated|unknown|unrecogni[sz]ed|not allowed|permitted", re.IGNORECASE
 )
+_DENIED_IN_A_ROW = 20
+"""Refusals with status 403, no reply among them, after which the account is to blame and not the prompts."""
 _SCHEMA_FIELDS = ("response_format", "text", "output_config", "responseJsonSchema")
 """What the services call a schema of the reply."""
 _OF_SCHEMA = re.compile(
@@ -61,6 +64,8 @@ class RemoteModel(ABC):
         self.key_variable = key_variable
         self._left_out: set[str] = set()
         self._takes_schema = True
+        self._has_answered = False
+        self._denied = 0  # since the last reply
 
     @abstractmethod
     def body(self, request: Request) -> dict[str, Any]:
@@ -93,9 +98,26 @@ class RemoteModel(ABC):
         """Close the connections."""
         await self.wire.close()
 
-    def error(self, error: HttpError) -> Exception:
-        """What to raise for a status that is neither a reply nor a block."""
+    def meaning(self, error: HttpError) -> Exception:
+        """What a status says that is neither a reply nor a block, by itself."""
         return meaning(error, self.name, self.key_variable, self.wire.url)
+
+    def error(self, error: HttpError) -> Exception:
+        """What to raise for it after what came before.
+
+        Access that is denied stops the run, but for one that has been granted before, or that is denied by a firewall's
+        page: then it concerns the request, until it is denied too often in a row.
+        """
+        meant = self.meaning(error)
+        if not isinstance(meant, DeniedError) or not (self._has_answered or error.is_page):
+            return meant
+        self._denied += 1
+        if self._denied < _DENIED_IN_A_ROW:
+            return RejectedError(str(error))
+        return ModelError(
+            f"{self.name}: access denied {self._denied} times in a row (403: {error.message}); check the account, and "
+            "what lies between here and the service"
+        )
 
     def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
         """Learn from a refusal what the model does not accept; False if that was not the trouble.
@@ -118,9 +140,12 @@ class RemoteModel(ABC):
     def completion(self, request_id: str, content: bytes) -> Completion:
         """As `read`; a key that the service repeats in an error is taken out of it."""
         try:
-            return self.read(request_id, content)
+            completion = self.read(request_id, content)
         except HttpError as error:
             raise HttpError(error.status, self.wire.without_key(error.body), error.headers) from None
+        self._has_answered = True
+        self._denied = 0
+        return completion
 
     def note(self, adaptation: str) -> None:
         """Keep an adaptation for the run folder, once."""

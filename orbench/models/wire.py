@@ -67,6 +67,11 @@ class HttpError(CallError):
         return error if isinstance(error, dict) else {"message": str(error)}
 
     @property
+    def is_page(self) -> bool:
+        """Whether the body is no JSON: it comes from something on the way, not from the service."""
+        return not self.error
+
+    @property
     def codes(self) -> str:
         """Everything in the body that names the kind of error: `code`, `type` and `status`, the inner error's too."""
         error = self.error
@@ -80,6 +85,10 @@ class HttpError(CallError):
         """What the service says was wrong, in one line."""
         text = str(self.error.get("message") or self.body[:300].decode("utf-8", "replace"))
         return " ".join(text.split())[:300]
+
+
+class DeniedError(ModelError):
+    """Status 403: the account may not do this, or something on the way (a firewall) does not like one request."""
 
 
 class Wire:
@@ -307,7 +316,8 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str, wa
     if status == 402 or (status == 429 and used_up) or (status in (400, 403) and _NO_QUOTA.search(said)):
         return ModelError(f"{model}: no quota left ({status}: {error.message})")
     if status in (403, 412):
-        return ModelError(f"{model}: access denied ({status}: {error.message})")
+        kind = DeniedError if status == 403 else ModelError
+        return kind(f"{model}: access denied ({status}: {error.message})")
     if status == 407:
         return ModelError(
             f"{model}: the proxy wants a login (407); write it as HTTP_PROXY=http://user:password@host:port"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from orbench.models import Options, open_model
 from orbench.models.openai import OpenAIModel
 from orbench.models.rate_limits import RateLimits, read_rate_limits
 from orbench.models.services import SERVICES
-from orbench.testing import LoopbackServer, chat_completion
+from orbench.testing import LoopbackServer, chat_completion, prompt_of
 
 Ask = Callable[..., Completion]
 
@@ -124,6 +124,57 @@ def test_a_limit_that_passes_is_waited_for_whatever_its_message_names(
     with LoopbackServer(answer) as server, pytest.raises(RetryableError) as caught:
         ask(model_at(server, "groq/any"))
     assert (caught.value.overloaded, caught.value.retry_after) == (True, wait_s)
+
+
+# Access denied, to the account or to a request
+
+PAGE = (403, b"<html>Request blocked</html>")
+
+
+def ask_each(model: OpenAIModel, prompts: Iterable[str]) -> list[str]:
+    """Ask one after the other, and say how each ended; what stops the run is raised."""
+
+    async def main() -> list[str]:
+        found = []
+        try:
+            for prompt in prompts:
+                request = Request(id=prompt, messages=(Message("user", prompt),))
+                try:
+                    found += [completion.text async for completion in model.generate([request])]
+                except RejectedError:
+                    found.append("rejected")
+        finally:
+            await model.close()
+        return found
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", [PAGE, (403, error("Request blocked by policy."))])
+def test_a_403_between_replies_is_about_its_prompt(answer: Any) -> None:
+    with LoopbackServer(lambda body: answer if "bad" in prompt_of(body) else "Hello.") as server:
+        assert ask_each(model_at(server, "groq/any"), ["good", "bad", "fine"]) == ["Hello.", "rejected", "Hello."]
+
+
+def test_a_firewalls_page_is_about_its_prompt_also_where_it_comes_first() -> None:
+    """As in a run that goes on with nothing left but what was refused before."""
+    with LoopbackServer(PAGE) as server:
+        assert ask_each(model_at(server, "groq/any"), ["bad", "worse"]) == ["rejected", "rejected"]
+
+
+def test_many_403_in_a_row_stop_the_run_and_it_says_how_many() -> None:
+    prompts = ["good", *(f"bad {number}" for number in range(18)), "good", *(f"bad {number}" for number in range(40))]
+    with LoopbackServer(lambda body: PAGE if "bad" in prompt_of(body) else "Hello.") as server:
+        with pytest.raises(ModelError, match=r"denied 20 times in a row \(403: <html>Request blocked"):
+            ask_each(model_at(server, "groq/any"), prompts)
+        assert len(server.requests) == 40
+
+
+def test_a_used_up_account_stops_the_run_also_after_replies() -> None:
+    answer = (403, error("Limit reached.", code="billing_hard_limit_reached"))
+    with LoopbackServer(lambda body: answer if "bad" in prompt_of(body) else "Hello.") as server:
+        with pytest.raises(ModelError, match="no quota left"):
+            ask_each(model_at(server, "groq/any"), ["good", "bad"])
 
 
 @pytest.mark.parametrize(("told", "kept"), [("eos", "stop"), ("model_length", "length")])
