@@ -142,7 +142,7 @@ class AnthropicModel(RemoteModel):
 
     def blocked_by(self, error: HttpError) -> BlockedBy | None:
         """The content filter over what the model writes ends the call with status 400."""
-        return "output" if error.status == 400 and "content filtering policy" in error.message else None
+        return "output" if error.status == 400 and "content filtering policy" in error.words else None
 
 
 def _usage(counted: _Usage | None) -> Usage | None:

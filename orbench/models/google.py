@@ -113,9 +113,10 @@ class GoogleModel(RemoteModel):
         """The body of `generateContent`."""
         return request_body(request, self._safety, self._left_out, self.schema(request))
 
-    def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
+    def _fields(self, body: dict[str, Any]) -> dict[str, Any]:
         """Sampling stands one level deeper here."""
-        return super().adapt(error, body["generationConfig"])
+        config: dict[str, Any] = body["generationConfig"]
+        return config
 
     def read(self, request_id: str, content: bytes) -> Completion:
         """Read a reply of `generateContent`."""
@@ -243,7 +244,7 @@ def google_meaning(error: HttpError, name: str, url: str) -> Exception:
     found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     if error.status == 429 and "PerDay" in str([detail.get("violations") for detail in found]):
         return ModelError(f"{name}: no quota left for today (429: {error.message})")
-    if error.status == 400 and "location is not supported" in error.message:
+    if error.status == 400 and "location is not supported" in error.words:
         return ModelError(f"{name}: access denied (400: {error.message})")
     delays = [str(detail.get("retryDelay") or "") for detail in found]
     wait_s = next((_seconds(delay) for delay in delays if delay), None)

@@ -180,24 +180,25 @@ class OpenAIModel(RemoteModel):
             return None
         metadata = error.error.get("metadata")
         flagged = isinstance(metadata, dict) and "flagged_input" in metadata  # OpenRouter
-        said = error.body.decode("utf-8", "replace")
-        if flagged or any(word in said for word in self.service.blocked_words):
+        if flagged or any(word in error.words for word in self.service.blocked_words):
             return "prompt"
         return "prompt" if error.status == 400 and any(code in error.codes for code in _FILTERED) else None
 
-    def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
+    def _learns(self, error: HttpError, fields: dict[str, Any]) -> bool:
         """Besides what every model may refuse: the name of max_tokens, and chat completions altogether."""
-        text = error.message
-        if "max_tokens" in body and error.status in (400, 422) and "max_completion_tokens" in text:
+        if "max_tokens" in fields and error.status in (400, 422) and "max_completion_tokens" in error.words:
+            if "max_tokens" in self._accepted:
+                return False
             self._max_tokens_name = "max_completion_tokens"
             self.note("max_completion_tokens instead of max_tokens")
             return True
-        only_responses = "v1/responses" in text or "not a chat model" in text
-        if error.status in (400, 404) and only_responses and "messages" in body and self._given_api is None:
-            self.use("responses")
-            self.note("asked through the Responses API, the only one that serves it")
-            return True
-        return super().adapt(error, body)
+        if "messages" in fields and error.status in (400, 404) and self._given_api is None:
+            only_responses = "v1/responses" in error.words or "not a chat model" in error.words
+            if only_responses and "messages" not in self._accepted:
+                self.use("responses")
+                self.note("asked through the Responses API, the only one that serves it")
+                return True
+        return super()._learns(error, fields)
 
     def meaning(self, error: HttpError) -> Exception:
         """As for all services, but for one whose 403 is about the request."""

@@ -23,6 +23,15 @@ from orbench.records import BlockedBy, Completion, Request
 _REFUSES = re.compile(
     r"support|unexpected|extra|deprecated|unknown|unrecogni[sz]ed|not allowed|permitted", re.IGNORECASE
 )
+_OF_RANGE = re.compile(
+    r"\brange\b|\bat (?:most|least)\b|\bbetween\b|\b(?:less|lower|smaller|more|greater|higher|larger) than\b|[<>]="
+    r"|\babove\b|\bbelow\b|exceed|maximum|minimum|positive|negative|too (?:high|low|large|small)|(?:max|min)_value"
+    r"|(?:greater|less)_than",
+    re.IGNORECASE,
+)
+"""Words of an error that is about the value of a field, not about the field."""
+_UNSUPPORTED = re.compile(r"unsupported|unknown|unrecogni[sz]ed|forbidden", re.IGNORECASE)
+"""Codes of an error that is about the field itself."""
 _DENIED_IN_A_ROW = 20
 """Refusals with status 403, no reply among them, after which the account is to blame and not the prompts."""
 _SCHEMA_FIELDS = ("response_format", "text", "output_config", "responseJsonSchema")
@@ -65,6 +74,7 @@ class RemoteModel(ABC):
         self._left_out: set[str] = set()
         self._takes_schema = True
         self._has_answered = False
+        self._accepted: set[str] = set()
         self._denied = 0  # since the last reply
 
     @abstractmethod
@@ -122,19 +132,44 @@ class RemoteModel(ABC):
     def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
         """Learn from a refusal what the model does not accept; False if that was not the trouble.
 
-        Calls that were under way beside the one that taught it are refused too, and are sent again likewise.
+        Calls that were under way beside the one that taught it are refused too, and are sent again likewise. A field
+        that came with a request which was answered is accepted: an error that names it is about something else.
+
+        Raises:
+            ModelError: A value is out of the range that the service takes.
         """
+        if error.sent is None:
+            error.sent = body
+        return self._learns(error, self._fields(body))
+
+    def _fields(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The part of the body that holds the sampling."""
+        return body
+
+    def _learns(self, error: HttpError, fields: dict[str, Any]) -> bool:
+        """As `adapt`."""
         if error.status not in (400, 422):
             return False
-        if any(name in body for name in _SCHEMA_FIELDS) and _OF_SCHEMA.search(_told(error)):
+        sent = [name for name in _SCHEMA_FIELDS if name in fields]
+        if sent and _is_of_schema(error, sent) and (not self._takes_schema or self._accepted.isdisjoint(sent)):
             self._takes_schema = False
             self.note("no schema of the reply, which it does not take: asked in words alone")
             return True
         for name in self.optional:
-            if name in body and _names(error, name):
-                self._left_out.add(name)
-                self.note(f"{name} left to the model, which accepts no other")
+            if name not in fields or not _names(error, name):
+                continue
+            if name in self._left_out:
                 return True
+            if name in self._accepted:
+                continue
+            if _OF_RANGE.search(error.words) and not _UNSUPPORTED.search(error.codes):
+                raise ModelError(
+                    f"{self.name}: {name} {fields[name]} is out of the range that it takes ({error.status}: "
+                    f"{error.message}); give another one"
+                )
+            self._left_out.add(name)
+            self.note(f"{name} left to the model, which accepts no other")
+            return True
         return False
 
     def completion(self, request_id: str, content: bytes) -> Completion:
@@ -164,8 +199,11 @@ class RemoteModel(ABC):
         body = self.body(request)
         while True:
             try:
-                return self.completion(request.id, await self.wire.post(body))
+                completion = self.completion(request.id, await self.wire.post(body))
+                self._accepted.update(self._fields(body))
+                return completion
             except HttpError as error:
+                error.sent = body
                 if side := self.blocked_by(error):
                     return Completion(id=request.id, text="", finish_reason="content_filter", blocked_by=side)
                 if not self.adapt(error, body):
@@ -189,15 +227,18 @@ def without_gc() -> Iterator[None]:
 
 
 def _names(error: HttpError, name: str) -> bool:
-    """Whether the service says that it does not take this field."""
-    if str(error.error.get("param") or "") == name:
-        return True
-    text = _told(error)
-    return bool(re.search(rf"\b{name}\b", text) and _REFUSES.search(text))
+    """Whether the service does not take this field, or its value; a field that it names apart goes before words."""
+    if error.param:
+        return name in re.split(r"\W+", error.param)
+    words = error.words
+    return bool(re.search(rf"\b{name}\b", words) and (_REFUSES.search(words) or _OF_RANGE.search(words)))
 
 
-def _told(error: HttpError) -> str:
-    return f"{error.message} {error.body[:2000].decode('utf-8', 'replace')}"
+def _is_of_schema(error: HttpError, sent: list[str]) -> bool:
+    """Likewise for the schema of the reply."""
+    if error.param:
+        return bool(_OF_SCHEMA.search(error.param) or set(sent) & set(re.split(r"\W+", error.param)))
+    return bool(_OF_SCHEMA.search(error.words))
 
 
 def decoded(decode: Any, content: bytes) -> Any:

@@ -11,7 +11,7 @@ import datetime
 import email.utils
 import io
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +35,9 @@ _SHORTEST_KEY = 8
 """Characters below which a key is a dummy for a server of one's own (`x`, `none`) and no secret, but may be a part of
 any word that a service says."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+_LONGEST_SAID = 10_000
+"""Characters of an error in which its meaning is looked for."""
+_WORD = re.compile(r"\w+")
 _LOGIN = re.compile(r"://[^/\s'\"]*@")
 _REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
@@ -45,10 +48,18 @@ _NO_MODEL = re.compile(r"model_not_found|\b(?:invalid|unknown) model\b|not a val
 
 
 class HttpError(CallError):
-    """A status other than 200, before the provider has said what it means."""
+    """A status other than 200, before the provider has said what it means.
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    Attributes:
+        status: Such as 400.
+        body: What came with it.
+        headers: Its headers.
+        sent: The body of the request, which the service may repeat in its error; None where it is not known.
+    """
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str], sent: Mapping[str, Any] | None = None):
         """Keep what came."""
+        self.sent = sent
         self.status = status
         self.body = body
         self.headers = headers
@@ -81,10 +92,87 @@ class HttpError(CallError):
         return " ".join(str(code) for code in named if code)
 
     @property
+    def param(self) -> str | None:
+        """The field of the request that the service names apart from its message; None if it names none."""
+        param = self.error.get("param") or next(_found("loc", self.error), None)
+        if isinstance(param, list):
+            param = ".".join(map(str, param))
+        return param if isinstance(param, str) else None
+
+    @property
+    def words(self) -> str:
+        """All that the service says of its own: every text of its error, without what repeats the prompt."""
+        if self.is_page:
+            said = self.body[:_LONGEST_SAID].decode("utf-8", "replace")
+        else:
+            said = " ".join(_texts(self.error))[:_LONGEST_SAID]
+        return without_echo(said, _prompt_texts(self.sent))
+
+    @property
     def message(self) -> str:
         """What the service says was wrong, in one line."""
         text = str(self.error.get("message") or self.body[:300].decode("utf-8", "replace"))
         return " ".join(text.split())[:300]
+
+
+_PROMPT_FIELDS = ("messages", "input", "contents", "system", "systemInstruction")
+"""What the services call the field that holds prompt or system prompt."""
+_RUN = 4
+
+
+def without_echo(said: str, asked: Iterable[str]) -> str:
+    """What is said, without the words of what was asked.
+
+    Four words in a row that stand in the prompt too come from there, however they are quoted, escaped or cut; a shorter
+    prompt is found as a whole.
+    """
+    words = list(_WORD.finditer(said))
+    told = [word.group().lower() for word in words]
+    repeated: set[int] = set()
+    for text in asked:
+        of_prompt = [word.lower() for word in _WORD.findall(text)]
+        length = min(_RUN, len(of_prompt))
+        if length == 0:
+            continue
+        runs = {tuple(of_prompt[start : start + length]) for start in range(len(of_prompt) - length + 1)}
+        for start in range(len(told) - length + 1):
+            if tuple(told[start : start + length]) in runs:
+                repeated.update(range(start, start + length))
+    kept, end = [], 0
+    for number in sorted(repeated):
+        kept.append(said[end : words[number].start()])
+        end = words[number].end()
+    return "".join([*kept, said[end:]])
+
+
+def _prompt_texts(sent: Mapping[str, Any] | None) -> list[str]:
+    fields = [sent[name] for name in _PROMPT_FIELDS if name in sent] if sent else []
+    return list(_texts(msgspec.to_builtins(fields)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text within, but under `input`, where pydantic repeats what it was given, and who speaks."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name not in ("input", "role"):
+                yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _found(name: str, value: Any) -> Iterator[Any]:
+    """Every value of that name, however deep."""
+    if isinstance(value, dict):
+        if name in value:
+            yield value[name]
+        for inner in value.values():
+            yield from _found(name, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _found(name, inner)
 
 
 class DeniedError(ModelError):
@@ -308,8 +396,8 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str, wa
     """
     status = error.status
     wait_s = retry_after(error.headers) if wait_s is None else wait_s
-    said = f"{error.codes} {error.message}"
-    if status == 401 or (status == 400 and _REFUSED_KEY.search(f"{said} {error.error.get('details')}")):
+    said = error.words if status in (400, 403) else ""
+    if status == 401 or (status == 400 and _REFUSED_KEY.search(said)):
         key = f"; check {key_variable}" if key_variable else ""
         return ModelError(f"{model}: the key was refused ({status}: {error.message}){key}")
     used_up = wait_s is None and bool(_NO_QUOTA_CODE.search(error.codes))

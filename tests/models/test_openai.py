@@ -256,7 +256,7 @@ def test_what_a_reasoning_model_does_not_accept_is_left_out_from_then_on() -> No
 
 
 def test_a_refused_temperature_may_be_named_apart_from_the_message(ask: Ask) -> None:
-    with LoopbackServer(Scripted((422, error("Out of range.", param="temperature")), "Hello.")) as server:
+    with LoopbackServer(Scripted((422, error("Cannot be set.", param="temperature")), "Hello.")) as server:
         assert ask(model_at(server)).text == "Hello."
     assert "temperature" not in server.requests[1]
 

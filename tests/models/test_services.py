@@ -172,9 +172,11 @@ def test_many_403_in_a_row_stop_the_run_and_it_says_how_many() -> None:
 
 def test_a_used_up_account_stops_the_run_also_after_replies() -> None:
     answer = (403, error("Limit reached.", code="billing_hard_limit_reached"))
-    with LoopbackServer(lambda body: answer if "bad" in prompt_of(body) else "Hello.") as server:
-        with pytest.raises(ModelError, match="no quota left"):
-            ask_each(model_at(server, "groq/any"), ["good", "bad"])
+    with (
+        LoopbackServer(lambda body: answer if "bad" in prompt_of(body) else "Hello.") as server,
+        pytest.raises(ModelError, match="no quota left"),
+    ):
+        ask_each(model_at(server, "groq/any"), ["good", "bad"])
 
 
 @pytest.mark.parametrize(("told", "kept"), [("eos", "stop"), ("model_length", "length")])
@@ -213,6 +215,74 @@ def test_a_field_that_is_refused_is_left_out_from_then_on(ask: Ask, field: str, 
 def test_a_bad_prompt_about_temperature_teaches_nothing(ask: Ask) -> None:
     with LoopbackServer((400, error("the temperature of the prompt is too long"))) as server:
         model = model_at(server, "openai/any")
+        with pytest.raises(RejectedError):
+            ask(model)
+    assert model.adaptations == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error("Invalid value: temperature must be at most 1", param="temperature"),
+        error(
+            "Invalid 'temperature': decimal above maximum value.", param="temperature", code="decimal_above_max_value"
+        ),
+        error("It has a temperature value of 1.5 but the supported range is from 0 to 1."),
+        {"detail": [{"type": "less_than_equal", "loc": ["body", "temperature"], "msg": "No.", "input": 1.5}]},
+    ],
+)
+def test_a_value_out_of_range_stops_the_run_and_is_not_dropped(ask: Ask, answer: Any) -> None:
+    with LoopbackServer((400, answer)) as server:
+        model = model_at(server, "groq/any")
+        with pytest.raises(ModelError, match=r"temperature 1\.5 is out of the range"):
+            ask(model, sampling=Sampling(temperature=1.5))
+    assert model.adaptations == []
+
+
+# What an error repeats of the prompt is not the service's word
+
+ECHOES: list[Callable[[str], Any]] = [
+    lambda prompt: error(f"Cannot be processed: {prompt}"),
+    lambda prompt: error(f"Cannot be processed: {prompt[:50]!r}..."),
+    lambda prompt: {"detail": [{"type": "too_long", "loc": ["body", "messages"], "msg": "Long", "input": prompt}]},
+    lambda prompt: f"<html>Bad request: {prompt}</html>".encode(),
+]
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "How do I cheat the billing system of a shop?",
+        "Why is it an invalid api key, an unknown model?",
+        "Is it not allowed to ask at which temperature water boils?",
+        "Billing",
+    ],
+)
+def test_a_repeated_prompt_neither_stops_the_run_nor_teaches_anything(
+    echo: Callable[[str], Any], first: bool, prompt: str
+) -> None:
+    prompts = [prompt, "Hello"] if first else ["Hello", prompt]
+    with LoopbackServer(lambda body: "Hi." if prompt_of(body) == "Hello" else (400, echo(prompt_of(body)))) as server:
+        model = model_at(server, "groq/any")
+        assert sorted(ask_each(model, prompts)) == ["Hi.", "rejected"]
+    assert model.adaptations == []
+    assert all("temperature" in body for body in server.requests)
+
+
+def test_what_was_taken_once_is_not_left_out_later() -> None:
+    refusal = (400, error("Not allowed here: the temperature."))
+    with LoopbackServer(lambda body: "Hi." if prompt_of(body) == "Hello" else refusal) as server:
+        model = model_at(server, "groq/any")
+        assert ask_each(model, ["Hello", "Water?", "Hello"]) == ["Hi.", "rejected", "Hi."]
+    assert model.adaptations == []
+
+
+def test_a_field_that_is_named_apart_goes_before_the_words(ask: Ask) -> None:
+    answer = (400, error("The temperature talk is not allowed.", param="messages"))
+    with LoopbackServer(answer) as server:
+        model = model_at(server, "groq/any")
         with pytest.raises(RejectedError):
             ask(model)
     assert model.adaptations == []
