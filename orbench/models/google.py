@@ -10,7 +10,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
+from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
 from orbench.models.wire import HttpError, Wire, check_address, meaning, read_key
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
@@ -72,7 +72,7 @@ class _Reply(msgspec.Struct, rename="camel"):
     error: dict[str, Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Reply).decode
+_decoder = msgspec.json.Decoder(_Reply)
 
 
 class GoogleModel(RemoteModel):
@@ -210,7 +210,7 @@ def read_reply(name: str, request_id: str, content: bytes) -> Completion:
         HttpError: An error where a reply should be.
         ModelError: The account was shut for what it asked.
     """
-    reply: _Reply = decoded(_decode, content)
+    reply: _Reply = decoded_reply(_decoder, content)
     usage, thought = _usage(reply.usage_metadata)
     reason = reply.prompt_feedback.block_reason if reply.prompt_feedback else None
     if reason and reason not in ("BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"):

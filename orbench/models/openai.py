@@ -11,7 +11,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RejectedError, RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
+from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
 from orbench.models.responses import read_response, response_body
 from orbench.models.services import Service
 from orbench.models.wire import HttpError, Wire, check_address, read_key
@@ -68,7 +68,7 @@ class _Reply(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Reply).decode
+_decoder = msgspec.json.Decoder(_Reply)
 
 
 class OpenAIModel(RemoteModel):
@@ -164,7 +164,7 @@ class OpenAIModel(RemoteModel):
         """Read a chat completion, or a response."""
         if self._api == "responses":
             return read_response(request_id, content)
-        reply: _Reply = decoded(_decode, content)
+        reply: _Reply = decoded_reply(_decoder, content)
         if not reply.choices:  # some services report an error with status 200
             raise told_error(reply.error, content) or RetryableError("malformed reply: no choice in it")
         choice = reply.choices[0]

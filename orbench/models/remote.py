@@ -253,6 +253,23 @@ def decoded(decode: Any, content: bytes) -> Any:
         raise RetryableError(f"malformed reply: {error}") from None
 
 
+def decoded_reply(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
+    """As `decoded`; a good answer with something odd beside it is read as it is (`odd_replies`).
+
+    Raises:
+        RetryableError: Malformed.
+    """
+    try:
+        return decoder.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        from orbench.models.odd_replies import read_oddly
+
+        try:
+            return read_oddly(content, decoder.type)
+        except (ValueError, RecursionError):
+            raise RetryableError(f"malformed reply: {error}") from None
+
+
 def told_error(error: dict[str, Any] | None, content: bytes) -> HttpError | None:
     """The error that came with status 200 instead of a reply; None if there is none."""
     if not error:
