@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import functools
 import io
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
@@ -347,8 +348,19 @@ class Wire:
 
 
 def hide(key: str, content: bytes) -> bytes:
-    """The content without the key."""
-    return content.replace(key.encode(), b"[key]") if len(key) >= _SHORTEST_KEY else content
+    """The content without the key, also where its characters are escaped, as JSON (in JSON), a URL or HTML has them."""
+    return _pattern(key).sub(b"[key]", content) if len(key) >= _SHORTEST_KEY else content
+
+
+@functools.lru_cache(maxsize=32)
+def _pattern(key: str) -> re.Pattern[bytes]:
+    """What matches the key; backslashes are bounded, so that a body of nothing else is not searched for ever."""
+    ways = (
+        rb"(?:\\{0,8}%s|\\{1,8}u00(?i:%02x)|%%(?i:%02x)|&#0{0,4}%d;|&#[xX]0{0,4}(?i:%x);)"
+        % (re.escape(chr(code).encode()), code, code, code, code)
+        for code in key.encode()
+    )
+    return re.compile(b"".join(ways))
 
 
 def _without_login(text: str, proxy: str | None) -> str:
