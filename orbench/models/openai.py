@@ -36,6 +36,7 @@ _FILTERED = (
     "bio_policy",
     "misalignment_policy_violation",
 )
+_ACCOUNT_HEADERS = ("OpenAI-Organization", "OpenAI-Project")
 _PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
@@ -109,6 +110,8 @@ class OpenAIModel(RemoteModel):
         sdk = openai.AsyncOpenAI(api_key=key or "no-key", base_url=address, max_retries=0)
         sent = {**sdk.default_headers, **sdk.auth_headers}
         headers = {header: value for header, value in sent.items() if isinstance(value, str)}
+        if service.name != "openai":  # the SDK takes them from OPENAI_ORG_ID and OPENAI_PROJECT_ID, whoever is asked
+            headers = {header: value for header, value in headers.items() if header not in _ACCOUNT_HEADERS}
         if service.key_header != "Authorization":
             headers.pop("Authorization", None)
             headers[service.key_header] = key or "no-key"
@@ -141,6 +144,8 @@ class OpenAIModel(RemoteModel):
     def body(self, request: Request) -> dict[str, Any]:
         """The body of a chat completion or a response; nothing in it that is not needed."""
         if self._api == "responses":
+            if request.sampling.seed is not None:
+                self.note("seed not sent: the Responses API takes none")
             return self.without_refused(response_body(self._model, request, self.schema(request)))
         sampling = request.sampling
         body: dict[str, Any] = {

@@ -30,6 +30,8 @@ _OF_RANGE = re.compile(
     re.IGNORECASE,
 )
 """Words of an error that is about the value of a field, not about the field."""
+_BESIDE = 80
+"""Characters."""
 _UNSUPPORTED = re.compile(r"unsupported|unknown|unrecogni[sz]ed|forbidden", re.IGNORECASE)
 """Codes of an error that is about the field itself."""
 _DENIED_IN_A_ROW = 20
@@ -162,7 +164,7 @@ class RemoteModel(ABC):
                 return True
             if name in self._accepted:
                 continue
-            if _OF_RANGE.search(error.words) and not _UNSUPPORTED.search(error.codes):
+            if _is_of_range(error, name) and not _UNSUPPORTED.search(error.codes):
                 raise ModelError(
                     f"{self.name}: {name} {fields[name]} is out of the range that it takes ({error.status}: "
                     f"{error.message}); give another one"
@@ -230,8 +232,17 @@ def _names(error: HttpError, name: str) -> bool:
     """Whether the service does not take this field, or its value; a field that it names apart goes before words."""
     if error.param:
         return name in re.split(r"\W+", error.param)
+    refuses = re.search(rf"\b{name}\b", error.words) and _REFUSES.search(error.words)
+    return bool(refuses) or _is_of_range(error, name)
+
+
+def _is_of_range(error: HttpError, name: str) -> bool:
+    """Whether it is about the value of this field; without a field named apart the words must stand beside its name."""
     words = error.words
-    return bool(re.search(rf"\b{name}\b", words) and (_REFUSES.search(words) or _OF_RANGE.search(words)))
+    if error.param:
+        return bool(_OF_RANGE.search(words))
+    beside = (words[max(0, at.start() - _BESIDE) : at.end() + _BESIDE] for at in re.finditer(rf"\b{name}\b", words))
+    return any(_OF_RANGE.search(part) for part in beside)
 
 
 def _is_of_schema(error: HttpError, sent: list[str]) -> bool:

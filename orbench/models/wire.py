@@ -58,7 +58,9 @@ class HttpError(CallError):
         sent: The body of the request, which the service may repeat in its error; None where it is not known.
     """
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str], sent: Mapping[str, Any] | None = None):
+    def __init__(
+        self, status: int, body: bytes, headers: Mapping[str, str], sent: Mapping[str, Any] | None = None
+    ) -> None:
         """Keep what came."""
         self.sent = sent
         self.status = status

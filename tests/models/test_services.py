@@ -54,6 +54,18 @@ def test_azure_needs_an_address_and_a_key(monkeypatch: pytest.MonkeyPatch) -> No
         open_model("azure/my-deployment")
 
 
+@pytest.mark.parametrize(("name", "told"), [("openai/any", True), ("groq/any", False), ("vllm-server/any", False)])
+def test_the_openai_account_is_told_to_openai_alone(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, name: str, told: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    with LoopbackServer() as server:
+        ask(model_at(server, name))
+    sent = str(dict(server.headers[0]))
+    assert ("org-mine" in sent, "proj-mine" in sent) == (told, told)
+
+
 # Blocks in the services' own words
 
 
@@ -212,8 +224,12 @@ def test_a_field_that_is_refused_is_left_out_from_then_on(ask: Ask, field: str, 
     assert field in model.adaptations[0]
 
 
-def test_a_bad_prompt_about_temperature_teaches_nothing(ask: Ask) -> None:
-    with LoopbackServer((400, error("the temperature of the prompt is too long"))) as server:
+@pytest.mark.parametrize(
+    "said",
+    ["the temperature of the prompt is too long", f"a talk on temperature {'and so on ' * 20} exceeds the context"],
+)
+def test_a_bad_prompt_about_temperature_teaches_nothing(ask: Ask, said: str) -> None:
+    with LoopbackServer((400, error(said))) as server:
         model = model_at(server, "openai/any")
         with pytest.raises(RejectedError):
             ask(model)
