@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orbench.comparison import KINDS, decisions
+from orbench.comparison import decisions
 from orbench.engine.run_folder import folder_name
 from orbench.errors import OrbenchError, UsageError
 from orbench.evaluation import DEFAULT_SPLITS, estimate, evaluate
@@ -23,10 +23,10 @@ from orbench.evaluation.money import Plan, make_budget, warn_if_out
 from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
 from orbench.models import make_options, open_model
 from orbench.models.defended import DEFENSES, defend
-from orbench.records import Kind
+from orbench.records import KINDS, Kind
 from orbench.results import Evaluation, Key
 from orbench.statistics.clusters import ClusteredRate, clustered_rate
-from orbench.statistics.paired import Pairs, mean_difference, paired_difference
+from orbench.statistics.paired import mean_difference
 
 if TYPE_CHECKING:
     import pandas
@@ -41,9 +41,17 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     system_prompt: str | None = None
     defense: str | None = None
 
-    def label(self, base: float) -> str:
-        """For people: `temperature 1, self-reminder`; the base temperature goes without saying beside others."""
-        parts = [f'system prompt "{_start(self.system_prompt)}"'] if self.system_prompt is not None else []
+    def label(self, base: float, system_prompts: Sequence[str]) -> str:
+        """For people: `temperature 1, self-reminder`; the base temperature goes without saying beside others.
+
+        Args:
+            base: Temperature of the first cell.
+            system_prompts: All of the sweep: of several, each is told by its number, since beginnings may be the same.
+        """
+        parts = []
+        if self.system_prompt is not None:
+            number = f" {system_prompts.index(self.system_prompt) + 1}" if len(system_prompts) > 1 else ""
+            parts = [f'system prompt{number} "{_start(self.system_prompt)}"']
         parts += [self.defense] if self.defense else []
         if self.temperature != base or not parts:
             parts.insert(0, f"temperature {self.temperature:g}")
@@ -66,7 +74,7 @@ class CellRate(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None
     """This cell minus the first, on the prompts that both have a verdict on; None for the first cell."""
     low: float | None
-    """Lower end of its 95 % interval: Tango's with one repetition, else that of paired means over prompts."""
+    """Lower end of its 95 % interval: Tango's, a prompt's repetitions together being one prompt."""
     high: float | None
     changed: float | None
     """Share of those prompts whose usual verdict (that of most repetitions) is another than in the first cell."""
@@ -117,7 +125,8 @@ class Sweep:
         """Count the rows; use `sweep`."""
         self.model = model
         self.results = tuple(tuple(of_cell) for of_cell in results)
-        self._base = conditions[0].temperature
+        systems = [each.system_prompt for each in conditions if each.system_prompt is not None]
+        self._labels = [each.label(conditions[0].temperature, list(dict.fromkeys(systems))) for each in conditions]
         self._shares = [_shares(of_cell) for of_cell in self.results]
         self.cells = tuple(self._cell(n, condition) for n, condition in enumerate(conditions))
 
@@ -192,7 +201,7 @@ class Sweep:
         rates = {kind: self._rate(number, kind) for kind in KINDS}
         return Cell(
             condition=condition,
-            label=condition.label(self._base),
+            label=self._labels[number],
             runs=tuple(str(result.run) for result in self.results[number]),
             undecided=sum(result.prompts - len(decisions(result)) for result in self.results[number]),
             over_refusal=rates["safe"],
@@ -339,7 +348,7 @@ def _cells(
     def run(condition: Condition, number: int) -> tuple[AnyModel, dict[str, Any]]:
         asked = model
         if condition.defense:
-            asked = defend(open_model(model, of_models), condition.defense)
+            asked = defend(open_model(model, of_models), condition.defense, seed=seed + number)
         return asked, {
             **options,
             "splits": loaded,
@@ -396,12 +405,7 @@ def _rate_of(verdicts: Mapping[Key, Sequence[bool]]) -> ClusteredRate | None:
 def _difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) -> tuple[float, float, float]:
     """Mean difference over prompts, second minus first, and its interval."""
     each = [sum(b) / len(b) - sum(a) / len(a) for a, b in pairs]
-    if all(len(a) == len(b) == 1 for a, b in pairs):
-        plus, minus = sum(d > 0 for d in each), sum(d < 0 for d in each)
-        both = sum(a[0] and b[0] for a, b in pairs)
-        low, high = paired_difference(Pairs(both, minus, plus, len(pairs) - both - minus - plus))
-    else:
-        low, high = mean_difference(each)
+    low, high = mean_difference(each)
     return sum(each) / len(each), low, high
 
 

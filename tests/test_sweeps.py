@@ -6,6 +6,7 @@ import pytest
 
 import orbench
 from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.records import Completion
 from orbench.statistics.clusters import clustered_rate
 from orbench.statistics.paired import Pairs, mean_difference, paired_difference
 from orbench.testing import ScriptedModel
@@ -81,6 +82,39 @@ def test_repetitions_of_a_prompt_count_as_one_prompt(splits):
     assert (warm.low, warm.high) == pytest.approx(mean_difference(each))
 
 
+def test_repetitions_that_are_all_alike_tell_no_more_than_one(splits):
+    one, three = (
+        orbench.sweep(model(), system_prompts=["Be kind."], repeat=repeat, splits=splits, out=f"r{repeat}").cells[1]
+        for repeat in (1, 3)
+    )
+    assert (three.over_refusal.low, three.over_refusal.high) == (one.over_refusal.low, one.over_refusal.high)
+
+
+def test_system_prompts_that_begin_alike_are_told_apart(splits):
+    prompts = [f"You are a helpful assistant that is {how}, and answers in French." for how in ("careful", "careless")]
+    found = orbench.sweep(model(), system_prompts=prompts, splits=splits)
+    assert labels(found)[1].startswith("system prompt 1 ")
+    assert labels(found)[2].startswith("system prompt 2 ")
+
+
+def test_smoothllm_asks_other_copies_in_each_repetition(splits):
+    asked = ScriptedModel(ANSWER)
+    orbench.sweep(asked, defenses=["smoothllm"], repeat=2, splits=splits[0], limit=1)
+    assert len({request.prompt for request in asked.requests}) == 1 + 2 * 10
+
+
+def test_replies_in_error_are_said_to_be_asked_again(splits):
+    broken = ScriptedModel(Completion(id="", text="", error="lost"))
+    found = orbench.sweep(broken, splits=splits)
+    said = " ".join(str(found).split())
+    assert "50 replies are missing or unread: the same `orbench sweep` command asks for them again" in said
+
+
+def test_without_toxic_prompts_it_says_so(splits):
+    found = orbench.sweep(model(), temperatures=[0, 1], splits=splits[0])
+    assert "toxic rejection: no prompt of this kind has a verdict in any cell." in str(found)
+
+
 def test_a_verdict_has_changed_where_that_of_most_repetitions_has(splits):
     found = orbench.sweep(model(), temperatures=[0, 1], repeat=3, splits=splits, seed=1)
     # Prompt 0 is refused by two of three seeds, as it always is in the first cell.
@@ -147,6 +181,8 @@ def test_exports(splits):
     assert len(found.to_csv().splitlines()) == 1 + 4
     assert "| temperature 0 | over-refusal | 50.0 % |" in found.to_markdown()
     assert r"\toprule" in found.to_latex()
+    moved = orbench.sweep(model(), system_prompts=["Be kind."], splits=splits)
+    assert "| +50.0 points |" in moved.to_markdown()
 
 
 def test_repetitions_that_are_split_evenly_are_no_usual_refusal(splits):

@@ -11,11 +11,16 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from orbench import published
 from orbench.generation.cleaning import words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SAMPLE = 1000
 """Prompts of a category that are looked at (section 4.5)."""
@@ -129,40 +134,45 @@ def self_bleu(tokens: Sequence[Sequence[str]]) -> list[float]:
     """
     if len(tokens) < 2:
         return []
-    logs = [0.0] * len(tokens)
-    without_a_word = [False] * len(tokens)
+    import numpy as np
+
+    numbers: dict[str, int] = {}
+    flat = np.array([numbers.setdefault(word, len(numbers)) for each in tokens for word in each], np.int64)
+    lengths = np.array([len(each) for each in tokens])
+    text = np.repeat(np.arange(len(tokens)), lengths)
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(flat))  # words from here to the end of the text
+    runs = flat.copy()
+    logs = np.zeros(len(tokens))
     for order in range(1, _ORDER + 1):
-        counts = [Counter(_runs(each, order)) for each in tokens]
-        most = _most_used(counts)
-        for place, own in enumerate(counts):
-            matches: float = 0
-            for run, count in own.items():
-                first, of, second = most[run]
-                others = second if of == place else first
-                matches += min(others, count)
-            if order == 1 and not matches:
-                without_a_word[place] = True
-            logs[place] += math.log((matches or _EPSILON) / max(1, own.total())) / _ORDER
-    lengths = Counter(len(each) for each in tokens)
-    return [
-        0.0 if without_a_word[place] else math.exp(logs[place]) * _brevity(len(each), lengths)
-        for place, each in enumerate(tokens)
-    ]
+        begins = np.flatnonzero(left >= order)
+        if order > 1:  # a run is the one that is a word shorter, and the word after it
+            longer = runs[begins] * len(numbers) + flat[begins + order - 1]
+            runs[begins] = np.unique(longer, return_inverse=True)[1]
+        matches = _matches(text[begins], runs[begins], len(tokens))
+        if order == 1:
+            without_a_word = matches == 0
+        logs += np.log(np.where(matches > 0, matches, _EPSILON) / np.maximum(1, lengths - order + 1)) / _ORDER
+    times = Counter(lengths.tolist())
+    brevity = {length: _brevity(length, times) for length in times}
+    scores = np.where(without_a_word, 0.0, np.exp(logs)) * [brevity[length] for length in lengths.tolist()]
+    return [float(score) for score in scores]
 
 
-def _most_used(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], tuple[int, int, int]]:
-    """For each run how often the text that uses it most does, which text that is, and how often the next one does."""
-    most: dict[tuple[str, ...], tuple[int, int, int]] = {}
-    for place, own in enumerate(counts):
-        for run, count in own.items():
-            before = most.get(run)
-            if before is None:
-                most[run] = (count, place, 0)
-            elif count > before[0]:
-                most[run] = (count, place, before[0])
-            elif count > before[2]:
-                most[run] = (before[0], before[1], count)
-    return most
+def _matches(text: NDArray[np.int64], runs: NDArray[np.int64], texts: int) -> NDArray[np.float64]:
+    """For each text how many of its runs the other that uses them most has too; a run and its text stand in a row."""
+    import numpy as np
+
+    kinds = int(runs.max(initial=0)) + 1
+    pairs, uses = np.unique(text * kinds + runs, return_counts=True)
+    owner, run = pairs // kinds, pairs % kinds
+    by_use = np.lexsort((-uses, run))
+    first = by_use[np.unique(run[by_use], return_index=True)[1]]  # of each run the text that uses it most
+    _, place = np.unique(run, return_inverse=True)
+    second = np.zeros(len(first), np.int64)
+    rest = np.setdiff1d(np.arange(len(run)), first, assume_unique=True)
+    np.maximum.at(second, place[rest], uses[rest])
+    others = np.where(first[place] == np.arange(len(run)), second[place], uses[first][place])
+    return np.bincount(owner, np.minimum(others, uses).astype(np.float64), texts).astype(np.float64)
 
 
 def _brevity(own: int, lengths: Counter[int]) -> float:

@@ -42,20 +42,21 @@ SWAPPED = 0.1
 class DefendedModel:
     """A model behind a defence; named `provider/name+defense`."""
 
-    def __init__(self, model: Model, defense: Defense) -> None:
+    def __init__(self, model: Model, defense: Defense, seed: int = 0) -> None:
         """Wrap the model; use `defend`."""
         self.name = f"{model.name}+{defense}"
         self.batch_size = model.batch_size
         self.max_concurrency = model.max_concurrency
         self.defense = defense
         self._model = model
+        self._seed = seed
 
     @property
     def digest(self) -> str:
         """Changes with the model's own digest, the defence and its wording."""
         file = f"defense-{self.defense}"
         wording = "" if self.defense == "smoothllm" else templates.digest(file)
-        settings = f"{COPIES} {SWAPPED}" if self.defense == "smoothllm" else HELD_BACK
+        settings = f"{COPIES} {SWAPPED} {self._seed}" if self.defense == "smoothllm" else HELD_BACK
         parts = [getattr(self._model, "digest", None) or "", self.defense, wording, settings]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
@@ -97,7 +98,7 @@ class DefendedModel:
             return [request] * COPIES
         longest = "x" * round(CHARACTERS[0] * request.sampling.max_tokens)
         question = templates.render("defense-response-check", question=request.prompt, reply=longest, mark="0" * 8)
-        return [request, _with_prompt(request, question)]
+        return [request, _alone(request, question)]
 
     async def close(self) -> None:
         """Release the model."""
@@ -117,7 +118,7 @@ class DefendedModel:
         copies = [
             _with_prompt(
                 msgspec.structs.replace(request, id=f"{number}\n{request.id}"),
-                perturb(request.prompt, f"{request.sampling.seed}\0{request.prompt}\0{number}"),
+                perturb(request.prompt, f"{self._seed}\0{request.prompt}\0{number}"),
             )
             for request in requests
             for number in range(COPIES)
@@ -144,13 +145,16 @@ class DefendedModel:
             question = templates.render(
                 "defense-response-check", question=request.prompt, reply=completion.text, mark=mark
             )
-            checks.append(msgspec.structs.replace(request, messages=(Message("user", question),)))
+            checks.append(_alone(request, question))
         async for check in self._asked(checks):
             reply = first[check.id]
             if check.error is not None:
                 yield msgspec.structs.replace(reply, error=f"the response check failed: {check.error}")
                 continue
             usage = _sum([reply.usage, check.usage])
+            if check.blocked_by is not None:  # the service's own filter would not have the reply read: nor sent
+                yield Completion(id=reply.id, text=HELD_BACK, usage=usage)
+                continue
             verdicts = re.findall(r"\[\[(send|hold back)\]\]", check.text.lower())
             if not verdicts:
                 yield msgspec.structs.replace(
@@ -162,8 +166,13 @@ class DefendedModel:
                 yield Completion(id=reply.id, text=HELD_BACK, usage=usage)
 
 
-def defend(model: Model, defense: str) -> Model:
+def defend(model: Model, defense: str, *, seed: int = 0) -> Model:
     """The model behind a defence.
+
+    Args:
+        model: Any.
+        defense: One of `DEFENSES`.
+        seed: Draws what SmoothLLM swaps, whatever the temperature: its repetitions are to differ.
 
     Raises:
         UsageError: No such defence.
@@ -173,7 +182,7 @@ def defend(model: Model, defense: str) -> Model:
         if known == defense:
             if known == "in-context-refusal" and isinstance(model, FunctionModel):
                 raise ModelError(f"{model.name}: a callable takes the prompt alone; earlier turns cannot reach it")
-            return DefendedModel(model, known)
+            return DefendedModel(model, known, seed)
     raise UsageError(f"unknown defence {defense!r}: choose {', '.join(DEFENSES)}")
 
 
@@ -211,6 +220,11 @@ def _after_refusals(request: Request) -> Request:
 
 def _with_prompt(request: Request, prompt: str) -> Request:
     return msgspec.structs.replace(request, messages=(*request.messages[:-1], Message("user", prompt)))
+
+
+def _alone(request: Request, prompt: str) -> Request:
+    """The prompt without what stands before the user's: the check is nobody's persona."""
+    return msgspec.structs.replace(request, messages=(Message("user", prompt),))
 
 
 def _majority(request: str, replies: Sequence[Completion]) -> Completion:

@@ -189,21 +189,21 @@ class OpenAIModel(RemoteModel):
             return "prompt"
         return "prompt" if error.status == 400 and any(code in error.codes for code in _FILTERED) else None
 
-    def _learns(self, error: HttpError, fields: dict[str, Any]) -> bool:
+    def _learns(self, error: HttpError, fields: dict[str, Any], accepted: set[str]) -> bool:
         """Besides what every model may refuse: the name of max_tokens, and chat completions altogether."""
         if "max_tokens" in fields and error.status in (400, 422) and "max_completion_tokens" in error.words:
-            if "max_tokens" in self._accepted:
+            if "max_tokens" in accepted:
                 return False
             self._max_tokens_name = "max_completion_tokens"
             self.note("max_completion_tokens instead of max_tokens")
             return True
         if "messages" in fields and error.status in (400, 404) and self._given_api is None:
             only_responses = "v1/responses" in error.words or "not a chat model" in error.words
-            if only_responses and "messages" not in self._accepted:
+            if only_responses and "messages" not in accepted:
                 self.use("responses")
                 self.note("asked through the Responses API, the only one that serves it")
                 return True
-        return super()._learns(error, fields)
+        return super()._learns(error, fields, accepted)
 
     def meaning(self, error: HttpError) -> Exception:
         """As for all services, but for one whose 403 is about the request."""

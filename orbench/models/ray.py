@@ -16,8 +16,9 @@ import logging
 import math
 import os
 import socket
+import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import msgspec
 
 from orbench.engine.threads import iterate_in_thread
 from orbench.errors import ModelError, OrbenchError, UsageError
-from orbench.models.base import Model
+from orbench.models.base import Model, RetryableError
 from orbench.models.chat import first_line
 from orbench.records import Completion, Request
 
@@ -36,6 +37,10 @@ _PARTS = 8
 """Parts for each worker at least, so that they end at about the same time."""
 _TRIES = 4
 """Times that a part is given out: Ray gives it to worker after worker, and a prompt may bring down every one."""
+
+
+_joined: list[str] = []
+"""The address that this process has joined, empty for a cluster of its own."""
 
 
 class RayOptions(msgspec.Struct, frozen=True):
@@ -60,7 +65,8 @@ class _Part(msgspec.Struct, frozen=True):
 class RayModel:
     """A model of `hf/` or `vllm/` on the workers of a Ray cluster.
 
-    The workers live as long as one `generate`; the cluster, where it was started here, until `close`.
+    The workers live as long as one `generate`. A cluster that was started or joined here is left as Python ends, not
+    before: references of an earlier one that Python has not yet cleared away are taken by Ray for those of the next.
 
     Attributes:
         name: The model's own: a run does not depend on where it is made.
@@ -93,7 +99,6 @@ class RayModel:
             key: _absolute(value) if key == "chat_template" else value for key, value in dict(engine).items()
         }
         self._options = options
-        self._started = False
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Answer all requests, those with long prompts first."""
@@ -102,12 +107,7 @@ class RayModel:
                 yield completion
 
     async def close(self) -> None:
-        """Leave the cluster, and end it where it was started here."""
-        if self._started:
-            import ray
-
-            self._started = False
-            await asyncio.to_thread(ray.shutdown)
+        """Nothing: the workers are gone, and the cluster is for the next model too."""
 
     def _answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
         import ray
@@ -121,7 +121,7 @@ class RayModel:
             for start in range(0, len(ordered), size)
         ]
         try:
-            with _quiet():
+            with _settings():
                 answers = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
                     _Worker,
                     fn_constructor_args=(
@@ -142,28 +142,39 @@ class RayModel:
                     yield from part.completions
         except OrbenchError:
             raise
+        except ray.exceptions.RayActorError as error:
+            # Ray could not start a worker again after all. What has come is kept; what has not is asked of new workers.
+            raise RetryableError(f"{self.name} on Ray: {first_line(error)}") from error
         except Exception as error:  # Ray's errors have no common base, and wrap those of actors and tasks
             raise ModelError(f"{self.name} on Ray: {first_line(error)}") from error
 
     def _start(self) -> None:
-        """Join the cluster, or start one on this machine; one that the caller has joined is used as it is."""
+        """Join the cluster, or start one on this machine; one that this process is in already is used as it is."""
         import ray
 
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = self._options.address or os.environ.get("RAY_ADDRESS", "")
         try:
             _check_listens(address)
-            ray.init(
-                address or "local",  # without, Ray looks for a cluster that was here once, and waits for it if it died
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level="ERROR",
+        except OSError as error:
+            raise ModelError(f"Ray at {address}: {first_line(error)}") from error
+        if ray.is_initialized():
+            if _joined and address not in ("", _joined[0]):
+                here = _joined[0] or "a cluster of its own"
+                raise UsageError(f"Ray at {address}: this process is with {here} already; ask this of another process")
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            _in_lasting_thread(
+                lambda: ray.init(
+                    address or "local",  # without, Ray looks for a cluster that was here once, and waits if it died
+                    include_dashboard=None if address else False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
             )
         except Exception as error:  # ConnectionError, ValueError, RuntimeError...
             raise ModelError(f"Ray at {address or 'this machine'}: {first_line(error)}") from error
-        self._started = True
+        _joined[:] = [address]
 
     def _resources(self, nodes: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, float]]:
         """How many workers there are to be, and what Ray is to keep for each."""
@@ -233,6 +244,25 @@ class _Worker:
         return _Part(completions=completions, **about)
 
 
+def _in_lasting_thread(start: Callable[[], object]) -> None:
+    """Call it in a thread that lasts as long as Python: Linux ends Ray's processes with the thread that began them."""
+    done = threading.Event()
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            start()
+        except Exception as error:
+            errors.append(error)
+        done.set()
+        threading.Event().wait()
+
+    threading.Thread(target=run, daemon=True, name="orbench-ray").start()
+    done.wait()
+    if errors:
+        raise errors[0]
+
+
 def _check_listens(address: str) -> None:
     """Raise OSError where nothing does: Ray itself would try for many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -246,16 +276,27 @@ def _absolute(path_or_id: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and plans of Ray Data: there is one bar, ours. What its caller had set comes back."""
+def _settings() -> Iterator[None]:
+    """Ours for Ray Data while it works for us; what its caller had set comes back.
+
+    No bars and plans: there is one bar, ours. And a worker that dies as it starts is replaced, which Ray by itself does
+    only for one that has started.
+    """
     import ray
 
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    before = context.enable_progress_bars, context.print_on_execution_start, logger.level
-    context.enable_progress_bars = context.print_on_execution_start = False
-    logger.setLevel(logging.ERROR)
+    ours = {
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "max_consecutive_actor_init_deaths": _TRIES,
+    }
+    before, level = {name: getattr(context, name) for name in ours if hasattr(context, name)}, logger.level
+    for name in before:
+        setattr(context, name, ours[name])
+    logger.setLevel(logging.CRITICAL)  # what it says of errors is raised as well, and told by us
     try:
         yield
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = before[:2]
-        logger.setLevel(before[2])
+        for name, value in before.items():
+            setattr(context, name, value)
+        logger.setLevel(level)

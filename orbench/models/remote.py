@@ -140,20 +140,21 @@ class RemoteModel(ABC):
         Raises:
             ModelError: A value is out of the range that the service takes.
         """
-        if error.sent is None:
-            error.sent = body
-        return self._learns(error, self._fields(body))
+        accepted = self._accepted
+        if error.sent is None:  # from a batch, whose end of the service may take less than the one that is called
+            error.sent, accepted = body, set()
+        return self._learns(error, self._fields(body), accepted)
 
     def _fields(self, body: dict[str, Any]) -> dict[str, Any]:
         """The part of the body that holds the sampling."""
         return body
 
-    def _learns(self, error: HttpError, fields: dict[str, Any]) -> bool:
-        """As `adapt`."""
+    def _learns(self, error: HttpError, fields: dict[str, Any], accepted: set[str]) -> bool:
+        """As `adapt`, from an error that knows what was sent."""
         if error.status not in (400, 422):
             return False
         sent = [name for name in _SCHEMA_FIELDS if name in fields]
-        if sent and _is_of_schema(error, sent) and (not self._takes_schema or self._accepted.isdisjoint(sent)):
+        if sent and _is_of_schema(error, sent) and (not self._takes_schema or accepted.isdisjoint(sent)):
             self._takes_schema = False
             self.note("no schema of the reply, which it does not take: asked in words alone")
             return True
@@ -162,7 +163,7 @@ class RemoteModel(ABC):
                 continue
             if name in self._left_out:
                 return True
-            if name in self._accepted:
+            if name in accepted:
                 continue
             if _is_of_range(error, name) and not _UNSUPPORTED.search(error.codes):
                 raise ModelError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from orbench.report.format import NOTHING, percent
+from orbench.report.format import NOTHING, percent, points
 from orbench.statistics.rates import Rate
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Table(msgspec.Struct, frozen=True):
     rows: tuple[tuple[Cell, ...], ...]
     plain: frozenset[str] = frozenset()
     """Columns whose floats are no shares, such as p-values: shown with three digits."""
+    points: frozenset[str] = frozenset()
+    """Columns of differences between shares: shown with their sign, in percentage points."""
 
     def to_csv(self) -> str:
         """Comma-separated; shares as numbers from 0 to 1, nothing where there is none."""
@@ -48,9 +50,16 @@ class Table(msgspec.Struct, frozen=True):
         return "\n".join([begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end]) + "\n"
 
     def _text(self) -> list[Sequence[str]]:
-        return [
-            [_show(cell, name in self.plain) for name, cell in zip(self.head, row, strict=True)] for row in self.rows
-        ]
+        return [[self._show(name, cell) for name, cell in zip(self.head, row, strict=True)] for row in self.rows]
+
+    def _show(self, name: str, cell: Cell) -> str:
+        if cell is None:
+            return NOTHING
+        if isinstance(cell, float) and name in self.points:
+            return f"{points(cell)} points"
+        if isinstance(cell, float):
+            return p_value(cell) if name in self.plain else percent(cell)
+        return f"{cell:,}" if isinstance(cell, int) else " ".join(cell.split())  # a line break would end the row
 
 
 def rate_cells(rate: Rate | None) -> tuple[Cell, ...]:
@@ -70,14 +79,6 @@ def evaluation_export(result: Evaluation) -> Table:
         rows.append((name, "all", split.kind, *rate_cells(split.rate), split.rate.left_out))
         rows += [(name, c, split.kind, *rate_cells(rate), rate.left_out) for c, rate in split.categories.items()]
     return Table(head, tuple(rows))
-
-
-def _show(cell: Cell, plain: bool) -> str:
-    if cell is None:
-        return NOTHING
-    if isinstance(cell, float):
-        return p_value(cell) if plain else percent(cell)
-    return f"{cell:,}" if isinstance(cell, int) else " ".join(cell.split())  # a line break would end the row
 
 
 def p_value(p: float | None) -> str:

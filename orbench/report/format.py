@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from orbench.statistics.rates import Rate
 
@@ -32,6 +33,11 @@ def _hundredths(share: float, digits: int) -> str:
     return text
 
 
+def points(difference: float) -> str:
+    """`+2.3`: a difference of shares in percentage points."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"  # no -0.0
+
+
 def counts(rate: Rate) -> str:
     """`410/1,310`: refused of scored."""
     return f"{rate.refused:,}/{rate.scored:,}"
@@ -55,6 +61,11 @@ def money(usd: float | None) -> str:
         return f"${usd:,.2f}"
     digits = min(8, 1 - math.floor(math.log10(usd)))
     return f"${usd:.{digits}f}"
+
+
+def address(url: str | None) -> str:
+    """A server's address without a name and password in it."""
+    return "the usual one" if url is None else re.sub(r"//[^/@]*@", "//", url)
 
 
 def span(low: str, high: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orbench.report.comparison import points, wrap
+from orbench.report.comparison import wrap
 from orbench.report.drawing import COLOURS, FAINT, INK, canvas, require, save, tidy
 from orbench.report.export import Cell as TableCell
 from orbench.report.export import Table
-from orbench.report.format import NOTHING, interval, percent, plural
+from orbench.report.format import NOTHING, interval, percent, plural, points
 from orbench.report.table import WIDTH, columns, shorten
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ def sweep_table(sweep: Sweep) -> str:
     repeat = len(sweep.results[0])
     lines = [shorten(sweep.model, WIDTH), f"{plural(len(sweep.cells), 'cell')}, {plural(repeat, 'run')} each", ""]
     for name, axis in AXES.items():
+        if not _has_rate(sweep, name):
+            lines += [*wrap(f"{axis}: no prompt of this kind has a verdict in any cell."), ""]
+            continue
         rows = [[axis, "rate", "95 % int.", "vs first", "95 % interval", "changed", "steady"]]
         rows += [[shorten(cell.label, 32), *_cells(getattr(cell, name))] for cell in sweep.cells]
         lines += [*columns(rows), ""]
@@ -35,7 +38,14 @@ def sweep_table(sweep: Sweep) -> str:
         for cell in sweep.cells
         if cell.undecided
     ]
+    if owed := sum(result.open for of_cell in sweep.results for result in of_cell):
+        replies = plural(owed, "reply is", "replies are")
+        lines += wrap(f"note: {replies} missing or unread: the same `orbench sweep` command asks for them again")
     return "\n".join(lines)
+
+
+def _has_rate(sweep: Sweep, name: str) -> bool:
+    return any(getattr(cell, name).rate is not None for cell in sweep.cells)
 
 
 def _cells(found: CellRate) -> list[str]:
@@ -57,7 +67,7 @@ def sweep_export(sweep: Sweep) -> Table:
             f: CellRate = getattr(cell, name)
             value = (f.rate.value, f.rate.low, f.rate.high) if f.rate else (None, None, None)
             rows.append((cell.label, axis, *value, f.difference, f.low, f.high, f.changed, f.stable))
-    return Table(head, tuple(rows))
+    return Table(head, tuple(rows), points=frozenset({"vs first", "vs low", "vs high"}))
 
 
 def draw_sweep(sweep: Sweep, path: Path) -> Path:
@@ -87,6 +97,9 @@ def draw_sweep(sweep: Sweep, path: Path) -> Path:
                 ax.annotate(f"{100 * rate.value:.1f}", (100 * rate.value, y), xytext=(0, 6),
                             textcoords="offset points", ha="center", fontsize=7.5, color=INK)  # fmt: skip
         ax.margins(x=0.12)
+        if not _has_rate(sweep, name):
+            ax.set_xticks([])
+            ax.annotate("no verdict on such prompts", (0.5, 0.5), xycoords="axes fraction", ha="center", color=FAINT)
     _movement(axes[2], sweep, looks)
     axes[0].set_yticks(range(count), [shorten(cell.label, 44) for cell in sweep.cells], fontsize=8.5)
     axes[0].set_ylim(count - 0.4, -0.7)
@@ -111,5 +124,5 @@ def _movement(ax: object, sweep: Sweep, looks: dict[str, tuple[str, str]]) -> No
     if any(cell.over_refusal.stable is not None or cell.toxic_rejection.stable is not None for cell in sweep.cells):
         handles.insert(0, Line2D([], [], color=INK, marker="o", linestyle="", label="between repetitions"))
     ax.legend(handles=handles, fontsize=7.5, frameon=False, loc="lower right", bbox_to_anchor=(1.02, -0.02))
-    ax.set_xlim(left=-1)
     ax.margins(x=0.1)
+    ax.set_xlim(-1, max(5, ax.get_xlim()[1]))

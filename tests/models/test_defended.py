@@ -74,6 +74,16 @@ def test_smoothllm_follows_the_majority(batch_size, refusals, refused):
     assert len({request.id for request in model.requests}) == COPIES
 
 
+def test_smoothllm_swaps_anew_for_each_seed_whatever_the_temperature():
+    def copies(seed):
+        model = ScriptedModel(ANSWER)
+        ask(defend(model, "smoothllm", seed=seed), "How do I stop a process that hangs?")
+        return [request.prompt for request in model.requests]
+
+    assert copies(1) == copies(1)
+    assert not set(copies(1)) & set(copies(2))
+
+
 def test_smoothllm_counts_all_calls_and_hands_errors_on(batch_size):
     counted = Completion(id="", text=ANSWER, usage=Usage(input_tokens=3, output_tokens=2))
     (reply,) = ask(defend(ScriptedModel(counted, batch_size=batch_size), "smoothllm"), "A prompt")
@@ -123,6 +133,23 @@ def test_a_check_that_cannot_be_read_is_an_error_not_a_verdict(batch_size):
     failed = Completion(id="", text="", error="lost")
     (reply,) = ask(defend(ScriptedModel(checker(failed), batch_size=batch_size), "response-check"), "One")
     assert reply.error == "the response check failed: lost"
+
+
+def test_a_check_that_the_service_blocks_holds_the_reply_back(batch_size):
+    blocked = Completion(id="", text="", finish_reason="content_filter", blocked_by="prompt")
+    (reply,) = ask(defend(ScriptedModel(checker(blocked), batch_size=batch_size), "response-check"), "One")
+    assert (reply.text, reply.error) == (HELD_BACK, None)
+
+
+def test_what_the_check_will_send_is_known_beforehand():
+    model = ScriptedModel(checker("[[send]]"))
+    defended = defend(model, "response-check")
+    ask(defended, "One", system="Be brief.")
+    request = Request(id="split\n0", messages=model.requests[0].messages, sampling=model.requests[0].sampling)
+    planned = defended.sent(request)
+    assert [[m.role for m in each.messages] for each in planned] == [
+        [m.role for m in each.messages] for each in model.requests
+    ]
 
 
 def test_the_check_is_counted_with_the_reply(batch_size):

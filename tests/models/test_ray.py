@@ -1,6 +1,7 @@
 """`--engine ray` on real Ray: workers here, a cluster of two nodes, workers and nodes that die."""
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ def cluster() -> Iterator[str]:
     """The address of a cluster of two nodes with one CPU each."""
     from ray.cluster_utils import Cluster
 
+    gc.collect()  # what is left of the cluster of the tests before
+    ray.shutdown()
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes.add_node(num_cpus=1)
     yield nodes.address
@@ -151,23 +154,6 @@ def test_prompts_that_bring_down_every_worker_become_errors(babbling):
     assert "workers died with the 1 prompts" in str(found["0"].error)
 
 
-def test_a_cluster_is_joined_by_its_address(tiny, cluster):
-    model = on_ray(tiny, address=cluster)
-    assert len(answers(model, questions(20))) == 20
-    assert model.facts["workers"] == 2  # one a machine
-    assert model.facts["chat_template"]
-
-
-def test_more_workers_than_the_cluster_has_room_for_are_refused(tiny, cluster):
-    with pytest.raises(UsageError, match="3 workers do not fit: the cluster has 2 CPUs"):
-        answers(on_ray(tiny, address=cluster, workers=3), questions(1))
-
-
-def test_no_cluster_at_the_address_is_one_line(tiny):
-    with pytest.raises(ModelError, match=r"^Ray at nowhere.invalid:1: [^\n]+$"):
-        answers(on_ray(tiny, address="nowhere.invalid:1"), questions(1))
-
-
 def test_a_broken_model_is_said_once_in_the_models_own_words(tiny, tmp_path):
     import shutil
 
@@ -184,3 +170,26 @@ def test_sampled_replies_do_not_depend_on_the_workers(babbling):
     ]
     one, two = (answers(on_ray(babbling, workers=count), requests) for count in (1, 2))
     assert {key: each.text for key, each in one.items()} == {key: each.text for key, each in two.items()}
+
+
+def test_a_cluster_is_joined_by_its_address(tiny, cluster):
+    model = on_ray(tiny, address=cluster)
+    assert len(answers(model, questions(20))) == 20
+    assert model.facts["workers"] == 2  # one a machine
+    assert model.facts["chat_template"]
+
+
+def test_a_process_that_is_with_one_cluster_is_told_that_it_cannot_join_another(tiny, cluster):
+    answers(on_ray(tiny, address=cluster), questions(1))
+    with pytest.raises(UsageError, match=f"Ray at auto: this process is with {cluster} already"):
+        answers(on_ray(tiny, address="auto"), questions(1))
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused(tiny, cluster):
+    with pytest.raises(UsageError, match="3 workers do not fit: the cluster has 2 CPUs"):
+        answers(on_ray(tiny, address=cluster, workers=3), questions(1))
+
+
+def test_no_cluster_at_the_address_is_one_line(tiny):
+    with pytest.raises(ModelError, match=r"^Ray at nowhere.invalid:1: [^\n]+$"):
+        answers(on_ray(tiny, address="nowhere.invalid:1"), questions(1))

@@ -185,15 +185,9 @@ def test_holm_of_nothing_is_nothing():
 
 @given(tables)
 @settings(deadline=None)
-def test_with_one_reply_a_prompt_the_mean_difference_is_agresti_and_mins(pairs):
+def test_with_one_reply_a_prompt_the_mean_difference_is_the_paired_one(pairs):
     differences = [1.0] * pairs.only_b + [-1.0] * pairs.only_a + [0.0] * (pairs.both + pairs.neither)
-    b, c, n = pairs.only_b + 0.5, pairs.only_a + 0.5, pairs.prompts + 2
-    middle = (b - c) / n
-    half = 1.959964 * np.sqrt((b + c) - (b - c) ** 2 / n) / n
-    low, high = mean_difference(differences)
-    value = (pairs.only_b - pairs.only_a) / pairs.prompts
-    assert low == pytest.approx(max(-1, min(middle - half, value)), abs=1e-6)
-    assert high == pytest.approx(min(1, max(middle + half, value)), abs=1e-6)
+    assert mean_difference(differences) == pytest.approx(paired_difference(pairs), abs=1e-9)
 
 
 @pytest.mark.parametrize("all_of_them", [-1.0, 1.0])
@@ -204,16 +198,36 @@ def test_the_mean_difference_stays_a_difference_where_every_prompt_flipped(all_o
     assert low < high
 
 
-def test_the_mean_difference_of_repeated_prompts_covers_the_truth():
+def steady_shift(random, prompts, repeat):
+    own = random.beta(0.5, 0.5, prompts)  # how often each prompt is refused
+    shifted = np.clip(own + 0.1, 0, 1)
+    return random.binomial(repeat, shifted) / repeat - random.binomial(repeat, own) / repeat
+
+
+def rare_flips(random, prompts, repeat):
+    """Every repetition of a prompt goes with the first, as at temperature 0."""
+    return (random.random(prompts) < 2 / prompts).astype(float)
+
+
+def rare_chances(random, prompts, repeat):
+    return random.binomial(repeat, 2 / prompts, prompts) / repeat
+
+
+@pytest.mark.parametrize("repeat", [2, 5])
+@pytest.mark.parametrize("prompts", [60, 500])
+@pytest.mark.parametrize("drawn", [steady_shift, rare_flips, rare_chances])
+def test_the_mean_difference_of_repeated_prompts_covers_the_truth(drawn, prompts, repeat):
     random = np.random.default_rng(17)
-    covered = 0
-    for _ in range(2000):
-        own = random.beta(0.5, 0.5, 60)  # how often each prompt is refused
-        shift = np.clip(own + 0.1, 0, 1)
-        a, b = random.binomial(5, own) / 5, random.binomial(5, shift) / 5
-        low, high = mean_difference(list(b - a))
-        covered += low <= _TRUE_SHIFT <= high
-    assert 0.93 <= covered / 2000 <= 0.985
+    truth = _TRUE_SHIFT if drawn is steady_shift else 2 / prompts
+    ends = [mean_difference(list(drawn(random, prompts, repeat))) for _ in range(500)]
+    assert sum(low <= truth <= high for low, high in ends) / 500 >= 0.93
+
+
+def test_where_repetitions_differ_they_narrow_the_mean_difference():
+    noise = [0.2, -0.2] * 50  # as of five repetitions each
+    low, high = mean_difference(noise)
+    wide_low, wide_high = paired_difference(Pairs(0, 10, 10, 80))  # as many flips, whole ones
+    assert high - low < 0.6 * (wide_high - wide_low)
 
 
 _DRAWN = np.random.default_rng(0).beta(0.5, 0.5, 2_000_000)
