@@ -38,7 +38,8 @@ any word that a service says."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 _LONGEST_SAID = 10_000
 """Characters of an error in which its meaning is looked for."""
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[A-Za-z0-9_]+|[^\x00-\x7f]")
+"""A word, or a letter of a script that may do without spaces."""
 _LOGIN = re.compile(r"://[^/\s'\"]*@")
 _REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
