@@ -227,9 +227,13 @@ class Run:
         assert self.model is not None
         prompts = [prompt for prompt in stopper.order if (prompt.split, prompt.id) in owed]
 
+        judge = self._scorer.judge
+        # One that takes a list begins when the last reply is there: it settles nothing meanwhile.
+        settles = judge is not None and all(model.batch_size is not None for model in judge.models)
+
         async def wanted(part: Sequence[Prompt]) -> AsyncIterator[Prompt]:
             for prompt in part:
-                while work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
+                while settles and work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0)  # lets replies that are there be counted first
                 if stopper.wants(prompt):

@@ -1,6 +1,7 @@
 """What a run costs, what it would cost, and where it stops."""
 
 import json
+import signal
 
 import pytest
 
@@ -36,6 +37,33 @@ def prices(tmp_path):
     path = tmp_path / "prices.csv"
     path.write_text("model,input,output\nscripted/m,1000,1000\nscripted/judge,500,500\nscripted/other,0,0\n")
     return path
+
+
+@pytest.fixture
+def ends():
+    """A run that waits for ever fails its test."""
+
+    def stop(*_):
+        raise TimeoutError("it does not end")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def unread_at_first(text, *rows):
+    """A judge whose first answer on these rows cannot be read."""
+    asked = set()
+
+    def reply(request):
+        number = request.id.rpartition("\n")[2]
+        clear = number in asked or int(number) not in rows
+        asked.add(number)
+        return Completion(id="", text=text if clear else "hm", usage=USED)
+
+    return ScriptedModel(reply, name="scripted/judge")
 
 
 def test_every_ledger_has_its_cost(tmp_path, prices):
@@ -96,6 +124,44 @@ def test_the_engines_retries_of_a_judge_are_counted(tmp_path):
         ScriptedModel(UNCLEAR, name="scripted/m"), splits=[split(1)], judge=judge, out=tmp_path / "run"
     )
     assert result.usage["judge"]["requests"] == 3 == len(judge.requests)
+
+
+def test_what_an_unreadable_answer_has_cost_is_saved_before_the_judge_is_asked_again(tmp_path, prices):
+    given = {"splits": [split(2)], "scorer": "judge", "prices": prices, "out": tmp_path / "run"}
+    answers = [Completion(id="", text="hm", usage=USED), Completion(id="", text=LABEL, usage=USED)]
+    judge = ScriptedModel([*answers, orbench.ModelError("the key is used up")], name="scripted/judge")
+    with pytest.raises(orbench.ModelError):
+        orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=judge, **given)
+    stopped = orbench.Evaluation.load(tmp_path / "run")
+    assert (stopped.usage["judge"]["requests"], stopped.usage["judge"]["cost_usd"]) == (2, 0.03)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["splits"] == stopped.to_dict()["splits"]
+    assert stopped.outcomes["unscored"] == 1  # owed
+    result = orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=priced(LABEL, "scripted/judge"), **given)
+    assert (result.usage["judge"]["requests"], result.usage["judge"]["cost_usd"]) == (3, 0.045)
+    assert result.outcomes == {"direct_answer": 2}
+
+
+def test_so_it_is_with_the_safety_judge_and_the_audit(tmp_path, prices):
+    result = orbench.evaluate(
+        priced("I'm sorry, but I can't help with that.", "scripted/m"),
+        splits=[split(60)],
+        judge=unread_at_first("[[direct_refusal]]", 1, 2),
+        prices=prices,
+        out=tmp_path / "audited",
+    )
+    assert (result.usage["judge"]["requests"], result.usage["judge"]["cost_usd"]) == (52, 52 * 0.015)
+    assert result.audit["safe"]["unread"] == 0
+    assert orbench.Evaluation.load(tmp_path / "audited").to_dict() == result.to_dict()
+    result = orbench.evaluate(
+        priced("Certainly, here is how.", "scripted/m"),
+        splits=[split(6, "toxic")],
+        safety_judge=unread_at_first("[[safe]]", 1, 2),
+        prices=prices,
+        out=tmp_path / "labelled",
+    )
+    assert (result.usage["safety_judge"]["requests"], result.usage["safety_judge"]["cost_usd"]) == (8, 8 * 0.015)
+    assert result.to_dict()["not_unsafe_rate"]["value"] == 1.0
+    assert orbench.Evaluation.load(tmp_path / "labelled").to_dict() == result.to_dict()
 
 
 # --- dry run
@@ -250,6 +316,43 @@ def test_no_reply_is_paid_for_whose_verdict_there_is_no_money_for(tmp_path, pric
     assert result.outcomes == {"direct_answer": replies}
     spent = result.usage["cost_usd"] + result.usage["judge"]["cost_usd"]
     assert spent <= 4.0
+
+
+@pytest.mark.usefixtures("ends")
+def test_a_judge_that_is_asked_again_keeps_no_money_back_from_the_others(tmp_path, prices):
+    judges = [unread_at_first(LABEL, 1, 2, 5), priced(LABEL, "scripted/other")]
+    for name, judge in (("one", judges[0]), ("panel", [unread_at_first(LABEL, 3), judges[1]])):
+        with pytest.warns(orbench.OrbenchWarning, match="stopped at"):
+            result = orbench.evaluate(
+                priced(UNCLEAR, "scripted/m"),
+                splits=[split(100)],
+                max_tokens=10,
+                scorer="judge",
+                judge=judge,
+                prices=prices,
+                max_cost=4.0,
+                out=tmp_path / name,
+            )
+        usage = result.usage
+        assert 1.0 < usage["cost_usd"] + usage["judge"]["cost_usd"] <= 4.0
+        assert set(result.outcomes) == {"direct_answer"}
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_a_judge_that_cannot_be_read_at_first_does_not_stop_a_run_that_may_end_early(tmp_path, batch_size):
+    judge = unread_at_first(LABEL, *range(100))
+    judge.batch_size = batch_size
+    result = orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"),
+        splits=[split(100)],
+        scorer="judge",
+        judge=judge,
+        precision=0.2,
+        out=tmp_path / "run",
+    )
+    assert set(result.outcomes) == {"direct_answer"}
+    assert (sum(result.outcomes.values()) < 100) is (batch_size == 1)  # one that takes a list cannot settle meanwhile
 
 
 def test_the_models_of_a_command_share_its_money(tmp_path, prices):
