@@ -105,6 +105,7 @@ class Run:
             budget=budget,
             folder=folder,
             max_tokens=self._sampling.max_tokens,
+            request=lambda text: self._request_of("", text),
         )
 
     @property
@@ -157,9 +158,7 @@ class Run:
     def count_spent(self) -> None:
         """Count against the budget what the run folder says was spent before; runs of one command share the budget."""
         if self._money.max_usd is not None and (self.folder / RUN).exists():
-            usage = Evaluation.load(self.folder).usage
-            ledgers = [usage, usage.get("judge"), usage.get("safety_judge")]
-            self._money.count_spent(sum(ledger["cost_usd"] or 0.0 for ledger in ledgers if ledger))
+            self._money.count_spent(read_config(self.folder))
 
     def _owed(self, state: RunState) -> tuple[set[Key], set[Key], set[Key]]:
         """Which rows are to be asked, which are to be scored, and which are for the safety judge alone."""
@@ -249,6 +248,7 @@ class Run:
             opened.note("stopped_early", stopper.to_dict(len(state.rows)))
         if self._money.is_out:
             opened.note("stopped_at_max_cost", self._money.max_usd)
+            opened.note("goes_on_at_max_cost", self._money.goes_on)
         if self._limit is not None and self._limit.peak:
             opened.note("concurrency_used", self._limit.to_dict())
         judges: list[Judge | SafetyJudge] = [*(self._scorer.judge.judges if self._scorer.judge else ())]
@@ -317,12 +317,11 @@ class Run:
             yield request
 
     def _request(self, prompt: Prompt) -> Request:
+        return self._request_of(f"{prompt.split}\n{prompt.id}", prompt.text)
+
+    def _request_of(self, id: str, text: str) -> Request:
         system = () if self._system is None else (Message("system", self._system),)
-        return Request(
-            id=f"{prompt.split}\n{prompt.id}",
-            messages=(*system, Message("user", prompt.text)),
-            sampling=self._sampling,
-        )
+        return Request(id=id, messages=(*system, Message("user", text)), sampling=self._sampling)
 
     def _receiver(self, work: Work) -> Callable[[CallResult], Any]:
         noted = False

@@ -20,6 +20,7 @@ from orbench.costs import (
     find_price,
     load_prices,
     need_price,
+    price_share,
     text_tokens,
     usage_cost,
 )
@@ -80,7 +81,7 @@ class Money:
             return
         for (role, model), ledger in state.usage.items():
             if (price := self.prices.get(f"{role} {model}")) is not None:
-                self.budget.spent_usd += price.cost(ledger.input_tokens, ledger.output_tokens)
+                self.budget.spent_usd += ledger.known_cost(price)
         self._of_panel = sum(_spent(run.parent) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}")))
         self.budget.spent_usd += self._of_panel
 
@@ -107,6 +108,7 @@ class Purse:
     def __init__(self, money: Money, name: str, model: Model, price: Price | None) -> None:
         """Use `Money.purse`."""
         self._money, self._name, self._model, self._price = money, name, model, price
+        self._begun = False
 
     async def hold(self, request: Request, *, wait: bool = True) -> bool:
         """Hold back the most that a call can cost; False if there is too little left.
@@ -119,7 +121,9 @@ class Purse:
         if budget is None or price is None:
             return True
         _, sent, received = call_tokens(self._model, request)
-        return await budget.hold((self._name, request.id), cost_range(price, sent, received).high, wait=wait)
+        usd = cost_range(price, sent, received).high * (price_share(self._model) if self._begun else 1.0)
+        self._begun = True  # the first call of a batch is a single one
+        return await budget.hold((self._name, request.id), usd, wait=wait)
 
     def settle(self, result: CallResult) -> None:
         """Count what a call has cost; at its high estimate where its tokens are not said, and nothing if it failed."""

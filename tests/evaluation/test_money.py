@@ -382,10 +382,10 @@ def test_a_sweep_has_one_budget(tmp_path, prices):
 def test_scoring_again_stops_too(tmp_path, prices):
     orbench.evaluate(priced(UNCLEAR, "scripted/m"), splits=[split(20)], out=tmp_path / "run")
     judge = priced(LABEL, "scripted/judge")
-    with pytest.warns(orbench.OrbenchWarning, match=r"stopped at --max-cost 3\.9"):
-        result = orbench.score(tmp_path / "run", judge=judge, prices=prices, max_cost=3.9)
+    with pytest.warns(orbench.OrbenchWarning, match=r"stopped at --max-cost 4\.5"):
+        result = orbench.score(tmp_path / "run", judge=judge, prices=prices, max_cost=4.5)
     assert 0 < len(judge.requests) < 20
-    assert result.usage["judge"]["cost_usd"] <= 3.9
+    assert 20 * 0.03 + result.usage["judge"]["cost_usd"] <= 4.5  # what the run has cost counts
 
 
 @pytest.mark.parametrize("bound", [0, -1, float("nan"), float("inf")])
@@ -406,6 +406,82 @@ def test_a_budget_of_ones_own_is_shared_by_several_calls(tmp_path, prices):
     result, _ = run_with(budget, tmp_path / "b", prices, rows=20)
     assert result.open == 7
     assert budget.spent_usd == pytest.approx(0.99)
+
+
+@pytest.mark.filterwarnings("ignore:stopped at")
+def test_a_reply_that_does_not_say_its_tokens_does_not_make_the_earlier_ones_free(tmp_path, prices):
+    def reply(request):
+        said = None if request.prompt == "A safe question 3?" else USED
+        return Completion(id="", text="Certainly.", usage=said)
+
+    asked = []
+    for _ in range(3):
+        model = ScriptedModel(reply, name="scripted/m")
+        orbench.evaluate(
+            model,
+            splits=[split(60)],
+            max_tokens=10,
+            scorer="keywords",
+            prices=prices,
+            max_cost=1.0,
+            out=tmp_path / "run",
+        )
+        asked.append(len(model.requests))
+    assert 25 < asked[0] <= 33
+    assert asked[1:] == [0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:stopped at")
+def test_a_judge_that_does_not_say_its_tokens_has_cost_something_all_the_same(tmp_path, prices):
+    spent = []
+    for _ in range(2):
+        budget = Budget(4.0)
+        orbench.evaluate(
+            priced(UNCLEAR, "scripted/m"),
+            splits=[split(60)],
+            max_tokens=10,
+            scorer="judge",
+            judge=ScriptedModel(LABEL, name="scripted/judge"),
+            prices=prices,
+            max_cost=budget,
+            out=tmp_path / "run",
+        )
+        spent.append(budget.spent_usd)
+    assert spent[0] > 1
+    assert spent[1] == pytest.approx(spent[0])
+
+
+def test_what_was_spent_before_there_was_a_price_counts_at_the_price_of_today(tmp_path, prices):
+    run_with(None, tmp_path, None, rows=40)
+    wider = {"splits": [split(40)], "max_tokens": 10, "scorer": "judge", "out": tmp_path / "run"}
+    judge = priced(LABEL, "scripted/other")
+    budget = Budget(1.3)
+    orbench.evaluate(priced("Certainly.", "scripted/m"), judge=judge, prices=prices, max_cost=budget, **wider)
+    assert budget.spent_usd == pytest.approx(40 * 0.03)
+
+
+def test_it_is_said_that_earlier_calls_without_a_price_are_not_counted(tmp_path, prices):
+    orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"), splits=[split(2)], judge=priced(LABEL, "scripted/gone"), out=tmp_path / "run"
+    )
+    with pytest.warns(orbench.OrbenchWarning, match=r"no price is known for scripted/gone, so what earlier"):
+        orbench.score(tmp_path / "run", judge=priced(LABEL, "scripted/other"), prices=prices, max_cost=1.0)
+
+
+def test_a_bound_that_only_the_longest_replies_would_reach_takes_several_commands(tmp_path, prices):
+    """A model that takes a list is asked when all its money is held: the rest is for the same command again."""
+    given = {"splits": [split(40)], "max_tokens": 100, "scorer": "keywords", "prices": prices, "max_cost": 1.0}
+    asked, told = [], []
+    while not asked or asked[-1]:
+        model = ScriptedModel(Completion(id="", text="Certainly.", usage=USED), name="scripted/m", batch_size=None)
+        with pytest.warns(orbench.OrbenchWarning) as warned:
+            result = orbench.evaluate(model, out=tmp_path / "run", **given)
+        asked.append(len(model.requests))
+        told.append((str(warned[0].message).partition("; ")[2][:26], str(result).partition("outcome; ")[2][:20]))
+    assert len(asked) > 3
+    assert sum(asked) > 27
+    assert told[0] == ("the same command goes on, ", "the same command goe")
+    assert told[-1] == ("the same command with a hi", "a higher one goes on")
 
 
 # --- as typed

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from orbench.costs import BATCH_SHARE
 from orbench.engine.calls import Retries
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import ModelError, RunError, UsageError
@@ -109,7 +110,7 @@ class BatchModel:
     batch_size = None
     max_concurrency = None
     needs_machine = False
-    price_share = 0.5  # of what single calls cost, at both vendors
+    price_share = BATCH_SHARE
 
     def __init__(self, api: BatchApi, store: Store, *, quiet: bool = False) -> None:
         """Nothing is sent; use `in_batches`."""

@@ -397,6 +397,34 @@ def test_a_run_begun_without_batches_goes_on_with_them_and_the_other_way_round(b
     assert set(server.answers.values()) == {1}
 
 
+def test_every_call_counts_at_the_price_it_was_made_at(
+    batched: Batched, vendor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single calls, then a batch, whose first call is a single one; then single calls again: each keeps its price."""
+    prices = tmp_path / "prices.csv"
+    prices.write_text(f"model,input,output\n{vendor}/any,1000,1000\n")
+    answers = {"until": 8}
+
+    def answer(body: dict[str, Any]) -> Any:
+        if int(re.findall(r"\d+", prompt_of(body))[-1]) >= answers["until"]:
+            return 400, {"error": {"type": "invalid_request_error", "message": "not today"}}
+        return ANSWER
+
+    def tokens(batch: bool) -> int:
+        told = [response.usage for response in read_responses(tmp_path / "run")]
+        return sum((one.input_tokens or 0) + (one.output_tokens or 0) for one in told if one and one.batch is batch)
+
+    costs = []
+    with LoopbackServer(answer) as server:
+        for until, batch in ((8, False), (16, True), (20, False)):
+            answers["until"] = until
+            result = batched(server, rows=20, batch=batch, prices=prices)
+            costs.append(result.usage["cost_usd"])
+            assert costs[-1] == pytest.approx((tokens(False) + tokens(True) / 2) / 1000)
+    assert sum(1 for r in read_responses(tmp_path / "run") if r.usage and r.usage.batch) == 7
+    assert orbench.Evaluation.load(tmp_path / "run").usage["cost_usd"] == costs[-1]
+
+
 def test_a_batch_of_another_account_is_said_so(batched: Batched) -> None:
     with LoopbackServer(refusing(0.3), on_batch=_interrupt_at("GET")) as server, pytest.raises(KeyboardInterrupt):
         batched(server, rows=20)
