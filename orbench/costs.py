@@ -235,16 +235,13 @@ class Budget:
     Attributes:
         max_usd: The bound.
         spent_usd: What was spent, in earlier runs of the same command too.
-        refused: Pieces of work for which there was no money.
-        least_refused_usd: Most that the cheapest of them can cost.
     """
 
     def __init__(self, max_usd: float) -> None:
         """Begin with nothing spent."""
         self.max_usd = max_usd
         self.spent_usd = 0.0
-        self.refused = 0
-        self.least_refused_usd = math.inf
+        self._refused: dict[Hashable, float] = {}
         self._held: dict[Hashable, float] = {}
         self._held_usd = 0.0
         self._waiting: list[asyncio.Future[None]] = []
@@ -255,9 +252,14 @@ class Budget:
         return self._held_usd
 
     @property
+    def refused(self) -> int:
+        """Pieces of work for which there was no money, and none later."""
+        return len(self._refused)
+
+    @property
     def goes_on(self) -> bool:
         """Whether the same bound has room again for something that was refused: what was held back turned out less."""
-        return self.spent_usd + self._held_usd + self.least_refused_usd <= self.max_usd
+        return self.spent_usd + self._held_usd + min(self._refused.values(), default=math.inf) <= self.max_usd
 
     def holds(self, work: Hashable) -> bool:
         """Whether money is held for it."""
@@ -277,15 +279,19 @@ class Budget:
         """
         while self.spent_usd + self._held_usd + usd > self.max_usd:
             if not self._held or not wait:
-                self.refused += 1
-                self.least_refused_usd = min(self.least_refused_usd, usd)
+                self._refused[work] = usd
                 return False
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             await waiter
+        self.take(work, usd)
+        return True
+
+    def take(self, work: Hashable, usd: float) -> None:
+        """Hold money back for work that is under way or paid for already, whether it fits or not."""
+        self._refused.pop(work, None)
         self._held[work] = self._held.get(work, 0.0) + usd
         self._held_usd += usd
-        return True
 
     def spend(self, work: Hashable, usd: float) -> None:
         """Count what a part of the work has cost; as much less is held for the rest of it."""

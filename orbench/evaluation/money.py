@@ -35,6 +35,7 @@ from orbench.costs import (
 from orbench.engine.run_folder import read_responses, read_verdicts
 from orbench.errors import OrbenchWarning, UsageError
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel
 from orbench.records import Judgement, Kind, Prompt, Request, Response, Vote
 from orbench.report.format import money, plural
 from orbench.results import Evaluation
@@ -55,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The run folder it would go on with, or make."""
     prompts: int
     to_ask: int
-    """Prompts without a reply so far."""
+    """Prompts without a reply so far, and in no batch that is under way."""
     target: Estimate | None
     """None where only judges are asked."""
     judges: list[Estimate]
@@ -63,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Range | None
     """All together; None if a price is unknown."""
     max_tokens: int
+    under_way: int = 0
+    """Prompts whose replies come with a batch of an earlier command: nothing more is to be paid for them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers: what `--dry-run --json` prints."""
@@ -128,6 +131,8 @@ class Money:
         # What takes its requests as a list begins when all others are drawn; nothing may wait for it meanwhile.
         self._waits = all(each.batch_size is not None for each in models)
         self._frames: dict[str, Range] = {}
+        self._paid: set[tuple[Path, str, str]] = set()
+        """Rows whose reply comes with a batch of an earlier command; there is no money held for judging them."""
         self._unknown: dict[str, None] = {}
         self._begun: set[str] = set()
         """Models of which a call has been admitted; the first of a batch command goes out by itself."""
@@ -183,22 +188,45 @@ class Money:
         """The bound, if there is one."""
         return None if self._budget is None else self._budget.max_usd
 
+    def is_under_way(self, model: Model | None, row: tuple[str, str]) -> bool:
+        """Whether a batch of an earlier command holds what the model would be asked about a row: it is paid for."""
+        return isinstance(model, BatchModel) and model.is_under_way("\n".join(row))
+
     async def admit(self, prompt: Prompt, request: Request) -> bool:
-        """Hold money for a prompt, its reply and its judges; False if there is none left."""
+        """Hold money for a prompt, its reply and its judges; False if there is none left.
+
+        What is under way in a batch is admitted in any case, for its reply alone.
+        """
         if self._budget is None:
             return True
         assert self._target is not None
         key = (self._folder, prompt.split, prompt.id)
         _, sent, received = call_tokens(self._target, request)
-        usd = cost_range(self.prices[self.model], sent, received).high * self._share(self._target)
+        usd = cost_range(self.prices[self.model], sent, received).high
+        if self.is_under_way(self._target, key[1:]):
+            self._paid.add(key)
+            self._budget.take(key, usd * price_share(self._target))
+            return True
+        usd *= self._share(self._target)
         usd += self._judging(prompt.text, prompt.kind, may_defer(self._scorer))
         return await self._budget.hold(key, usd, wait=self._waits)
 
     async def admit_reply(self, response: Response) -> bool:
         """Hold money for judging a reply, where none is held for its row; False if there is none left."""
-        if self._budget is None or self._budget.holds(key := (self._folder, *response.key)):
+        if self._budget is None:
             return True
-        return await self._budget.hold(key, self._judging(response.prompt, response.kind, True), wait=self._waits)
+        key = (self._folder, *response.key)
+        if key in self._paid:
+            self._paid.discard(key)
+            self._budget.release(key)
+        if self._budget.holds(key):
+            return True
+        usd = self._judging(response.prompt, response.kind, True)
+        judges = [judge.model for judge in self._judges] + ([self._safety.model] if self._safety else [])
+        if any(self.is_under_way(model, response.key) for model in judges):
+            self._budget.take(key, usd)
+            return True
+        return await self._budget.hold(key, usd, wait=self._waits)
 
     def asked(self, response: Response) -> None:
         """Count what a reply has cost; at its high estimate where its tokens are not said."""
@@ -257,6 +285,7 @@ class Money:
     def done(self, key: tuple[str, str]) -> None:
         """A row needs no more."""
         if self._budget is not None:
+            self._paid.discard((self._folder, *key))
             self._budget.release((self._folder, *key))
 
     def _judging(self, prompt: str, kind: Kind, deferred: bool) -> float:
@@ -305,26 +334,37 @@ class Money:
             unlabelled: Stored replies with a verdict that the safety judge has not seen.
             audit: Share of local verdicts that the judge checks.
         """
-        to_ask = calls = unknown = 0
+        to_ask = calls = unknown = under_way = 0
         sent, received = NONE, NONE
         judged = _Judging(self)
         labelled = _Judging(self)
         for prompt, request in owed:
-            to_ask += 1
-            times, tokens_in, tokens_out = call_tokens(self._target, request)
-            calls, sent, received = calls + times, sent + tokens_in, received + tokens_out
+            if self.is_under_way(self._target, (prompt.split, prompt.id)):
+                under_way += 1
+            else:
+                to_ask += 1
+                times, tokens_in, tokens_out = call_tokens(self._target, request)
+                calls, sent, received = calls + times, sent + tokens_in, received + tokens_out
             if may_defer(self._scorer, prompt.split):
                 judged.add(prompt.text, self._longest, sure=always_defers(self._scorer, prompt.split))
                 unknown += not always_defers(self._scorer, prompt.split)
             if prompt.kind == "toxic":
                 labelled.add(prompt.text, self._longest, sure=False)
-        for response in replies:
-            if self._scorer.judge is not None and self._scorer.read(response) is None:
-                judged.add(response.prompt, text_tokens(shorten(response.response)), sure=True)
-            if response.kind == "toxic":
+        safety_model = self._safety.model if self._safety is not None else None
+
+        def label(response: Response) -> None:
+            if response.kind == "toxic" and not self.is_under_way(safety_model, response.key):
                 labelled.add(response.prompt, text_tokens(shorten(response.response)), sure=False)
+
+        def is_judged(response: Response) -> bool:
+            return all(self.is_under_way(judge.model, response.key) for judge in self._judges)
+
+        for response in replies:
+            if self._judges and self._scorer.read(response) is None and not is_judged(response):
+                judged.add(response.prompt, text_tokens(shorten(response.response)), sure=True)
+            label(response)
         for response in unlabelled:
-            labelled.add(response.prompt, text_tokens(shorten(response.response)), sure=False)
+            label(response)
         if self._scorer.can_be_audited and audit:
             judged.at_least(min(unknown, max(LEAST, round(audit * unknown))))
         target = None
@@ -342,6 +382,7 @@ class Money:
             safety_judge=safety,
             cost_usd=total_cost([*([target] if target else []), *judges, *([safety] if safety else [])]),
             max_tokens=self._max_tokens,
+            under_way=under_way,
         )
 
 

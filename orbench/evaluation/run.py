@@ -306,7 +306,16 @@ class Run:
 
     async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: Work) -> None:
         assert self.model is not None
-        await complete(self.model, self._affordable(prompts), self._receiver(work), limit=self._limit)
+        receive = self._receiver(work)
+        if self.model.batch_size is not None or self._money.max_usd is None:
+            await complete(self.model, self._affordable(prompts), receive, limit=self._limit)
+            return
+        # All money is held before such a model begins: what its replies did not need may pay for others.
+        owed = [prompt async for prompt in each(prompts)]
+        owed.sort(key=lambda prompt: not self._money.is_under_way(self.model, (prompt.split, prompt.id)))
+        while requests := [request async for request in self._affordable(owed)]:
+            owed = owed[len(requests) :]
+            await complete(self.model, requests, receive, limit=self._limit)
 
     async def _affordable(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt]) -> AsyncIterator[Request]:
         """What to send, until the money is out."""

@@ -98,10 +98,9 @@ class Work:
                     await self._unlabelled.put(None)
                     return
                 for response, finding in to_audit():
-                    if not await self._money.admit_reply(response):
-                        break
-                    self._checked[response.key] = finding
-                    await self._undecided.put(response)
+                    if await self._money.admit_reply(response):
+                        self._checked[response.key] = finding
+                        await self._undecided.put(response)
                 await self._undecided.put(None)
         except BaseExceptionGroup as group:
             raise first_error(group) from None

@@ -31,6 +31,7 @@ from orbench.evaluation.money import make_budget
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import PANEL, State
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel
 from orbench.records import Request
 from orbench.report.format import money, plural
 from orbench.results import Evaluation
@@ -121,9 +122,17 @@ class Purse:
         if budget is None or price is None:
             return True
         _, sent, received = call_tokens(self._model, request)
-        usd = cost_range(price, sent, received).high * (price_share(self._model) if self._begun else 1.0)
+        usd = cost_range(price, sent, received).high
+        if self.is_under_way(request.id):
+            budget.take((self._name, request.id), usd * price_share(self._model))
+            return True
+        usd *= price_share(self._model) if self._begun else 1.0
         self._begun = True  # the first call of a batch is a single one
         return await budget.hold((self._name, request.id), usd, wait=wait)
+
+    def is_under_way(self, request: str) -> bool:
+        """Whether a batch of an earlier command holds the request with this id: it is paid for."""
+        return isinstance(self._model, BatchModel) and self._model.is_under_way(request)
 
     def settle(self, result: CallResult) -> None:
         """Count what a call has cost; at its high estimate where its tokens are not said, and nothing if it failed."""

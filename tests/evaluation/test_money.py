@@ -2,6 +2,7 @@
 
 import json
 import signal
+import warnings
 
 import pytest
 
@@ -468,20 +469,34 @@ def test_it_is_said_that_earlier_calls_without_a_price_are_not_counted(tmp_path,
         orbench.score(tmp_path / "run", judge=priced(LABEL, "scripted/other"), prices=prices, max_cost=1.0)
 
 
-def test_a_bound_that_only_the_longest_replies_would_reach_takes_several_commands(tmp_path, prices):
-    """A model that takes a list is asked when all its money is held: the rest is for the same command again."""
-    given = {"splits": [split(40)], "max_tokens": 100, "scorer": "keywords", "prices": prices, "max_cost": 1.0}
-    asked, told = [], []
-    while not asked or asked[-1]:
-        model = ScriptedModel(Completion(id="", text="Certainly.", usage=USED), name="scripted/m", batch_size=None)
-        with pytest.warns(orbench.OrbenchWarning) as warned:
-            result = orbench.evaluate(model, out=tmp_path / "run", **given)
-        asked.append(len(model.requests))
-        told.append((str(warned[0].message).partition("; ")[2][:26], str(result).partition("outcome; ")[2][:20]))
-    assert len(asked) > 3
-    assert sum(asked) > 27
-    assert told[0] == ("the same command goes on, ", "the same command goe")
-    assert told[-1] == ("the same command with a hi", "a higher one goes on")
+def test_a_model_that_takes_a_list_gets_another_when_the_first_was_cheaper_than_feared(tmp_path, prices):
+    model = ScriptedModel(Completion(id="", text="Certainly.", usage=USED), name="scripted/m", batch_size=None)
+    given = {"splits": [split(40)], "max_tokens": 100, "scorer": "keywords", "prices": prices, "out": tmp_path / "run"}
+    with pytest.warns(orbench.OrbenchWarning, match="the same command with a higher --max-cost goes on"):
+        result = orbench.evaluate(model, max_cost=1.0, **given)
+    assert 27 < len(model.requests) <= 33  # of which 7 would fit if each were as long as it may be
+    assert result.usage["cost_usd"] <= 1.0
+    assert "prompts without an outcome; a higher one goes on" in str(result)
+    assert orbench.evaluate(model, max_cost=2.0, **given).outcomes == {"direct_answer": 40}
+
+
+def test_where_the_bound_has_room_again_it_is_said_that_the_same_command_goes_on(tmp_path, prices):
+    """A judge that takes a list begins when the money of all is held."""
+    given = {"splits": [split(12)], "scorer": "judge", "prices": prices, "max_cost": 5.0, "out": tmp_path / "run"}
+    orbench.evaluate(priced(UNCLEAR, "scripted/m"), splits=[split(12)], out=tmp_path / "run")
+    judge = priced(LABEL, "scripted/judge")
+    judge.batch_size = None
+    with pytest.warns(
+        orbench.OrbenchWarning, match="stopped at --max-cost 5: .* without .*; the same command goes on,"
+    ):
+        result = orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=judge, **given)
+    assert 0 < len(judge.requests) < 12
+    while (before := len(judge.requests)) < 12:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", orbench.OrbenchWarning)
+            result = orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=judge, **given)
+        assert len(judge.requests) > before
+    assert result.outcomes == {"direct_answer": 12}
 
 
 # --- as typed
