@@ -6,6 +6,7 @@ command that makes the runs comparable.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from orbench import published
 from orbench.errors import UsageError
 from orbench.published import PublishedModel
+from orbench.records import KINDS, Kind
 from orbench.results import Evaluation, SplitResult
 from orbench.splits.named import NAMED_SPLITS
 
@@ -42,12 +44,14 @@ def open_source(run: Source | str | Path, policy: str | None = None) -> Source:
     return Evaluation.load(run, policy)
 
 
-def check_comparable(sources: Sequence[Source], *, also_80k: bool = False) -> list[str]:
+def check_comparable(sources: Sequence[Source], *, pairwise: bool = False) -> list[str]:
     """Refuse what cannot stand side by side; return notes on what can, but should be known.
 
     Args:
         sources: What is to stand side by side.
-        also_80k: A run on the 80k split may stand beside published models, whose 80k rates are then taken.
+        pairwise: Each pair is held against one another on the prompts that it shares, so one split in common is
+            enough, and a run on the 80k split may stand beside published models, whose 80k rates are then taken. Else
+            the rates stand in one list, and must all be of the same prompts.
 
     Raises:
         UsageError: Says what differs, and the command that mends it; or one is given twice.
@@ -59,7 +63,9 @@ def check_comparable(sources: Sequence[Source], *, also_80k: bool = False) -> li
         _check_one_scorer(run)
         for other in runs[:number]:
             _check_pair(other, run)
-    table = published_table(runs) if also_80k else "hard-1k"
+    if not pairwise:
+        _check_same_splits(runs)
+    table = published_table(runs) if pairwise else "hard-1k"
     for run in runs if models else ():
         _check_published(run, table)
     return [*_notes_on_runs(runs), *_notes_on_published(runs, models, table)]
@@ -111,6 +117,25 @@ def _check_pair(a: Evaluation, b: Evaluation) -> None:
         )
 
 
+def same_splits(runs: Sequence[Evaluation], kind: Kind) -> bool:
+    """Whether all were asked the same prompts of that kind, so that their rates may stand in one list."""
+    return len({frozenset((split.name, split.fingerprint) for split in run.splits_of(kind)) for run in runs}) <= 1
+
+
+def _check_same_splits(runs: Sequence[Evaluation]) -> None:
+    """A run may lack one kind of prompt; but a rate of other prompts has no place in the same list."""
+    for kind in KINDS:
+        asked = [run for run in runs if run.splits_of(kind)]
+        for first, run in itertools.pairwise(asked):
+            if not same_splits([first, run], kind):
+                one, other = (", ".join(split.name for split in each.splits_of(kind)) for each in (first, run))
+                raise UsageError(
+                    f"{first.run} and {run.run} were asked other {kind} prompts ({one} against {other}): one list of "
+                    "rates needs the same. Evaluate both with the same --split; orbench compare looks at the prompts "
+                    "that two runs share"
+                )
+
+
 def _check_one_scorer(run: Evaluation) -> None:
     digest = run.config["scorer"]["digest"]
     stale = sum(not row.failed and row.outcome is not None and row.scorer != digest for row in run.states.values())
@@ -142,7 +167,13 @@ def _notes_on_runs(runs: Sequence[Evaluation]) -> list[str]:
     notes = []
     for run in runs:
         missing = run.prompts - sum(run.outcomes.values())
-        if missing and not run.stopped_early:
+        early = run.config.get("stopped_early")
+        if missing and early:
+            notes.append(
+                f"{run.run} stopped early, as --precision {early['half_width']:g} asked for: {early['asked']:,} of "
+                f"{early['prompts']:,} prompts were asked, the others have no verdict"
+            )
+        elif missing:
             notes.append(f"{run.run} is not finished: {missing:,} of {run.prompts:,} prompts have no outcome yet")
     if len({run.config["scorer"]["digest"] for run in runs}) > 1:
         notes.append("scorer paper: each model's replies were read with its own family's phrases, as in the paper")

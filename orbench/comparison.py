@@ -19,7 +19,8 @@ from orbench.engine.run_folder import read_responses
 from orbench.errors import UsageError
 from orbench.grouping import Groups, prompt_groups
 from orbench.published import CategoryTable, PublishedModel
-from orbench.records import Kind
+from orbench.records import AXES, KINDS, Kind
+from orbench.report.format import plural
 from orbench.results import Evaluation, Key
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.paired import (
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     import pandas
 
     from orbench.report.export import Table
-
-KINDS: tuple[Kind, ...] = ("safe", "toxic")
-AXES: Mapping[Kind, str] = {"safe": "over-refusal", "toxic": "toxic rejection"}
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,35 +152,10 @@ class Comparison:
             category: Only this category.
 
         Raises:
-            UsageError: One of the pair is a published model, whose replies nobody has.
+            UsageError: One of the pair is a published model, whose replies nobody has; or no run has the category.
         """
         one, other = list(itertools.combinations(range(len(self._sources)), 2))[pair]
-        a, b = self._sources[one], self._sources[other]
-        if not isinstance(a, Evaluation) or not isinstance(b, Evaluation):
-            raise UsageError("the paper published rates, not replies: there is no list of flipped prompts")
-        decided = decisions(b)
-        keys = [
-            key
-            for key, refused in decisions(a).items()
-            if decided.get(key, refused) is not refused and category in (None, a.states[key].category)
-        ]
-        texts = [_texts(result, set(keys)) for result in (a, b)]
-        for key in keys:
-            first, second = a.states[key], b.states[key]
-            assert first.outcome is not None
-            assert second.outcome is not None
-            yield Flip(
-                split=key[0],
-                prompt_id=key[1],
-                category=first.category,
-                kind=first.kind,
-                refused_by=self.labels[one if is_refused(first.outcome, a.policy) else other],
-                outcome_a=first.outcome,
-                outcome_b=second.outcome,
-                prompt=texts[0][key][0],
-                response_a=texts[0][key][1],
-                response_b=texts[1][key][1],
-            )
+        return _flips(self._sources, self.labels, one, other, category)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers: what `--json` prints."""
@@ -247,10 +220,7 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
         UsageError: Fewer than two runs, or runs that cannot be compared; the message says how to make them so.
         RunError: No run folder, or a damaged one.
     """
-    if len(runs) < 2:
-        raise UsageError("compare needs at least two runs")
-    sources = [open_source(run, policy) for run in runs]
-    notes = check_comparable(sources, also_80k=True)
+    sources, notes = _open(runs, policy)
     labels = label(sources)
     decided = [decisions(source) if isinstance(source, Evaluation) else {} for source in sources]
     own = [source for source in sources if isinstance(source, Evaluation)]
@@ -263,18 +233,101 @@ def compare(*runs: Source | str | Path, policy: str | None = None) -> Comparison
         else:
             pairs.append(_unpaired(a, b, published_table(own), labels[one], labels[other]))
     if not any(pair.axes for pair in pairs):
-        bare = [
-            str(source.run)
-            for source, found in zip(sources, decided, strict=True)
-            if isinstance(source, Evaluation) and not found
-        ]
-        raise UsageError(
-            "these runs share no prompt that both have a verdict on"
-            + (f" ({', '.join(bare)}: none at all; `orbench show` says why)" if bare else "")
-            + ": run the same `orbench evaluate` again to finish them"
-        )
+        raise UsageError(_nothing_shared(own))
     notes += _lacking(sources, labels, decided)
     return Comparison(sources, labels, _adjust(pairs), notes, groups)
+
+
+def _nothing_shared(runs: Sequence[Evaluation]) -> str:
+    """Why no prompt has a verdict of two of the runs, and what helps."""
+    why = []
+    for run in runs:
+        by_policy = [
+            f"{count:,} {outcome}"
+            for outcome, count in run.outcomes.items()
+            if is_refused(outcome, run.policy) is None and is_refused(outcome, "strict") is not None
+        ]
+        if run.open:
+            why.append(f"{run.run}: {plural(run.open, 'prompt')} to finish, by the same `orbench evaluate` again")
+        if by_policy:
+            left_out = f"the policy {run.policy} leaves out its {' and '.join(by_policy)}"
+            why.append(f"{run.run}: {left_out}, which --policy strict counts as refused")
+        if run.unsure:
+            unsure = plural(run.unsure, "reply", "replies")
+            why.append(f"{run.run}: no stage was sure of {unsure}, which orbench score {run.run} --judge MODEL settles")
+        if run.config.get("stopped_early"):
+            why.append(f"{run.run}: stopped early; the same `orbench evaluate` without --precision asks the rest")
+    return f"these runs share no prompt that both have a verdict on. {'; '.join(why)}"
+
+
+def flips(
+    *runs: Source | str | Path, policy: str | None = None, category: str | None = None
+) -> list[tuple[str, str, Iterator[Flip]]]:
+    """The flipped prompts of every pair, as `Comparison.flips` has them, without comparing anything else.
+
+    Args:
+        runs: As in `compare`.
+        policy: As in `compare`.
+        category: Only this category.
+
+    Returns:
+        For each pair both labels and its flips.
+
+    Raises:
+        UsageError: As in `compare`, or as in `Comparison.flips`; before the first flip.
+        RunError: No run folder, or a damaged one.
+    """
+    sources, _ = _open(runs, policy)
+    labels = label(sources)
+    pairs = itertools.combinations(range(len(sources)), 2)
+    return [(labels[a], labels[b], _flips(sources, labels, a, b, category)) for a, b in pairs]
+
+
+def _open(runs: Sequence[Source | str | Path], policy: str | None) -> tuple[list[Source], list[str]]:
+    """What is to be compared, and notes on it."""
+    if len(runs) < 2:
+        raise UsageError("compare needs at least two runs")
+    sources = [open_source(run, policy) for run in runs]
+    return sources, check_comparable(sources, pairwise=True)
+
+
+def _flips(
+    sources: Sequence[Source], labels: Sequence[str], one: int, other: int, category: str | None
+) -> Iterator[Flip]:
+    a, b = sources[one], sources[other]
+    if not isinstance(a, Evaluation) or not isinstance(b, Evaluation):
+        raise UsageError("the paper published rates, not replies: there is no list of flipped prompts")
+    runs = [source for source in sources if isinstance(source, Evaluation)]
+    known = sorted({name for run in runs for split in run.splits.values() for name in split.categories})
+    if category is not None and category not in known:
+        raise UsageError(f"unknown category {category!r}: there are {', '.join(known)}")
+    return _read_flips(a, b, labels[one], labels[other], category)
+
+
+def _read_flips(a: Evaluation, b: Evaluation, label_a: str, label_b: str, category: str | None) -> Iterator[Flip]:
+    of_a, of_b = decisions(a), decisions(b)
+    keys = [
+        key
+        for key, refused in of_a.items()
+        if of_b.get(key, refused) is not refused and category in (None, a.states[key].category)
+    ]
+    texts = [_texts(result, set(keys)) for result in (a, b)]
+    for key in keys:
+        first, second = a.states[key], b.states[key]
+        assert first.outcome is not None
+        assert second.outcome is not None
+        yield Flip(
+            split=key[0],
+            prompt_id=key[1],
+            category=first.category,
+            kind=first.kind,
+            refused_by=label_a if of_a[key] else label_b,
+            outcome_a=first.outcome,
+            outcome_b=second.outcome,
+            prompt=texts[0][key][0],
+            response_a=texts[0][key][1],
+            response_b=texts[1][key][1],
+        )
 
 
 def _lacking(sources: Sequence[Source], labels: Sequence[str], decided: Sequence[Mapping[Key, bool]]) -> list[str]:
@@ -303,11 +356,10 @@ def label(sources: Sequence[Source]) -> list[str]:
 
 def decisions(result: Evaluation) -> dict[Key, bool]:
     """(split, prompt id) to whether it was refused; rows that the policy leaves out are not there."""
-    meaning = {outcome: is_refused(outcome, result.policy) for outcome in Outcome}
     return {
         key: refused
         for key, row in result.states.items()
-        if row.outcome is not None and (refused := meaning[row.outcome]) is not None
+        if row.outcome is not None and (refused := is_refused(row.outcome, result.policy)) is not None
     }
 
 
@@ -420,13 +472,10 @@ def _counts(source: Source, kind: Kind, table: CategoryTable) -> Mapping[str | N
     """Refused and scored prompts by category, None for all together."""
     if isinstance(source, PublishedModel):
         return published.counts(source, table)
-    splits = [split for split in source.splits.values() if split.kind == kind]
-    rate = source.over_refusal_rate if kind == "safe" else source.toxic_rejection_rate
-    counts: dict[str | None, tuple[int, int]] = {None: (rate.refused, rate.scored)}
-    for split in splits:
-        for name, found in split.categories.items():
-            before = counts.get(name, (0, 0))
-            counts[name] = (before[0] + found.refused, before[1] + found.scored)
+    whole = source.rate_of(kind)
+    counts: dict[str | None, tuple[int, int]] = {None: (whole.refused, whole.scored)}
+    for name, found in source.pooled_categories(kind).items():
+        counts[name] = (found.refused, found.scored)
     return counts
 
 

@@ -78,15 +78,18 @@ def _packages() -> Iterator[Finding]:
         yield Finding(what="packages", status="problem", found=f"missing: {', '.join(missing)}", advice=advice)
     else:
         yield Finding(what="packages", status="ok", found=found)
+    there: list[str] = []
+    without: list[str] = []
     requirements = metadata.requires("orbench") or []
     for extra in sorted({*metadata.metadata("orbench").get_all("Provides-Extra", [])} - {"dev"}):
         names = [_name(line) for line in requirements if f"extra == '{extra}'" in line.replace('"', "'")]
         absent = [name for name in names if name != "orbench" and _version(name) is None]
-        if absent:
-            advice = f"pip install 'orbench[{extra}]'"
-            yield Finding(what=f"extra {extra}", status="note", found=f"without {', '.join(absent)}", advice=advice)
-        else:
-            yield Finding(what=f"extra {extra}", status="ok", found="installed")
+        (without if absent else there).append(extra)
+    if there:
+        yield Finding(what="extras", status="ok", found=f"installed: {', '.join(there)}")
+    if without:
+        advice = f"pip install 'orbench[{without[0]}]', and so on, for what you need of them"
+        yield Finding(what="missing extras", status="note", found=", ".join(without), advice=advice)
 
 
 def _name(requirement: str) -> str:
@@ -187,7 +190,7 @@ def _question(model: str, base_url: str | None) -> Finding:
     try:
         run_sync(ask())
     except OrbenchError as error:
-        return Finding(what=model, status="problem", found=str(error))
+        return Finding(what=model, status="problem", found=str(error).removeprefix(f"{model}: "))
     (result,) = results
     took = f"in {time.monotonic() - began:.1f} s"
     if result.error or result.completion is None:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from orbench.errors import UsageError
-from orbench.records import Kind
+from orbench.precision import known_of
+from orbench.records import AXES, Kind
 from orbench.report.format import interval, percent, plural
 from orbench.results import Evaluation
 from orbench.statistics.intervals import wilson
@@ -44,7 +45,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """One line for people."""
         at_most = self.measure == "over_refusal_rate"
-        name = "over-refusal" if at_most else "toxic rejection"
+        name = AXES["safe" if at_most else "toxic"]
         wanted = f"{'at most' if at_most else 'at least'} {percent(self.limit)}"
         if self.status == "unknown":
             return f"unknown: {name} {wanted}: the run scored no such prompt"
@@ -104,7 +105,8 @@ def check(
 
     A limit is kept where the whole 95 % Wilson interval is on its right side, every left-out reply counted against
     the model; broken where the whole interval is on the wrong side, every left-out reply counted for it. Of a run
-    that `precision` stopped early the interval is the confidence sequence, widened likewise.
+    that `precision` stopped early the interval is the confidence sequence of this policy and the present verdicts,
+    with left-out replies likewise.
 
     Args:
         result: A run.
@@ -134,18 +136,14 @@ def check(
 
 def _bounds(result: Evaluation, kind: Kind) -> tuple[Rate, float, float]:
     """The rate of a kind of prompts, and its interval if all that is left out or not asked yet went either way."""
-    rate = result.over_refusal_rate if kind == "safe" else result.toxic_rejection_rate
+    rate = result.rate_of(kind)
     if rate.value is None:
         return rate, 0.0, 1.0
-    if early := (result.stopped_early or {}).get(kind):
-        assert rate.lowest is not None
-        assert rate.highest is not None
-        return (
-            rate,
-            max(0.0, early["low"] - rate.value + rate.lowest),
-            min(1.0, early["high"] + rate.highest - rate.value),
-        )
-    prompts = sum(split.prompts for split in result.splits.values() if split.kind == kind)
+    if stopped := result.config.get("stopped_early"):
+        least, most = (known_of(stopped, result.states, result.policy, left_out) for left_out in (False, True))
+        if kind in least:
+            return rate, least[kind].low, most[kind].high
+    prompts = sum(split.prompts for split in result.splits_of(kind))
     return rate, wilson(rate.refused, prompts)[0], wilson(rate.refused + prompts - rate.scored, prompts)[1]
 
 

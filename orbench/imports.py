@@ -22,12 +22,11 @@ from orbench.integrations.imported import Imported
 from orbench.integrations.inspect.log import read_log
 from orbench.integrations.lm_eval.samples import is_samples, read_samples
 from orbench.integrations.table import REPLY_COLUMNS, read_replies
-from orbench.records import Kind, Response
+from orbench.records import KINDS, Kind, Response
 from orbench.results import Evaluation
 from orbench.scoring.outcomes import Verdict, check_policy
 from orbench.scoring.scorers import make_scorer
 from orbench.splits import check_columns
-from orbench.splits.prompts import KINDS
 
 
 def import_run(
@@ -119,6 +118,10 @@ def _read(file: str, model: str | None, columns: Mapping[str, str]) -> Imported:
     if equals and before in KINDS and not Path(file).exists():
         kind, file = before, behind
     path = Path(file).expanduser()
+    if not path.exists():
+        raise SplitError(f"{path}: no such file")
+    if path.is_dir():
+        raise SplitError(f"{path}: is a folder; name the log or the table in it")
     foreign = _tool_of(path)
     if foreign is not None and (kind or columns):
         raise UsageError(f"{path}: a log of {foreign} says itself what its prompts are: give its name alone")

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orbench import published
+from orbench import published as paper
 from orbench.comparable import Source, check_comparable, open_source
-from orbench.comparison import label
+from orbench.comparison import decisions, label
 from orbench.errors import UsageError
 from orbench.grouping import Groups, prompt_groups
 from orbench.published import PromptSet, PublishedModel
-from orbench.records import Kind
+from orbench.records import AXES, KINDS, Kind
 from orbench.results import Evaluation
-from orbench.scoring.outcomes import Outcome, is_refused
+from orbench.scoring.outcomes import Outcome
 from orbench.statistics.correlation import DRAWS, Correlation, Curve, Measure, correlate, quadratic_fit
 from orbench.statistics.paired import holm, unpaired_test
 from orbench.statistics.paired_groups import sign_flip_test
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from orbench.report.export import Table
 
+_NAMED = 5
+"""Pairs that a note names."""
 LEVEL = 0.05
 """Models differ if Holm's adjusted p-value over all pairs is below this."""
 
@@ -78,7 +80,7 @@ class Leaderboard:
         self.notes = tuple(check_comparable(sources))
         runs = [source for source in sources if isinstance(source, Evaluation)]
         groups = prompt_groups(runs) if len(runs) > 1 else None
-        self._matrices = {kind: _Matrix(sources, kind, groups) for kind in _KINDS}
+        self._matrices = {kind: _Matrix(sources, kind, groups) for kind in KINDS}
         places = {kind: _ranks(sources, kind, matrix) for kind, matrix in self._matrices.items()}
         rows = [
             _row(source, name, places["safe"].get(n), places["toxic"].get(n))
@@ -86,6 +88,14 @@ class Leaderboard:
         ]
         self._order = sorted(range(len(rows)), key=lambda n: (rows[n].f1 is None, -(rows[n].f1 or 0), rows[n].name))
         self.rows = tuple(rows[n] for n in self._order)
+        for kind, matrix in self._matrices.items():
+            if pairs := matrix.unknown():
+                names = [f"{rows[i].name} and {rows[j].name}" for i, j in pairs]
+                more = f" and {len(names) - _NAMED} more pairs" if len(names) > _NAMED else ""
+                self.notes += (
+                    f"no {kind} prompt has a verdict of both, so nothing says whether their {AXES[kind]} differs: "
+                    f"{'; '.join(names[:_NAMED])}{more}",
+                )
         lacking = [row.name for row in self.rows if row.f1 is None]
         if lacking:
             self.notes += (f"without both rates, so in neither picture nor correlation: {', '.join(lacking)}",)
@@ -104,7 +114,7 @@ class Leaderboard:
     def subsets(self) -> dict[str, Correlation]:
         """Spearman's correlation over the sets of published models that the paper speaks of; empty without them."""
         models = [row for row in self.rows if row.published]
-        if len(models) < len(published.leaderboard()):
+        if len(models) < len(paper.leaderboard()):
             return {}
         return {
             "all 32 models of the paper": self._over([row.published for row in self.rows]),
@@ -119,7 +129,7 @@ class Leaderboard:
         Over the paper's models alone where they stand beside runs, so that the runs can be seen against it.
         """
         papers = self._points([row for row in self.rows if row.published])
-        points = papers if len(papers) == len(published.leaderboard()) else self.points
+        points = papers if len(papers) == len(paper.leaderboard()) else self.points
         return quadratic_fit([x for x, _ in points], [y for _, y in points])
 
     @property
@@ -169,7 +179,7 @@ class Leaderboard:
                 "kendall": self.kendall,
                 "subsets": self.subsets,
                 "curve": self.curve,
-                "neighbours_alike": {kind: self.neighbours(kind) for kind in _KINDS},
+                "neighbours_alike": {kind: self.neighbours(kind) for kind in KINDS},
                 "notes": self.notes,
             }
         )
@@ -219,7 +229,7 @@ class Leaderboard:
             sources = [self._order[n] for n in rows]
 
             def redraw(draws: int, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-                over, toxic = (self._matrices[kind].redraw(sources, draws, random) for kind in _KINDS)
+                over, toxic = (self._matrices[kind].redraw(sources, draws, random) for kind in KINDS)
                 return over, toxic
 
         return correlate(x, y, measure=measure, draws=self._draws, seed=self._seed, redraw=redraw)
@@ -249,7 +259,7 @@ def leaderboard(
     sources = [open_source(run, policy) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
     if published:
         there = {source.name for source in sources if isinstance(source, PublishedModel)}
-        sources += [model for model in _published() if model.name not in there]
+        sources += [model for model in paper.leaderboard() if model.name not in there]
     if not sources:
         raise UsageError("no model given: name run folders, or --published for the paper's 32 models")
     if draws < 100:
@@ -279,16 +289,11 @@ _FAMILIES = {
     "DeepSeek": "deepseek",
     "Phi": r"\bphi-",
 }
-_KINDS: tuple[Kind, Kind] = ("safe", "toxic")
-
-
-def _published() -> tuple[PublishedModel, ...]:
-    return published.leaderboard()
 
 
 def _rate(source: Source, kind: Kind) -> Rate:
     if isinstance(source, Evaluation):
-        return source.over_refusal_rate if kind == "safe" else source.toxic_rejection_rate
+        return source.rate_of(kind)
     safe = kind == "safe"
     prompts = source.safe_prompts if safe else source.toxic_prompts
     refused = source.refused_safe if safe else source.refused_toxic
@@ -298,19 +303,19 @@ def _rate(source: Source, kind: Kind) -> Rate:
 
 def _row(source: Source, name: str, over_rank: Rank | None, toxic_rank: Rank | None) -> LeaderboardRow:
     over, toxic = _rate(source, "safe"), _rate(source, "toxic")
-    paper = source if isinstance(source, PublishedModel) else None
+    model = source if isinstance(source, PublishedModel) else None
     return LeaderboardRow(
-        name=paper.name if paper else name,
+        name=model.name if model else name,
         family=family_of(source.model) if isinstance(source, Evaluation) else source.family,
         over_refusal=over,
         toxic_rejection=toxic,
         f1=f1(over.value, toxic.value),
         over_refusal_rank=over_rank,
         toxic_rejection_rank=toxic_rank,
-        published=paper is not None,
-        prompt_set=paper.prompt_set if paper else None,
-        moderator=paper.moderator if paper else False,
-        chose_hard_1k=paper.chose_hard_1k if paper else False,
+        published=model is not None,
+        prompt_set=model.prompt_set if model else None,
+        moderator=model.moderator if model else False,
+        chose_hard_1k=model.chose_hard_1k if model else False,
         run=str(source.run) if isinstance(source, Evaluation) else None,
     )
 
@@ -329,14 +334,8 @@ class _Matrix:
         for n in runs:
             source = sources[n]
             assert isinstance(source, Evaluation)
-            meaning = {outcome: is_refused(outcome, source.policy) for outcome in Outcome}
-            columns: list[int] = []
-            hits: list[bool] = []
-            for key, row in source.states.items():
-                if row.kind == kind and row.outcome is not None and (hit := meaning[row.outcome]) is not None:
-                    columns.append(places.setdefault(key, len(places)))
-                    hits.append(hit)
-            cells.append((columns, hits))
+            own = {key: hit for key, hit in decisions(source).items() if source.states[key].kind == kind}
+            cells.append(([places.setdefault(key, len(places)) for key in own], list(own.values())))
         self.refused = np.zeros((len(runs), len(places)), np.float32)
         self.scored = np.zeros((len(runs), len(places)), np.float32)
         for place, (columns, hits) in enumerate(cells):
@@ -348,15 +347,21 @@ class _Matrix:
         """The group of each prompt."""
         self._groups = len(numbers)
 
+    @cached_property
     def p_values(self) -> NDArray[np.float64]:
-        """P-value of each pair of models: the sign-flip test where both have rows, else the test of two shares."""
+        """P-value of each pair of models: the sign-flip test where both have rows, else the test of two shares.
+
+        Nan where no prompt has a verdict of both: nothing says whether they differ.
+        """
         import numpy as np
 
         count = len(self._rates)
-        p = np.ones((count, count))
+        p = np.full((count, count), np.nan)
         for i, j in itertools.combinations(range(count), 2):
             if i in self._place and j in self._place:
                 one, other = self._place[i], self._place[j]
+                if not (self.scored[one] * self.scored[other]).any():
+                    continue
                 differences = self.refused[other] * self.scored[one] - self.refused[one] * self.scored[other]
                 nets = np.bincount(self._group, differences, self._groups)
                 p[i, j] = p[j, i] = sign_flip_test(nets[nets != 0].astype(int).tolist())
@@ -367,11 +372,17 @@ class _Matrix:
         return p
 
     def neighbours(self) -> tuple[int, int]:
-        """Neighbours in rank that are alike at the 5 % level without adjustment, and all neighbours."""
-        p = self.p_values()
+        """Neighbours in rank that are alike at the 5 % level without adjustment, and all that can be compared."""
+        p = self.p_values
         values = {n: found.value for n, found in enumerate(self._rates) if found.value is not None}
         order = sorted(values, key=lambda n: -values[n])
-        return sum(bool(p[a, b] >= LEVEL) for a, b in itertools.pairwise(order)), max(0, len(order) - 1)
+        known = [float(p[a, b]) for a, b in itertools.pairwise(order) if p[a, b] == p[a, b]]
+        return sum(value >= LEVEL for value in known), len(known)
+
+    def unknown(self) -> list[tuple[int, int]]:
+        """Pairs of models with a rate each and no prompt that both have a verdict on."""
+        rated = [n for n, found in enumerate(self._rates) if found.value is not None]
+        return [pair for pair in itertools.combinations(rated, 2) if self.p_values[pair] != self.p_values[pair]]
 
     def redraw(self, models: Sequence[int], draws: int, random: np.random.Generator) -> NDArray[np.float64]:
         """Rates of some models over groups of prompts drawn again, the same for all: shape (draws, models)."""
@@ -398,9 +409,9 @@ def _ranks(sources: Sequence[Source], kind: Kind, matrix: _Matrix) -> dict[int, 
     """Model to its rank, for those that have the rate."""
     shares = [_rate(source, kind).value for source in sources]
     values = {n: share for n, share in enumerate(shares) if share is not None}
-    pairs = list(itertools.combinations(values, 2))
-    p = matrix.p_values()
-    adjusted = holm([float(p[i, j]) for i, j in pairs])
-    apart = {pair for pair, value in zip(pairs, adjusted, strict=True) if value < LEVEL}
-    differ = [[(i, j) in apart or (j, i) in apart for j in values] for i in values]
+    unknown = set(matrix.unknown())
+    pairs = [pair for pair in itertools.combinations(values, 2) if pair not in unknown]
+    adjusted = holm([float(matrix.p_values[pair]) for pair in pairs])
+    apart = {pair: value < LEVEL for pair, value in zip(pairs, adjusted, strict=True)}
+    differ = [[i != j and apart.get((min(i, j), max(i, j))) for j in values] for i in values]
     return dict(zip(values, ranks(list(values.values()), differ, smallest_first=kind == "safe"), strict=True))

@@ -2,13 +2,16 @@
 
 In: the prompts of a run and what is known of their rows. Out: an order of asking, and for each kind of prompt
 whether more of it is wanted. The interval is a confidence sequence, so looking at it after every reply is fair.
+
+A run that has ended so keeps which replies counted, not the interval: that is worked out again from the verdicts and
+the policy of the day, in the same order.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +20,8 @@ from orbench.records import Kind, Prompt
 from orbench.results import Key, RowState
 from orbench.scoring.outcomes import Policy, is_refused
 from orbench.statistics.sequence import confidence_sequence
+
+T = TypeVar("T")
 
 
 class Known(msgspec.Struct, kw_only=True):
@@ -32,6 +37,28 @@ class Known(msgspec.Struct, kw_only=True):
     """Of these, those that the policy counts as neither refused nor answered."""
     prompts: int
     """All prompts of the kind."""
+
+    def count(self, refused: bool | None) -> None:
+        """Look at one more outcome; None is left out."""
+        self.asked += 1
+        self.refused += refused is True
+        self.left_out += refused is None
+        scored, all_scored = self.asked - self.left_out, self.prompts - self.left_out
+        if all_scored:
+            low, high = confidence_sequence(self.refused, scored, all_scored)
+            if max(low, self.low) <= min(high, self.high):  # else this is the one time in twenty
+                self.low, self.high = max(low, self.low), min(high, self.high)
+
+
+class Stratum(msgspec.Struct, kw_only=True):
+    """The prompts of one category of one split, and how many of them counted when a run stopped."""
+
+    kind: Kind
+    split: str
+    category: str
+    prompts: int
+    asked: int = 0
+    """Those of the beginning of the order: the first of the stratum, in its own order."""
 
 
 class Stopper:
@@ -55,6 +82,11 @@ class Stopper:
         """
         self.half_width = half_width
         self.order = seeded_order(prompts, seed)
+        self._seed = seed
+        self._strata: dict[tuple[str, str], Stratum] = {}
+        for prompt in prompts:
+            first = Stratum(kind=prompt.kind, split=prompt.split, category=prompt.category, prompts=0)
+            self._strata.setdefault((prompt.split, prompt.category), first).prompts += 1
         self._rows, self._policy = rows, policy
         self._tried_again = {key: row for key, row in rows.items() if row.failed}
         self._owed: dict[Kind, list[Key]] = {}
@@ -74,21 +106,14 @@ class Stopper:
     def _is_known(self, kind: Kind) -> bool:
         found, owed = self.known[kind], self._owed[kind]
         while owed and (row := self._settled(owed[-1])) is not None:
-            owed.pop()
+            split, _ = owed.pop()
             assert row.outcome is not None
-            refused = is_refused(row.outcome, self._policy)
-            found.asked += 1
-            found.refused += refused is True
-            found.left_out += refused is None
-            scored, all_scored = found.asked - found.left_out, found.prompts - found.left_out
-            if all_scored:
-                low, high = confidence_sequence(found.refused, scored, all_scored)
-                if max(low, found.low) <= min(high, found.high):  # else this is the one time in twenty
-                    found.low, found.high = max(low, found.low), min(high, found.high)
+            found.count(is_refused(row.outcome, self._policy))
+            self._strata[split, row.category].asked += 1
         return (found.high - found.low) / 2 <= self.half_width
 
     def to_dict(self, total: int) -> dict[str, Any] | None:
-        """What `run.json` and `result.json` say of an early end; None if it is not reached.
+        """What `run.json` says of an early end; None if it is not reached.
 
         Args:
             total: Prompts that were asked.
@@ -102,8 +127,45 @@ class Stopper:
             "asked": total,
             "prompts": prompts,
             "saved": 1 - total / prompts,
-            **{kind: {"low": known.low, "high": known.high} for kind, known in self.known.items()},
+            "seed": self._seed,
+            "strata": msgspec.to_builtins(list(self._strata.values())),
         }
+
+
+def known_of(
+    stopped: Mapping[str, Any], rows: Mapping[Key, RowState], policy: Policy, left_out: bool | None = None
+) -> dict[Kind, Known]:
+    """What the replies that counted when a run stopped say under these verdicts and this policy.
+
+    Valid for another scorer or policy than those that stopped the run too: a confidence sequence holds at every look,
+    however it was chosen, and what counts as refused is settled before a prompt's turn comes.
+
+    Args:
+        stopped: `stopped_early` of `run.json`.
+        rows: The run's rows as they are now.
+        policy: What counts as refused.
+        left_out: Count the replies that the policy leaves out as refused (True) or answered (False); by default as no
+            prompts.
+
+    Returns:
+        Kind to what is known; empty for a run that does not say which replies counted.
+    """
+    strata = {(s.split, s.category): s for s in msgspec.convert(stopped.get("strata", []), list[Stratum])}
+    members: dict[tuple[str, str], list[tuple[int, Key]]] = {key: [] for key in strata}
+    for key, row in rows.items():
+        if (name := (key[0], row.category)) in members:
+            members[name].append((_number_of(stopped["seed"], *key), key))
+    known: dict[Kind, Known] = {}
+    placed: list[tuple[float, int, Key]] = []
+    for name, stratum in strata.items():
+        known.setdefault(stratum.kind, Known(prompts=0)).prompts += stratum.prompts
+        first = sorted(members[name])[: stratum.asked]
+        placed += _place([number for number, _ in first], [key for _, key in first], stratum.prompts)
+    for _, _, key in sorted(placed):
+        row = rows[key]
+        refused = None if row.outcome is None else is_refused(row.outcome, policy)
+        known[row.kind].count(left_out if refused is None else refused)
+    return known
 
 
 def check_precision(half_width: float | None) -> None:
@@ -127,14 +189,25 @@ def seeded_order(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
     strata: dict[tuple[str, str, str], list[tuple[int, Prompt]]] = {}
     for prompt in prompts:
         key = (prompt.kind, prompt.split, prompt.category)
-        strata.setdefault(key, []).append((_number(f"{seed}\0{prompt.split}\0{prompt.id}"), prompt))
+        strata.setdefault(key, []).append((_number_of(seed, prompt.split, prompt.id), prompt))
     placed = []
     for members in strata.values():
         members.sort(key=lambda member: member[0])
-        for place, (number, prompt) in enumerate(members):
-            within = _number(f"{number}") / 2**64
-            placed.append(((place + within) / len(members), number, prompt))
+        placed += _place([number for number, _ in members], [prompt for _, prompt in members], len(members))
     return [prompt for _, _, prompt in sorted(placed, key=lambda entry: entry[:2])]
+
+
+def _place(numbers: Sequence[int], members: Sequence[T], of: int) -> list[tuple[float, int, T]]:
+    """Where the first members of a stratum of that size stand in the order: a place from 0 to 1, and their number."""
+    within = (_number(f"{number}") / 2**64 for number in numbers)
+    return [
+        ((place + part) / of, number, member)
+        for place, (part, number, member) in enumerate(zip(within, numbers, members, strict=True))
+    ]
+
+
+def _number_of(seed: int, split: str, prompt_id: str) -> int:
+    return _number(f"{seed}\0{split}\0{prompt_id}")
 
 
 def _number(text: str) -> int:

@@ -6,12 +6,17 @@ knows where a record comes from or goes to.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import msgspec
 
 Kind = Literal["safe", "toxic"]
 """What a prompt is: `safe` ones should be answered (refusing is over-refusal), `toxic` ones should be refused."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+AXES: Mapping[Kind, str] = {"safe": "over-refusal", "toxic": "toxic rejection"}
+"""What the refused share of each kind of prompts is called."""
 
 Role = Literal["system", "user", "assistant"]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from orbench.records import BlockedBy, FinishReason, Judgement, Kind, Response, 
 from orbench.scoring.audit import LOCAL, AuditedRow, audit_result
 from orbench.scoring.outcomes import DISAGREE, UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
 from orbench.scoring.safety import NotUnsafeRate, not_unsafe_rate
-from orbench.statistics.rates import Rate, f1, rate
+from orbench.statistics.rates import Rate, f1, pool, rate
 
 if TYPE_CHECKING:
     import pandas
@@ -36,6 +38,8 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     outcome: Outcome | None = None
     """Of the last verdict that fits the last response; None if there is none yet."""
     judge_failed: bool = False
+    failure: str = ""
+    """Why the judge failed, if it did."""
     unsure: bool = False
     by: Stage | None = None
     audit: Outcome | None = None
@@ -56,6 +60,7 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         """Keep what the numbers need of a verdict."""
         self.outcome = verdict.outcome
         self.judge_failed = verdict.judge_failed
+        self.failure = sys.intern(verdict.reason or "") if verdict.judge_failed else ""
         self.unsure = verdict.reason in (UNSURE, DISAGREE)
         self.by = verdict.by
         judge = verdict.judge
@@ -277,12 +282,28 @@ class Evaluation:
     @property
     def over_refusal_rate(self) -> Rate:
         """Refused share of the safe prompts of all splits."""
-        return self._pooled("safe")
+        return self.rate_of("safe")
 
     @property
     def toxic_rejection_rate(self) -> Rate:
         """Refused share of the toxic prompts of all splits."""
-        return self._pooled("toxic")
+        return self.rate_of("toxic")
+
+    def rate_of(self, kind: Kind) -> Rate:
+        """Refused share of the prompts of one kind, of all splits."""
+        return pool(split.rate for split in self.splits_of(kind))
+
+    def splits_of(self, kind: Kind) -> list[SplitResult]:
+        """The splits with prompts of one kind, in the order of the run."""
+        return [split for split in self.splits.values() if split.kind == kind]
+
+    def pooled_categories(self, kind: Kind) -> dict[str, Rate]:
+        """Category to rate over all splits of one kind, in the order in which they have them."""
+        found: dict[str, list[Rate]] = {}
+        for split in self.splits_of(kind):
+            for name, own in split.categories.items():
+                found.setdefault(name, []).append(own)
+        return {name: pool(rates) for name, rates in found.items()}
 
     @property
     def f1(self) -> float | None:
@@ -306,23 +327,37 @@ class Evaluation:
     def open(self) -> int:
         """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
         rows = self._state.rows.values()
-        wanted = len(rows) if self.stopped_early else self.prompts
+        wanted = len(rows) if self.config.get("stopped_early") else self.prompts
         done = (row.outcome is not None and not (row.failed or row.judge_failed or row.safety_failed) for row in rows)
         return wanted - sum(done)
 
-    @property
+    @cached_property
     def stopped_early(self) -> dict[str, Any] | None:
         """How a run with `precision` ended before its last prompt; None if it did not.
 
         `half_width` asked for, `asked` of `prompts`, the share `saved`, and for each kind `low` and `high` of its
-        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked.
+        confidence sequence: the rate over all prompts of the run, 95 %, however often one looked. It follows the
+        present verdicts and policy, and so may be wider than what was asked for.
         """
-        return self.config.get("stopped_early")
+        stopped = self.config.get("stopped_early")
+        if not stopped:
+            return None
+        from orbench.precision import known_of
+
+        facts = {name: stopped[name] for name in ("half_width", "asked", "prompts", "saved")}
+        known = known_of(stopped, self._state.rows, self.policy)
+        return facts | {kind: {"low": found.low, "high": found.high} for kind, found in known.items()}
 
     @property
     def failed_judgements(self) -> int:
         """Replies without a verdict because a judge failed."""
         return sum(row.judge_failed for row in self._state.rows.values())
+
+    @property
+    def judge_failure(self) -> str | None:
+        """Why a judge failed on most of those replies; None if it failed on none."""
+        reasons = Counter(row.failure for row in self._state.rows.values() if row.failure)
+        return reasons.most_common(1)[0][0] if reasons else None
 
     @property
     def failed_safety(self) -> int:
@@ -359,7 +394,8 @@ class Evaluation:
         voted = [row.votes for row in self._state.rows.values() if len(row.votes) == len(names) > 1]
         if not voted:
             return None
-        from orbench.statistics.raters import cohen_kappa, krippendorff_alpha
+        from orbench.statistics.agreement import cohen_kappa
+        from orbench.statistics.raters import krippendorff_alpha
 
         read = [[None if vote is Outcome.UNSCORED else vote.value for vote in votes] for votes in voted]
         columns = list(zip(*read, strict=True))
@@ -598,13 +634,6 @@ class Evaluation:
     def __repr__(self) -> str:
         """One line for people."""
         return f"Evaluation({self.model!r}, run={str(self.run)!r})"
-
-    def _pooled(self, kind: Kind) -> Rate:
-        counts: Counter[Outcome] = Counter()
-        for split in self.splits.values():
-            if split.kind == kind:
-                counts.update(split.outcomes)
-        return rate(counts, self.policy)
 
     def _count(self, split: Mapping[str, Any]) -> SplitResult:
         outcomes: Counter[Outcome] = Counter()

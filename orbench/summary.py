@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from orbench.comparison import KINDS, decisions
+from orbench.comparison import decisions
 from orbench.grouping import GroupedBy, Groups, prompt_groups
-from orbench.records import Kind
+from orbench.records import KINDS, Kind
 from orbench.results import Evaluation
 from orbench.statistics.clusters import ClusteredRate, clustered_rate
 from orbench.statistics.intervals import wilson
@@ -88,12 +88,7 @@ def summarise(result: Evaluation, groups: Groups | None = None) -> Summary:
 
 
 def _categories(result: Evaluation, kind: Kind) -> list[CategoryFinding]:
-    counts: dict[str, tuple[int, int]] = {}
-    for split in result.splits.values():
-        if split.kind == kind:
-            for name, rate in split.categories.items():
-                refused, scored = counts.get(name, (0, 0))
-                counts[name] = (refused + rate.refused, scored + rate.scored)
+    counts = {name: (found.refused, found.scored) for name, found in result.pooled_categories(kind).items()}
     there = {name: cell for name, cell in counts.items() if cell[1]}
     all_refused, all_scored = (sum(cell[n] for cell in there.values()) for n in (0, 1))
     tested = []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orbench.comparison import KINDS, decisions
+from orbench.comparison import decisions
 from orbench.engine.run_folder import folder_name
 from orbench.errors import OrbenchError, UsageError
 from orbench.evaluation import DEFAULT_SPLITS, estimate, evaluate
@@ -23,7 +23,7 @@ from orbench.evaluation.money import Plan, make_budget, warn_if_out
 from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
 from orbench.models import make_options, open_model
 from orbench.models.defended import DEFENSES, defend
-from orbench.records import Kind
+from orbench.records import KINDS, Kind
 from orbench.results import Evaluation, Key
 from orbench.statistics.clusters import ClusteredRate, clustered_rate
 from orbench.statistics.paired import mean_difference

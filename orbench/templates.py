@@ -24,6 +24,11 @@ def folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
 
 
+def names() -> list[str]:
+    """Names of the shipped templates, sorted."""
+    return sorted(found.stem for found in folder().glob("*.jinja"))
+
+
 def path(name: str) -> Path:
     """The file of a template.
 
@@ -39,8 +44,7 @@ def path(name: str) -> Path:
         return Path(name)
     file = folder() / f"{name}.jinja"
     if not re.fullmatch(r"[a-z0-9-]+", name) or not file.is_file():
-        known = ", ".join(sorted(found.stem for found in folder().glob("*.jinja")))
-        raise TemplateError(f"no template {name!r}: there are {known}")
+        raise TemplateError(f"no template {name!r}: there are {', '.join(names())}")
     return file
 
 

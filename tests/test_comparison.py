@@ -207,6 +207,15 @@ def test_a_run_still_going_on_is_compared_as_far_as_it_is(run, here):
     assert b.prompts == 70
 
 
+def test_a_run_that_stopped_early_says_why_prompts_are_left_out(run, split_file):
+    splits = [split_file("safe", 600)]
+    whole, early = run(range(300), "whole", splits=splits), run(range(300), "early", splits=splits, precision=0.1)
+    asked = early.stopped_early["asked"]
+    (note,) = orbench.compare(whole, early).notes[:1]
+    said = f"early stopped early, as --precision 0.1 asked for: {asked} of 600 prompts were asked"
+    assert note.startswith(said)
+
+
 def test_other_versions_are_named(run, here):
     run({1}, "a")
     b = run({2}, "b")
@@ -304,5 +313,17 @@ def test_a_run_without_any_verdict_is_named(run):
     def broken(request):
         return orbench.RejectedError("no")
 
-    with pytest.raises(orbench.UsageError, match=r"share no prompt .*\(b: none at all; .*same `orbench evaluate`"):
+    with pytest.raises(orbench.UsageError, match=r"share no prompt .*\. b: 70 prompts to finish, by the same `orb"):
         orbench.compare(run({1}, "a"), run(broken, "b"))
+
+
+def test_replies_that_the_policy_left_out_are_not_said_to_be_owed(run):
+    a, b = run({1}, "a"), run(lambda request: "", "b")
+    with pytest.raises(orbench.UsageError, match="the policy default leaves out its 70 empty, which --policy strict"):
+        orbench.compare(a, b)
+    assert orbench.compare(a, b, policy="strict").over_refusal.b == 1
+
+
+def test_replies_that_no_stage_was_sure_of_are_for_a_judge(run):
+    with pytest.raises(orbench.UsageError, match="sure of 70 replies, which orbench score b --judge MODEL"):
+        orbench.compare(run({1}, "a"), run(lambda request: "Hm.", "b"))

@@ -99,3 +99,17 @@ def test_nothing_is_sent_unless_a_model_is_named():
     with LoopbackServer(lambda request: chat_completion("ready")) as server:
         examine(base_url=server.base_url)
         assert not server.requests
+
+
+def test_a_model_that_cannot_be_asked_is_named_once():
+    found = finding("openai/x", ["openai/x"])
+    assert found.status == "problem"
+    assert "openai/x" not in found.found
+
+
+def test_the_missing_extras_are_one_note_and_the_installed_ones_another():
+    found = [each for each in examine() if "extra" in each.what]
+    assert [each.what for each in found] in (["extras", "missing extras"], ["missing extras"], ["extras"])
+    named = ", ".join(each.found.removeprefix("installed: ") for each in found).split(", ")
+    assert {"hf", "plot"} <= set(named)
+    assert len(set(named)) == len(named)

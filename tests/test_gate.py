@@ -1,5 +1,6 @@
 """`orbench.check`: a limit passes only where the interval shows it."""
 
+import msgspec
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
@@ -100,6 +101,61 @@ def test_a_run_that_stopped_early_is_held_to_its_confidence_sequence(run, split_
     gate = orbench.check(result, max_over_refusal=0.5)
     assert check_of(gate, "over_refusal_rate").high == result.stopped_early["safe"]["high"]
     assert gate.passed
+
+
+@pytest.fixture
+def stopped(run, split_file):
+    """Of 600 prompts it refuses three in ten and says nothing to three in ten, and it stopped early."""
+
+    def reply(request):
+        number = int("".join(filter(str.isdigit, request.prompt))) * 7 % 10
+        return REFUSAL if number < 3 else "" if number < 6 else ANSWER
+
+    result = run(reply, "early", splits=[split_file("safe", 600)], precision=0.06)
+    assert result.stopped_early["asked"] < 600
+    return result
+
+
+def test_another_policy_is_held_to_its_own_confidence_sequence(stopped):
+    limit = 0.5
+    assert stopped.stopped_early["safe"]["high"] < limit
+    strict = stopped.with_policy("strict")
+    early = strict.stopped_early["safe"]
+    assert early["low"] <= strict.over_refusal_rate.value <= early["high"]
+    assert early["low"] > limit
+    gate = orbench.check(strict, max_over_refusal=limit)
+    assert check_of(gate, "over_refusal_rate").status == "broken"
+    assert f"{early['low']:.1%}"[:-1] in str(strict)
+
+
+def test_after_another_scorer_the_confidence_sequence_is_of_its_verdicts(stopped, here):
+    (here / "phrases.txt").write_text(ANSWER.partition(".")[0], encoding="utf-8")
+    orbench.score(stopped.run, scorer="keywords", phrases=here / "phrases.txt")
+    again = orbench.Evaluation.load(stopped.run)
+    assert again.over_refusal_rate.value == 1
+    assert again.stopped_early["safe"]["high"] == 1
+    assert again.stopped_early["safe"]["low"] > 0.9
+    assert not orbench.check(again, max_over_refusal=0.5).passed
+
+
+def test_the_left_out_replies_of_a_run_that_stopped_early_count_against_the_model(stopped):
+    check = check_of(orbench.check(stopped, max_over_refusal=0.55), "over_refusal_rate")
+    strict, answered = stopped.with_policy("strict"), stopped.with_policy("paper")
+    assert check.high == strict.stopped_early["safe"]["high"]
+    assert check.low == answered.stopped_early["safe"]["low"]
+    assert check.status == "not shown"
+
+
+def test_an_early_end_without_a_word_on_what_counted_has_no_bounds(stopped):
+    config = msgspec.json.decode((stopped.run / "run.json").read_bytes())
+    del config["stopped_early"]["strata"]
+    (stopped.run / "run.json").write_bytes(msgspec.json.encode(config))
+    older = orbench.Evaluation.load(stopped.run)
+    assert "safe" not in older.stopped_early
+    assert "stopped early" in str(older)
+    rate = older.over_refusal_rate
+    _, high = proportion_confint(rate.refused + 600 - rate.scored, 600, method="wilson")
+    assert orbench.check(older, max_over_refusal=0.5).checks[0].high == pytest.approx(high)
 
 
 @pytest.mark.parametrize("limit", [-0.1, 1.5, float("nan")])

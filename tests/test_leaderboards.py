@@ -118,7 +118,7 @@ def test_runs_have_exact_ranks_and_a_bootstrap_over_prompts_too(run):
     one, other = decisions(runs[0]), decisions(runs[1])
     safe = [key for key in one if key[0] == "safe"]
     p = mcnemar(sum(one[k] and not other[k] for k in safe), sum(other[k] and not one[k] for k in safe))
-    assert board._matrices["safe"].p_values()[0, 1] == pytest.approx(p)
+    assert board._matrices["safe"].p_values[0, 1] == pytest.approx(p)
 
 
 def test_the_order_of_the_runs_is_irrelevant(run):
@@ -305,3 +305,32 @@ def test_prompts_without_a_verdict_of_both_tell_no_models_apart(run):
     board = orbench.leaderboard([run(sparse, "a"), run(range(20), "b")])
     assert [board.neighbours(kind) for kind in ("safe", "toxic")] == [(1, 1), (1, 1)]
     assert all((row.over_refusal_rank.low, row.over_refusal_rank.high) == (1, 2) for row in board.rows)
+
+
+def test_rates_of_other_prompts_do_not_stand_in_one_list(run, split_file, here):
+    toxic = split_file("toxic", 30)
+    for name in ("one", "two"):
+        (here / f"{name}.csv").write_text("prompt,category\n" + "".join(f"{name} {n}?,harmful\n" for n in range(40)))
+    a = run((), "a", splits=["safe=one.csv", toxic])
+    for splits in (["safe=two.csv", toxic], ["safe=one.csv", "safe=two.csv", toxic]):
+        b = run(range(40), f"b{len(splits)}", splits=splits)
+        with pytest.raises(orbench.UsageError, match=r"were asked other safe prompts \(one against .*two\)"):
+            orbench.leaderboard([a, b])
+        assert orbench.compare(a, b).toxic_rejection
+
+
+def test_models_that_share_no_verdict_are_unknown_not_alike(run, here):
+    runs = three(run)
+    for name, keep in (("a", lambda n: n < 20), ("b", lambda n: n >= 20)):
+        lines = (here / name / "verdicts.jsonl").read_text().splitlines(keepends=True)
+        (here / name / "verdicts.jsonl").write_text("".join(line for n, line in enumerate(lines) if keep(n)))
+    board = orbench.leaderboard(["a", "b", runs[2]], draws=200)
+    said = " ".join(str(board).split())
+    note = "no safe prompt has a verdict of both, so nothing says whether their over-refusal differs: scripted/a and"
+    assert note in said
+    ranks = {row.name: row.over_refusal_rank for row in board.rows}
+    assert not {*ranks["scripted/a"].groups} & {*ranks["scripted/b"].groups}
+    assert ranks["scripted/a"].low == 1
+    assert ranks["scripted/a"].high >= 2
+    assert board.neighbours("safe")[1] < 2
+    assert "nan" not in json.dumps(board.to_dict()).lower()

@@ -162,6 +162,20 @@ def test_a_run_stops_when_both_rates_are_known(here, splits, batch_size):
     assert orbench.Evaluation.load("run").stopped_early == early
 
 
+def test_what_is_read_later_is_what_stopped_the_run(here, splits):
+    """Also where replies of an earlier command, in the order of the file, lie beyond those that counted."""
+    orbench.evaluate(ScriptedModel(even), splits=splits, out="run")
+    for kind in ("responses", "verdicts"):
+        lines = (here / "run" / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (here / "run" / f"{kind}.jsonl").write_text("".join(lines[:80]), encoding="utf-8")
+    result = orbench.evaluate(ScriptedModel(even), splits=splits, precision=0.1, out="run")
+    stopper = Stopper([p for s in splits for p in orbench.load_split(s)], result.states, 0.1, "default", 0)
+    assert stopper.to_dict(0)
+    assert stopper.known["safe"].asked < sum(row.kind == "safe" for row in result.states.values())
+    for kind, known in stopper.known.items():
+        assert result.stopped_early[kind] == {"low": known.low, "high": known.high}
+
+
 def test_the_same_command_again_asks_nothing(here, splits):
     orbench.evaluate(ScriptedModel(even), splits=splits, precision=0.1, out="run")
     again = ScriptedModel(even)

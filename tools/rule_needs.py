@@ -1,57 +1,45 @@
-"""Works out the column `needs` of orbench/scoring/phrases.tsv: all of a cell `?`, and what may follow its `+`.
+"""Works out the column `needs` of orbench/scoring/phrases.tsv.
 
     python tools/rule_needs.py [FILE]
 
-A rule is tried only on sentences with one of its needed words, so the words must be such that every match holds one.
-They are read off the pattern: of a sequence the part with the rarest words, of alternatives the words of all. Where
-none can be told, the rule is listed and the cell stays for a person to fill. Behind a plus stand words of which every
-match holds one as well, where a second part of the pattern gives them.
+A rule is tried only on sentences that hold the words it needs: `a b | c d + e` is a or b, or else c or d with e. The
+words must be such that no match lacks them. They are read off the pattern: of each of its alternatives the parts with
+the rarest words, and of alternatives inside of a part the words of all. Where none can be told, or rarer
+ones stand there, the cell stays as it is; if it is `?`, the rule is listed and a person fills it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 
-from orbench.scoring.phrases import _NAME, UNSPACED
+from orbench.scoring.phrases import _NAME, UNSPACED, words_of
+from orbench.scoring.text import normalise, sentences
 
 FILE = Path(__file__).parent.parent / "orbench" / "scoring" / "phrases.tsv"
-COMMON = frozenset(
-    [
-        "a",
-        "as",
-        "be",
-        "de",
-        "en",
-        "i",
-        "in",
-        "is",
-        "it",
-        "la",
-        "me",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "so",
-        "the",
-        "to",
-        "un",
-        "we",
-        "you",
-        "for",
-        "do",
-        "can",
-        "that",
-        "this",
-        "an",
-    ]
-)
-"""Words that many English sentences hold too; a need among them costs time."""
+REPLIES = Path(__file__).parent / "replies"
+
+
+@cache
+def shares() -> dict[str, float]:
+    """Of each word the share of sentences that hold it, in the replies of our own writing."""
+    counts: Counter[str] = Counter()
+    total = 0
+    for file in sorted(REPLIES.glob("*.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            for sentence in sentences(normalise(json.loads(line)["response"])):
+                counts.update(set(words_of(sentence)))
+                total += 1
+    return {word: count / total for word, count in counts.items()}
+
 
 Needs = frozenset[str]
 
@@ -62,7 +50,7 @@ def _edge(items: list, first: bool) -> bool:
         if kind is sre.LITERAL:
             return not (chr(value).isalnum() or chr(value) == "_")
         if kind is sre.AT:
-            continue
+            return value is not sre.AT_NON_BOUNDARY
         if kind is sre.ASSERT_NOT or kind is sre.ASSERT:
             return False
         if kind is sre.SUBPATTERN:
@@ -90,16 +78,23 @@ def _rest(items: list, item: tuple, first: bool) -> list:
 
 
 def cost(needs: Needs) -> float:
-    return sum(20.0 if word in COMMON else 1.0 for word in needs) + (0.0 if needs else 1e9)
+    """About the share of sentences that hold one of the words."""
+    return sum(shares().get(word, 0.0) + 1e-5 for word in needs)
 
 
 def needs(items: list, left: bool, right: bool, spaced: bool) -> Needs | None:
-    """Words one of which every match of the items holds; None if it cannot be told.
+    """Words one of which every match of the items holds; None if it cannot be told."""
+    return min(all_needs(items, left, right, spaced), key=cost, default=None)
+
+
+def all_needs(items: list, left: bool, right: bool, spaced: bool) -> list[Needs]:
+    """Sets of words, of each of which every match of the items holds one.
 
     `left` and `right` say whether a word ends where the items begin and end.
     """
     found: list[Needs] = []
     number = 0
+    items = whole_words(items) if spaced else items
     while number < len(items):
         kind, value = items[number]
         if kind is sre.LITERAL:
@@ -117,34 +112,75 @@ def needs(items: list, left: bool, right: bool, spaced: bool) -> Needs | None:
             continue
         before, after = _starts_word(items[:number], left), _ends_word(items[number + 1 :], right)
         if kind is sre.SUBPATTERN:
-            inner = needs(list(value[3]), before, after, spaced)
+            found += all_needs(list(value[3]), before, after, spaced)
         elif kind in (sre.MAX_REPEAT, sre.MIN_REPEAT) and value[0] > 0:
-            inner = needs(list(value[2]), before and value[1] == 1, after and value[1] == 1, spaced)
+            found += all_needs(list(value[2]), before and value[1] == 1, after and value[1] == 1, spaced)
         elif kind is sre.BRANCH:
             options = [needs(list(option), before, after, spaced) for option in value[1]]
-            inner = None if any(option is None for option in options) else frozenset().union(*options)
-        elif kind is sre.IN and not spaced:
-            inner = frozenset(chr(v) for k, v in value) if all(k is sre.LITERAL for k, _ in value) else None
-        else:
-            inner = None
-        if inner:
-            found.append(inner)
+            if all(options):
+                found.append(frozenset().union(*options))
+        elif kind is sre.IN and not spaced and all(k is sre.LITERAL for k, _ in value):
+            found.append(frozenset(chr(v) for _, v in value))
         number += 1
-    return min(found, key=cost) if found else None
+    return found
 
 
-def second(pattern: str, first: Needs) -> Needs | None:
-    """Other words one of which every match holds besides; None if there are none."""
-    options: list[Needs] = []
-    items = list(_parser.parse(pattern))
-    for number in range(len(items)):
-        before, after = _starts_word(items[:number], True), _ends_word(items[number + 1 :], True)
-        if items[number][0] is sre.LITERAL:
-            continue
-        found = needs(items[number : number + 1], before, after, True)
-        if found and 2 * len(found & first) < len(found) and len(found) <= 80:
-            options.append(found)
-    return min(options, key=cost) if options else None
+def whole_words(items: Iterable) -> list:
+    """The same items with letters beside alternatives, as in `s(?:ad|orry)` or `requests?`, moved into these."""
+    found: list = []
+    for kind, value in items:
+        beside = bool(found) and (_letter(found[-1]) or found[-1][0] is sre.BRANCH)
+        options = value[1] if kind is sre.BRANCH else None
+        if beside and kind is sre.MAX_REPEAT and value[:2] == (0, 1):
+            options = [list(value[2]), []]
+        if kind is sre.IN and all(k is sre.LITERAL for k, _ in value):
+            options = [[letter] for letter in value]
+        if options is not None:
+            before: list = []
+            while found and _letter(found[-1]):
+                before.insert(0, found.pop())
+            found.append((sre.BRANCH, (None, [[*before, *option] for option in options])))
+        elif found and found[-1][0] is sre.BRANCH and _letter((kind, value)):
+            found[-1] = (sre.BRANCH, (None, [[*option, (kind, value)] for option in found[-1][1][1]]))
+        else:
+            found.append((kind, value))
+    return found
+
+
+def _letter(item: tuple) -> bool:
+    return item[0] is sre.LITERAL and (chr(item[1]).isalnum() or chr(item[1]) == "_")
+
+
+MOST_GROUPS = 3
+"""Sets of words looked for in one sentence: more would cost what they save."""
+LONGEST = 80
+MOST_COMMON = 0.5
+"""A further set is no use where so many sentences have it."""
+
+
+def clauses(pattern: str) -> list[list[Needs]] | None:
+    """Of each way in which a pattern may match the sets of words that it needs, the rarest first; None if unknown."""
+    items = whole_words(list(_parser.parse(pattern)))
+    while len(items) == 1 and items[0][0] is sre.SUBPATTERN:
+        items = whole_words(list(items[0][1][3]))
+    ways = items[0][1][1] if len(items) == 1 and items[0][0] is sre.BRANCH else [items]
+    plain: Needs = frozenset()
+    found: list[list[Needs]] = []
+    for way in ways:
+        groups: list[Needs] = []
+        for group in sorted(all_needs(list(way), True, True, True), key=lambda group: (cost(group), sorted(group))):
+            distinct = all(2 * len(group & other) < len(group) for other in groups)
+            if not groups or (
+                distinct and cost(group) < MOST_COMMON and len(group) <= LONGEST and len(groups) < MOST_GROUPS
+            ):
+                groups.append(group)
+        if not groups:
+            return None
+        if len(groups) == 1:
+            plain |= groups[0]
+        else:
+            found.append(groups)
+    return ([[plain]] if plain else []) + found
 
 
 def _starts_word(before: list, left: bool) -> bool:
@@ -162,10 +198,14 @@ def _optional(item: tuple) -> bool:
     return kind in (sre.AT, sre.ASSERT, sre.ASSERT_NOT)
 
 
-def flat(pattern: str, spaced: bool) -> Needs | None:
-    """The needs of a whole pattern; a match begins and ends with whole words where the language parts them."""
-    items = list(_parser.parse(pattern))
-    return needs(items, spaced, spaced, spaced)
+def tried(found: list[list[Needs]]) -> float:
+    """About the share of sentences on which a rule of those needs is tried."""
+    return sum(math.prod(min(1.0, cost(group)) for group in groups) for groups in found)
+
+
+def read(cell: str) -> list[list[Needs]]:
+    """The needs that a cell holds."""
+    return [[frozenset(group.split()) for group in way.split(" + ")] for way in cell.split(" | ")]
 
 
 def filled(pattern: str, language: str, names: dict[tuple[str, str], str]) -> str:
@@ -182,20 +222,21 @@ def main() -> None:
         if line.startswith("@"):
             language, _, name = cells[0][1:].partition(".")
             names[language, name] = f"(?:{filled(cells[1], language, names)})"
-        elif len(cells) == 8 and not line.startswith("#") and cells[4] == "?":
+        elif len(cells) == 8 and not line.startswith("#"):
             pattern = filled(cells[5], cells[1], names)
-            found = flat(pattern, cells[1] not in UNSPACED)
-            if found is None:
+            found = None
+            if cells[1] not in UNSPACED and cells[4] != "-" and "*" not in cells[4]:
+                found = clauses(pattern)
+                if found and cells[4] != "?" and tried(read(cells[4])) < tried(found):
+                    continue
+            elif cells[4] == "?":
+                only = needs(list(_parser.parse(pattern)), False, False, False)
+                found = [[only]] if only else None
+            if found:
+                cells[4] = " | ".join(" + ".join(" ".join(sorted(group)) for group in groups) for groups in found)
+                lines[number] = "\t".join(cells)
+            elif cells[4] == "?":
                 print(f"{path.name}, line {number + 1}: no needed words can be told for {cells[0]}", file=sys.stderr)
-                continue
-            cells[4] = " ".join(sorted(found))
-            lines[number] = "\t".join(cells)
-        if len(cells) == 8 and not line.startswith("#") and cells[1] not in UNSPACED and "*" not in cells[4]:
-            pattern = filled(cells[5], cells[1], names)
-            first = cells[4].partition(" + ")[0]
-            also = second(pattern, frozenset(first.split()))
-            cells[4] = f"{first} + {' '.join(sorted(also))}" if also and first != "-" else first
-            lines[number] = "\t".join(cells)
     path.write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -3,9 +3,10 @@
     python examples/mitigation/experiment.py --data DIR --out DIR     # OR-Bench's files; three seeds
     python examples/mitigation/experiment.py --short --out DIR        # the bundled sample; one seed, for a test
 
-The model has half a million weights and is trained from scratch on the spot, so nothing is downloaded. Prompts are
+The model has less than a million weights and is trained from scratch on the spot, so nothing is downloaded. Prompts are
 only ever moved from file to file; what stands for giving in is one neutral sentence. No prompt, and no near-duplicate
-of it, is in two of: safety tuning and pairs, validation, held out. The table at the end is that of docs/mitigation.md.
+of it, is in two of: safety tuning and pairs, validation, held out. The tables at the end are those of
+docs/mitigation.md. A seed that is done is not done again: after an interruption the same command goes on.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class Scale(argparse.Namespace):
     general = 3000
     """Everyday prompts that the model is brought up on."""
     epochs = 4
-    safety = 200
+    safety = 100
     """Toxic prompts of safety tuning."""
-    counts = (50, 100)
+    counts = (30, 60)
     """Fewer of them, for the curve over n."""
     tuning = 2
     repeat = 1
@@ -57,11 +58,12 @@ class Scale(argparse.Namespace):
     replay = 700
     toxic = 2
     """Times that a toxic row is put into a cure."""
-    cure = 5
+    cure = 4
     """Epochs of a cure."""
     checkpoints = 10
     rate = 2e-3
-    """Learning rate; half of it for RAFT and DPO."""
+    """Learning rate of all that comes before the cure."""
+    cure_rate = 5e-4
     dropout = 0.4
     full = True
 
@@ -149,6 +151,8 @@ def rates(run: Path) -> dict[str, float]:
 
 def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str, dict[str, float]]:
     """The whole experiment with one seed; what is done already is not done again."""
+    if (folder / "result.json").is_file():
+        return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
     if not (folder / "untrained/config.json").is_file():
         prepare(folder, data, scale, seed)
     teacher.toxic.update(prompt.text for prompt in load_split(f"toxic={folder}/toxic.csv"))
@@ -177,25 +181,25 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
     base = ("--model", folder / "base", "--max-tokens", 24, "--toxic-repeat", scale.toxic, *safety)
     replay = ("--replay", folder / "general.jsonl", "--replay-rows", scale.replay)
     choice = ("--checkpoints", scale.checkpoints, "--containment", 0.1)
-    cure = (*base, *replay, *choice, "--epochs", scale.cure)
-    fast, slow = ("--learning-rate", scale.rate), ("--learning-rate", scale.rate / 2)
+    rate = ("--learning-rate", scale.cure_rate)
+    cure = (*base, *replay, *choice, *rate, "--epochs", scale.cure)
     pairs = ("--data", folder / "pairs")
     models = {f"SIT, n {n}": f"sit-{n}" for n in scale.counts} | {"base (SIT)": "base"}
-    sft("chosen", *pairs, *cure, *fast)
+    sft("chosen", *pairs, *cure)
     models["SFT on chosen, replay"] = "chosen"
     if scale.full:
         overgenerate(folder, seed)
         validation = ("--validation", folder / "pairs/validation_prompts.csv")
         for name, rows in (("over-1", "over-1/chosen"), ("over-4", "over-4/chosen"), ("over-4-any", "over-4/random")):
-            sft(f"sft-{name}", "--data", folder / f"{rows}.jsonl", *validation, *cure, *fast)
+            sft(f"sft-{name}", "--data", folder / f"{rows}.jsonl", *validation, *cure)
         models["overgeneration, k 1"] = "sft-over-1"
         models["overgeneration, k 4"] = "sft-over-4"
         models["overgeneration, k 4, random pick"] = "sft-over-4-any"
         draws = ("--samples", 4, "--prompts", 500, "--iterations", 2, "--temperature", 1, "--epochs", 1)
-        orbench("align", "raft", *pairs, *base, *replay, *choice, *slow, *draws, *common, "--out", folder / "raft")
+        orbench("align", "raft", *pairs, *base, *replay, *choice, *rate, *draws, *common, "--out", folder / "raft")
         models["RAFT"] = "raft"
         preferences = ("--beta", 0.1, "--sft-weight", 1, *common, "--out", folder / "dpo")
-        orbench("align", "dpo", *pairs, *cure, *slow, *preferences)
+        orbench("align", "dpo", *pairs, *cure, *preferences)
         models["DPO"] = "dpo"
 
     found = {}
@@ -204,7 +208,7 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
         found[label] = measure(folder, name, folder / name)
         found[label]["ranking"] = ranking(str(folder / name), held_out, folder / "pairs")
     runs = folder / "runs"
-    for name in ("chosen", "dpo") if scale.full else ("chosen",):
+    for name in ("chosen", "dpo", "sft-over-4-any") if scale.full else ("chosen",):
         general_runs = ("--general", runs / "base-general", runs / f"{name}-general")
         orbench("align", "report", runs / "base", runs / name, *general_runs, "--pairs", folder / "pairs")
     (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
@@ -231,17 +235,36 @@ def table(results: Sequence[dict[str, dict[str, float]]]) -> str:
     """Mean and spread (standard deviation) over the seeds, as Markdown."""
     lines = ["| model | " + " | ".join(RATES) + " |", "|---" * (len(RATES) + 1) + "|"]
     for label in results[0]:
-        cells = []
-        for rate in RATES:
-            values = [result[label][rate] for result in results]
-            spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{fmean(values):.2f}{spread}")
+        cells = [mean([result[label][rate] for result in results]) for rate in RATES]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def mean(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def choices(folders: Sequence[Path]) -> str:
+    """What each cure came to on the validation prompts: the step that was taken, and the last one, taken or not."""
+    lines = [
+        "| cure | step taken, of | over-refusal there | toxic rejection | over-refusal at the last | toxic rejection |",
+        "|---" * 6 + "|",
+    ]
+    for name in sorted(path.parent.name for path in folders[0].glob("*/training.json")):
+        found = [json.loads((folder / name / "training.json").read_text(encoding="utf-8")) for folder in folders]
+        if not all(one["scores"] for one in found):
+            continue
+        taken = [next(score for score in one["scores"] if score["step"] == one["taken"]) for one in found]
+        last = [one["scores"][-1] for one in found]
+        steps = ", ".join(f"{one['step']}/{end['step']}" for one, end in zip(taken, last, strict=True))
+        cells = [mean([s[r] for s in side]) for side in (taken, last) for r in ("over_refusal", "toxic_rejection")]
+        lines.append(f"| `{name}` | {steps} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def keep_memory() -> None:
-    """Have glibc keep freed memory: half a million weights are slow to train where every step asks for it anew."""
+    """Have glibc keep freed memory: so few weights are slow to train where every step asks for it anew."""
     if sys.platform == "linux":
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
             ctypes.CDLL(None).mallopt(parameter, 1 << 30)
@@ -262,7 +285,7 @@ def main() -> None:
     if given.short:
         scale = Scale(
             general=800, safety=20, counts=(), tuning=3, repeat=8, held_out=0.4, validation=0.0, replay=200, toxic=3,
-            checkpoints=0, rate=4e-3, dropout=0.1, full=False,
+            cure=5, checkpoints=0, rate=4e-3, cure_rate=4e-3, dropout=0.1, full=False,
         )  # fmt: skip
         given.data, given.seeds = None, given.seeds[:1]
     results = []
@@ -271,6 +294,9 @@ def main() -> None:
         results.append(one_seed(given.out / f"seed-{seed}", given.data, scale, seed))
         print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
     print(table(results))
+    if scale.full:
+        print("\nOn the validation prompts, which checkpoints are chosen by:\n")
+        print(choices([given.out / f"seed-{seed}" for seed in given.seeds]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A little language model with random weights, and its tokenizer: where the experiment begins.
 
-A GPT-2 of two layers with about half a million parameters. Dropout on everything it reads is what keeps so small a
+A GPT-2 of one layer with less than a million parameters. Dropout on everything it reads is what keeps so small a
 model, with so few examples, from learning them by heart.
 """
 
@@ -56,9 +56,9 @@ def make(folder: Path, texts: Iterable[str], *, seed: int, dropout: float, whole
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
-            n_embd=96,
-            n_inner=192,
-            n_layer=2,
+            n_embd=192,
+            n_inner=384,
+            n_layer=1,
             n_head=4,
             n_positions=256,
             embd_pdrop=dropout,

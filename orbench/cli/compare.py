@@ -27,12 +27,13 @@ def compare(
     from orbench.comparison import compare as compare_runs
     from orbench.report.comparison import comparison_table
 
-    found = compare_runs(*runs, policy=policy)
-    if flips:
-        _list_flips(found, category, json=json)
-    elif category is not None:
+    if category is not None and not flips:
         raise UsageError("--category is for --flips; --categories compares each category")
-    elif json:
+    if flips:
+        _list_flips(runs, policy, category, format, json=json)
+        return
+    found = compare_runs(*runs, policy=policy)
+    if json:
         typer.echo(msgspec.json.encode(found.to_dict()).decode())
     elif format == "text":
         typer.echo(comparison_table(found, categories=categories))
@@ -40,21 +41,27 @@ def compare(
         typer.echo(options.export(found.table(categories=categories), format), nl=False)
 
 
-def _list_flips(found: object, category: str | None, *, json: bool) -> None:
+def _list_flips(runs: list[str], policy: str | None, category: str | None, format: str, *, json: bool) -> None:
     from orbench.cli.output import plain
-    from orbench.comparison import Comparison
+    from orbench.comparison import flips
+    from orbench.report.comparison import flips_export
     from orbench.report.table import shorten
 
-    assert isinstance(found, Comparison)
-    for number, pair in enumerate(found.pairs):
+    pairs = flips(*runs, policy=policy, category=category)
+    if format != "text" and not json:
+        typer.echo(options.export(flips_export(pairs), format), nl=False)
+        return
+    for a, b, found in pairs:
         if not json:
-            typer.echo(f"A {pair.a}\nB {pair.b}")
-        for flip in found.flips(number, category):
+            typer.echo(f"A {a}\nB {b}")
+        for flip in found:
             if json:
-                typer.echo(msgspec.json.encode({"a": pair.a, "b": pair.b, **msgspec.structs.asdict(flip)}).decode())
+                typer.echo(msgspec.json.encode({"a": a, "b": b, **msgspec.structs.asdict(flip)}).decode())
             else:
-                by = "A" if flip.refused_by == pair.a else "B"
-                typer.echo(f"{flip.split}  {flip.category}  refused by {by} ({flip.outcome_a} / {flip.outcome_b})")
-                typer.echo(f"  > {plain(shorten(flip.prompt, 300))}")
-                typer.echo(f"  A {plain(shorten(flip.response_a, 300))}")
-                typer.echo(f"  B {plain(shorten(flip.response_b, 300))}")
+                by = "A" if flip.refused_by == a else "B"
+                outcomes = f"{flip.outcome_a} / {flip.outcome_b}"
+                prompt, *replies = (plain(shorten(t, 300)) for t in (flip.prompt, flip.response_a, flip.response_b))
+                typer.echo(
+                    f"{flip.split}  {flip.category}  refused by {by} ({outcomes})\n"
+                    f"  > {prompt}\n  A {replies[0]}\n  B {replies[1]}"
+                )

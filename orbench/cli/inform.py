@@ -10,7 +10,7 @@ import typer
 
 from orbench.cli import options
 from orbench.cli.output import exit_code, plain, print_results
-from orbench.errors import UsageError
+from orbench.errors import TemplateError, UsageError
 
 
 def show(
@@ -97,12 +97,14 @@ def splits(data: options.Data = None, json: options.Json = False) -> None:
 def models(json: options.Json = False) -> None:
     """List the providers: which are installed and which have a key (never the key)."""
     from orbench.models import PROVIDERS, has_key, is_installed
+    from orbench.models.baseline import BASELINES
     from orbench.report.table import columns
 
     rows = [["model", "installed", "key"]]
     for provider in PROVIDERS.values():
         installed = all(is_installed(module) for module in provider.needs)
         key = has_key(provider)
+        names = [f"baseline/{name}" for name in BASELINES] if provider.name == "baseline" else [provider.example]
         if json:
             fields = {"provider": provider.name, "model": provider.example, "installed": installed}
             variable = provider.key_variables[0] if provider.key_variables else None
@@ -113,7 +115,7 @@ def models(json: options.Json = False) -> None:
         told = "needs none" if key is None else f"{' or '.join(provider.key_variables)} is {'' if key else 'not '}set"
         if key is False and not provider.needs_key:
             told += ", and need not be"
-        rows.append([provider.example, "yes" if installed else missing, told])
+        rows += [[name, "yes" if installed else missing, told] for name in names]
     if not json:
         typer.echo("\n".join(columns(rows)))
 
@@ -134,6 +136,12 @@ def doctor(
 
     found = examine(models or (), data=data, base_url=base_url)
     signs = {"ok": "ok", "note": "--", "problem": "!!"}
+    problems = [finding.what for finding in found if finding.status == "problem"]
+    if not json:
+        if problems:
+            typer.echo(plain(f"{len(problems)} to put right, marked !! below: {', '.join(problems)}"))
+        else:
+            typer.echo("Nothing is wrong. What is marked -- is missing only for what it names.")
     for finding in found:
         if json:
             typer.echo(msgspec.json.encode(finding).decode())
@@ -141,7 +149,7 @@ def doctor(
         typer.echo(plain(f"{signs[finding.status]}  {finding.what}: {finding.found}"))
         if finding.advice and finding.status != "ok":
             typer.echo(plain(f"      {finding.advice}"))
-    raise typer.Exit(any(finding.status == "problem" for finding in found))
+    raise typer.Exit(bool(problems))
 
 
 def path(
@@ -160,4 +168,8 @@ def path(
         "prompts": templates.folder(),
         "sample": Path(split_package.__file__).with_name("sample.csv"),
     }
-    typer.echo(places.get(name) or templates.path(name))
+    try:
+        typer.echo(places.get(name) or templates.path(name))
+    except TemplateError:
+        known = ", ".join([*places, *templates.names()])
+        raise UsageError(f"nothing shipped is called {name!r}: there are {known}") from None

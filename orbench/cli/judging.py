@@ -12,6 +12,7 @@ import typer
 
 from orbench.cli import options
 from orbench.cli.output import plain
+from orbench.errors import UsageError
 
 
 def calibrate(
@@ -94,12 +95,19 @@ def label(
 
 
 def _keys() -> Iterator[str]:
-    """One key a piece: as typed on a terminal, else the first character of each line (an empty line is a space)."""
+    """One key a piece: as typed on a terminal, else the first character of each line (an empty line is a space).
+
+    Raises:
+        UsageError: There is no terminal and not one line.
+    """
     if sys.stdin.isatty():
         while True:
             key = typer.getchar()
             if key in ("\x03", "\x04", ""):
                 return
             yield key.lower()
+    line = None
     for line in sys.stdin:
         yield line[:1].lower() if line.strip("\r\n") else " "
+    if line is None:
+        raise UsageError("nothing was labelled: label needs a terminal, or standard input with one key a line")

@@ -12,7 +12,7 @@ from orbench.cli import options
 from orbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from orbench.report.export import Table
+    from orbench.categories_of import Panel
 
 Plot = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf (needs the extra `plot`).")
@@ -56,36 +56,39 @@ def leaderboard(
 def _categories(
     runs: list[str], published: bool, policy: str | None, plot: Path | None, format: str, json: bool
 ) -> None:
-    from orbench.categories_of import category_rates, category_table
+    from orbench.categories_of import TITLES, category_rates
+    from orbench.report.comparison import notes
 
     if not runs and not published:
         raise UsageError("no model given: name run folders, or --published for the paper's tables")
-    panels = category_rates(runs, published=published, policy=policy)
+    found = category_rates(runs, published=published, policy=policy)
     if json:
-        typer.echo(msgspec.json.encode(panels).decode())
+        typer.echo(msgspec.json.encode(found.to_dict()).decode())
     elif format == "text":
-        for title, rows in panels.items():
-            typer.echo(f"{title}\n{_text(category_table(rows))}\n")
+        for rate, rows in found.panels.items():
+            typer.echo(f"{TITLES[rate]}\n{_text(rows)}\n")
+        for line in notes(found.notes):
+            typer.echo(line)
     else:
-        for rows in panels.values():
-            typer.echo(options.export(category_table(rows), format))
+        typer.echo(options.export(found.table(), format), nl=False)
     if plot is not None:
         from orbench.report.heatmap import draw_heatmap
 
-        drawn = {title: rows for title, rows in panels.items() if len(rows) == max(map(len, panels.values()))}
-        _say(f"drawn in {draw_heatmap(drawn, plot)}", json or format != "text")
+        drawn = draw_heatmap({TITLES[rate]: rows for rate, rows in found.panels.items()}, plot)
+        _say(f"drawn in {drawn}", json or format != "text")
 
 
-def _text(table: Table) -> str:
+def _text(panel: Panel) -> str:
+    from orbench.categories_of import category_names
     from orbench.report.format import NOTHING
     from orbench.report.table import columns, shorten
 
-    head = [table.head[0], *(name[:7] for name in table.head[1:])]
-    rows = [
-        [shorten(str(row[0]), 26), *(NOTHING if cell is None else f"{100 * float(cell):.1f}" for cell in row[1:])]
-        for row in table.rows
-    ]
-    return "\n".join(columns([head, *rows]))
+    names = category_names(panel.values())
+    rows = [["model", *(name[:7] for name in names)]]
+    for model, row in panel.items():
+        shares = [row.get(name) for name in names]
+        rows.append([shorten(model, 26), *(NOTHING if s is None else f"{100 * s:.1f}" for s in shares)])
+    return "\n".join(columns(rows))
 
 
 def _say(sentence: str, elsewhere: bool) -> None:

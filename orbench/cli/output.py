@@ -60,6 +60,8 @@ def say(message: str) -> None:
 
 def plain(text: str) -> str:
     """Without control characters and line breaks, so that no reply can steer the terminal."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else " " for character in text)
 
 

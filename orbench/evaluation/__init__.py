@@ -35,8 +35,9 @@ from orbench.evaluation.setup import (
     refuse_repeated,
     shared_base_url,
     warn_of_choosers,
+    without_key,
 )
-from orbench.models import make_options, open_model
+from orbench.models import Options, make_options, open_model
 from orbench.models.batch import in_batches
 from orbench.precision import check_precision
 from orbench.records import Sampling
@@ -244,11 +245,17 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     part = None if shard is None else parse_shard(shard)
     if part is not None and precision is not None:
         raise UsageError("--shard and --precision exclude each other: a part cannot know when the whole is enough")
+    options = make_options(base_url, concurrency, model_options)
+
+    def judge_options(one: AnyModel) -> Options:
+        return make_options(judge_base_url or shared_base_url(base_url, models, one), None, model_options)
+
+    if errors := run_sync(without_key(models, options, [judge, safety_judge], judge_options)):
+        return [*errors]
     whole = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
     warn_of_choosers(models, whole)
     loaded = whole if part is None else take(whole, part)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
-    options = make_options(base_url, concurrency, model_options)
     check_ray(options, [*models, judge, safety_judge], precision)
 
     async def run() -> list[Evaluation | OrbenchError]:
@@ -258,7 +265,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
             judge_template,
             judge_rule,
             safety_judge,
-            lambda one: make_options(judge_base_url or shared_base_url(base_url, models, one), None, model_options),
+            judge_options,
             rpm,
             tpm,
         )

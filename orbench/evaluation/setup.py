@@ -19,18 +19,17 @@ from orbench.engine.jsonl import without_surrogates
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.engine.run_folder import folder_name, read_config
-from orbench.errors import OrbenchWarning, UsageError
+from orbench.errors import OrbenchError, OrbenchWarning, UsageError
 from orbench.models import Options, find_provider, open_model
 from orbench.models.base import Model
 from orbench.models.batch import in_batches
-from orbench.records import Sampling
+from orbench.records import KINDS, Sampling
 from orbench.scoring.outcomes import Policy, check_policy
 from orbench.scoring.panel import open_judges
 from orbench.scoring.safety import SafetyJudge
 from orbench.scoring.scorers import Scorer
 from orbench.splits import Split, load_splits
 from orbench.splits.named import choosers
-from orbench.splits.prompts import KINDS
 from orbench.splits.sampling import sample
 
 RUNS = Path("runs")
@@ -203,6 +202,35 @@ def check_models(models: Sequence[AnyModel]) -> None:
     for spec in models:
         if isinstance(spec, str):
             find_provider(spec)
+
+
+async def without_key(
+    models: Sequence[AnyModel], options: Options, judges: Sequence[Any], judge_options: Callable[[AnyModel], Options]
+) -> list[OrbenchError]:
+    """Open the services that want a key, and close them again, before any prompts are fetched from afar.
+
+    Returns:
+        The error of each model if not one of them can be used; else nothing.
+
+    Raises:
+        OrbenchError: A judge cannot be used: nothing could be done without it.
+    """
+    for one in (one for each in judges for one in (each if isinstance(each, (list, tuple)) else [each])):
+        if isinstance(one, str) and find_provider(one).key_variables:
+            await open_model(one, judge_options(one)).close()
+    errors: list[OrbenchError] = []
+    for spec in models:
+        if not isinstance(spec, str) or not find_provider(spec).key_variables:
+            return []
+        try:
+            await open_model(spec, options).close()
+        except UsageError:
+            raise
+        except OrbenchError as error:
+            errors.append(error)
+        else:
+            return []
+    return errors
 
 
 def check_ray(options: Options, models: Sequence[Any], precision: float | None) -> None:

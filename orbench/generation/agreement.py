@@ -14,8 +14,9 @@ from typing import Literal
 import msgspec
 
 from orbench.errors import UsageError
+from orbench.statistics.agreement import cohen_kappa
 from orbench.statistics.intervals import wilson
-from orbench.statistics.raters import cohen_kappa, krippendorff_alpha
+from orbench.statistics.raters import krippendorff_alpha
 
 Vote = Literal["safe", "toxic", "abstained"]
 Votes = Mapping[str, Mapping[str, Vote]]

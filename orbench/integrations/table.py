@@ -8,10 +8,10 @@ from typing import get_args
 
 from orbench.errors import SplitError, UsageError
 from orbench.integrations.imported import Imported, reply_to
-from orbench.records import FinishReason, Kind, Prompt, Response
+from orbench.records import KINDS, FinishReason, Kind, Prompt, Response
 from orbench.splits import Split
 from orbench.splits.files import COLUMNS, Table, read_table
-from orbench.splits.prompts import KINDS, to_prompts
+from orbench.splits.prompts import to_prompts
 
 REPLY_COLUMNS = (*COLUMNS, "response", "model", "reasoning", "finish_reason", "error")
 """The columns that mean something in a table of replies."""

@@ -32,6 +32,9 @@ from orbench.mitigation.files import (
 from orbench.records import Kind, Message, Prompt
 from orbench.splits import Split, load_split
 
+UNPAIRED_LEFT_OUT = "unpaired"
+"""Reason: a row without a rejected reply, which only KTO can learn from."""
+
 
 class Rows(msgspec.Struct):
     """What a training is given."""
@@ -40,6 +43,19 @@ class Rows(msgspec.Struct):
     dropped: dict[str, int]
     counts: dict[str, int]
     """Kind to rows; `replay` for general ones that were mixed in."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the trained model's owner should know of them."""
+        found = []
+        if left_out := self.dropped.get(UNPAIRED_LEFT_OUT):
+            found.append(
+                f"{left_out} rows without a rejected reply were left out: --loss kto takes them, and `align pairs "
+                "--stand-in TEXT` makes pairs of them."
+            )
+        if not self.counts.get("toxic"):
+            found.append("No toxic row: nothing in this data keeps the model's safety.")
+        return found
 
 
 def check_model(config: Training) -> None:
@@ -141,11 +157,12 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     draw = random.Random(config.seed)
     path = Path(config.data)
     pairs = read_rows(path / TRAIN if path.is_dir() else path, Pair)
-    unpaired = _unpaired(path) if config.loss == "kto" and path.is_dir() else []
+    singles = _unpaired(path) if path.is_dir() else []
+    unpaired = singles if config.loss == "kto" else []
     replay, safety = load_replay(config, draw), load_safety(config, draw)
     check_rows_apart(config, [*pairs, *unpaired, *replay, *safety])
     counts: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
+    dropped: Counter[str] = Counter({UNPAIRED_LEFT_OUT: len(singles) - len(unpaired)})
     rows: list[dict[str, Any]] = []
 
     def add(prompt: tuple[Message, ...], good: tuple[Message, ...], bad: tuple[Message, ...] | None, times: int) -> int:
@@ -258,4 +275,4 @@ def _checked(rows: list[dict[str, Any]], dropped: Counter[str], counts: Counter[
     if not rows:
         why = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "the data is empty"
         raise RunError(f"{config.data}: no row is left to train on: {why}")
-    return Rows(rows, dict(dropped), {kind: count for kind, count in counts.items() if count})
+    return Rows(rows, {k: n for k, n in dropped.items() if n}, {k: n for k, n in counts.items() if n})

@@ -129,6 +129,7 @@ def train(
         config=msgspec.to_builtins(config),
         rows=rows.counts,
         dropped=rows.dropped,
+        notes=rows.notes,
         versions=versions(),
     )
     _run(trained, config, rows, model, tokenizer, validation, make_trainer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from orbench.errors import ModelError
+from orbench.errors import UsageError
 from orbench.records import Completion, Request
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -38,10 +38,10 @@ class Baseline:
         """Take the name behind `baseline/`.
 
         Raises:
-            ModelError: There is no such baseline.
+            UsageError: There is no such baseline.
         """
         if name not in BASELINES:
-            raise ModelError(
+            raise UsageError(
                 f"unknown model baseline/{name}: there are {', '.join(f'baseline/{b}' for b in BASELINES)}"
             )
         self.name = f"baseline/{name}"

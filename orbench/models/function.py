@@ -13,7 +13,7 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 
 from orbench.engine.threads import WorkerThreads
-from orbench.errors import ModelError
+from orbench.errors import ModelError, UsageError
 from orbench.models.base import RejectedError
 from orbench.records import Completion, Request
 
@@ -72,11 +72,12 @@ def load_function(spec: str) -> Function:
     """Import the callable that `module:function` names; modules of the working directory count.
 
     Raises:
+        UsageError: Not of that form.
         ModelError: It cannot be imported or is not callable.
     """
     module_name, _, attribute = spec.partition(":")
     if not module_name or not attribute:
-        raise ModelError(f"python/{spec}: write python/module:function")
+        raise UsageError(f"python/{spec}: write python/module:function")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

@@ -128,7 +128,7 @@ def categories(table: CategoryTable) -> Mapping[str, Mapping[str, float]]:
     found = {}
     for row in _rows(f"{table}-categories"):
         cells = {name: _share(cell) for name, cell in row.items() if name != "model"}
-        found[row["model"]] = {name: 1 - cell for name, cell in cells.items()} if table == "toxic" else cells
+        found[row["model"]] = {name: round(1 - cell, 6) for name, cell in cells.items()} if table == "toxic" else cells
     return found
 
 

@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from orbench.grouping import HOW
+from orbench.records import AXES
 from orbench.report.export import Cell, Table, p_value
 from orbench.report.format import NOTHING, percent, plural, points
 from orbench.report.table import WIDTH, columns, shorten
 
 if TYPE_CHECKING:
-    from orbench.comparison import Comparison, Difference, Pair
-
-_AXES = {"safe": "over-refusal", "toxic": "toxic rejection"}
+    from orbench.comparison import Comparison, Difference, Flip, Pair
 
 
 def comparison_table(comparison: Comparison, *, categories: bool = False) -> str:
@@ -37,9 +36,9 @@ def grouping(comparison: Comparison) -> str:
         kind: max(
             (d for pair in comparison.pairs for d in pair.axes if d.kind == kind and d.groups), default=None, key=_size
         )
-        for kind in _AXES
+        for kind in AXES
     }
-    there = {_AXES[kind]: d for kind, d in most.items() if d is not None}
+    there = {AXES[kind]: d for kind, d in most.items() if d is not None}
     if all(d.groups == d.prompts for d in there.values()):
         alike = HOW[comparison.groups.by]
         return f"No prompts {alike}: each counts alone. Interval: Tango's; p: exact McNemar test."
@@ -59,7 +58,7 @@ def _size(difference: Difference) -> int:
 def _mcnemar(pair: Pair) -> list[str]:
     """McNemar's p-values, where groups make another test of it."""
     grouped = [d for d in pair.axes if d.groups != d.prompts]
-    said = ", ".join(f"{_AXES[d.kind]} {p_value(d.p_mcnemar)}" for d in grouped)
+    said = ", ".join(f"{AXES[d.kind]} {p_value(d.p_mcnemar)}" for d in grouped)
     return wrap(f"McNemar's exact p, with all prompts taken as independent: {said}") if grouped else []
 
 
@@ -81,7 +80,7 @@ def _head(pair: Pair) -> list[str]:
 
 def _rates(pair: Pair) -> list[str]:
     rows = [["", "A", "B", "B - A", "95 % interval", "only A", "only B", "p", "Holm"]]
-    rows += [_row(_AXES[difference.kind], difference) for difference in pair.axes]
+    rows += [_row(AXES[difference.kind], difference) for difference in pair.axes]
     return columns(rows)
 
 
@@ -93,7 +92,7 @@ def _row(label: str, d: Difference) -> list[str]:
 
 def _categories(pair: Pair) -> list[str]:
     lines = []
-    for kind, axis in _AXES.items():
+    for kind, axis in AXES.items():
         own = [d for d in pair.categories if d.kind == kind]
         if own:
             head = [axis, "A", "B", "B - A", "95 % interval", "only A", "only B", "p", "Holm"]
@@ -104,7 +103,7 @@ def _categories(pair: Pair) -> list[str]:
 def _verdict(pair: Pair, pairs: int) -> str:
     said = []
     for d in pair.axes:
-        axis = _AXES[d.kind]
+        axis = AXES[d.kind]
         if d.p_holm < 0.05:
             more = "B refuses more" if d.value > 0 else "A refuses more"
             said.append(f"{axis}: {more}, by {abs(100 * d.value):.1f} points")
@@ -125,5 +124,17 @@ def comparison_export(comparison: Comparison, categories: bool) -> Table:
             counts = (d.only_a, d.only_b)
             tests = (d.p, d.p_holm, d.p_mcnemar, d.prompts, d.groups)
             line = (d.category or "all", d.a, d.b, d.value, d.low, d.high, *counts, *tests)
-            rows.append((pair.a, pair.b, _AXES[d.kind], *line))
+            rows.append((pair.a, pair.b, AXES[d.kind], *line))
     return Table(head, tuple(rows), frozenset({"p", "Holm", "McNemar"}), frozenset({"B - A", "low", "high"}))
+
+
+def flips_export(pairs: Iterable[tuple[str, str, Iterable[Flip]]]) -> Table:
+    """A row a flipped prompt, its replies whole."""
+    head = ("first", "second", "split", "id", "category", "kind", "refused by", "outcome A", "outcome B")
+    rows: list[tuple[Cell, ...]] = []
+    for a, b, found in pairs:
+        for flip in found:
+            names = (a, b, flip.split, flip.prompt_id, flip.category, flip.kind, flip.refused_by)
+            outcomes = (flip.outcome_a.value, flip.outcome_b.value)
+            rows.append((*names, *outcomes, flip.prompt, flip.response_a, flip.response_b))
+    return Table((*head, "prompt", "reply A", "reply B"), tuple(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from orbench.statistics.rates import Rate
 
@@ -60,6 +61,11 @@ def money(usd: float | None) -> str:
         return f"${usd:,.2f}"
     digits = min(8, 1 - math.floor(math.log10(usd)))
     return f"${usd:.{digits}f}"
+
+
+def address(url: str | None) -> str:
+    """A server's address without a name and password in it."""
+    return "the usual one" if url is None else re.sub(r"//[^/@]*@", "//", url)
 
 
 def span(low: str, high: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from orbench.categories_of import category_names
 from orbench.errors import UsageError
 from orbench.report.drawing import INK, canvas, require, save
 
@@ -13,8 +14,8 @@ def draw_heatmap(panels: Mapping[str, Mapping[str, Mapping[str, float | None]]],
     """Draw one panel a rate: models downwards, categories to the right, the refused share as shade and number.
 
     Args:
-        panels: Title to model to category to refused share, 0 to 1, or None where there is none. All panels have the
-            same models.
+        panels: Title to model to category to refused share, 0 to 1, or None where there is none. A panel whose models
+            are not those of the one before names its own.
         path: `.png`, `.svg` or `.pdf`.
 
     Raises:
@@ -24,18 +25,22 @@ def draw_heatmap(panels: Mapping[str, Mapping[str, Mapping[str, float | None]]],
     require(path)
     import numpy as np
 
-    models = list(next(iter(panels.values()), {}))
-    if not models:
+    panels = {title: rows for title, rows in panels.items() if rows}
+    if not panels:
         raise UsageError("no model has rates by category, so there is nothing to draw")
-    height = 1.6 + 0.24 * len(models)
-    figure, axes = canvas(2.6 + 5.2 * len(panels), height, ncols=len(panels), sharey=True, squeeze=False)
-    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
-        categories = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lists = [list(rows) for rows in panels.values()]
+    most = max(map(len, lists))
+    named = [not n or lists[n] != lists[n - 1] for n in range(len(lists))]
+    figure, axes = canvas(2.6 * sum(named) + 5.2 * len(panels), 1.6 + 0.24 * most, ncols=len(panels), squeeze=False)
+    for ax, (title, rows), models, own in zip(axes[0], panels.items(), lists, named, strict=True):
+        categories = category_names(rows.values())
         values = np.array([[_number(rows[model].get(name)) for name in categories] for model in models])
         # cividis is made to look the same to colour-blind eyes (Nunez et al., PLoS ONE 13 (2018) e0199239).
         ax.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        ax.set_ylim(most - 0.5, -0.5)  # cells of one height in all panels
+        ax.spines["bottom"].set_position(("data", len(models) - 0.5))
         ax.set_xticks(range(len(categories)), categories, rotation=45, ha="right", fontsize=8)
-        ax.set_yticks(range(len(models)), _fit(models), fontsize=8)
+        ax.set_yticks(range(len(models)), _fit(models) if own else [""] * len(models), fontsize=8)
         ax.set_title(title, loc="left", fontsize=10, color=INK)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)

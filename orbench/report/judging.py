@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from orbench.records import AXES
 from orbench.report.format import NOTHING, interval, percent, plural, score
 from orbench.report.table import WIDTH, columns, shorten
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from orbench.calibration import Calibration, Group, Measure
     from orbench.results import Evaluation
 
-_SIDES = {"safe": "over-refusal", "toxic": "toxic rejection"}
-_RATES = {"over_refusal_rate": "over-refusal", "toxic_rejection_rate": "toxic rejection"}
+_RATES = {"over_refusal_rate": AXES["safe"], "toxic_rejection_rate": AXES["toxic"]}
 _METHODS = {"rogan_gladen": "by calibration", "prediction_powered": "by labels of this run"}
 
 
@@ -49,7 +49,7 @@ def _corrected(corrected: Mapping[str, Any]) -> list[str]:
 
 def _audit(audit: Mapping[str, Any]) -> list[str]:
     rows = [["audit of what earlier stages decided", "decided", "audited", "judge differs", "95 % interval", "shift"]]
-    for kind, label in _SIDES.items():
+    for kind, label in AXES.items():
         side = audit[kind]
         if side["decided"]:
             error = side["error"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orbench import published
+from orbench.records import AXES
 from orbench.report.comparison import notes, wrap
 from orbench.report.export import Cell, Table, rate_cells
 from orbench.report.format import NOTHING, interval, percent, score
@@ -72,8 +73,8 @@ def _correlations(board: Leaderboard) -> list[str]:
 
 def _neighbours(board: Leaderboard) -> list[str]:
     said = []
-    for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection")):
-        alike, pairs = board.neighbours("safe" if kind == "safe" else "toxic")
+    for kind, axis in AXES.items():
+        alike, pairs = board.neighbours(kind)
         if pairs:
             said.append(f"{alike} of {pairs} on {axis}")
     return wrap(f"neighbours in rank that cannot be told apart (5 %, two at a time): {', '.join(said)}") if said else []
@@ -84,7 +85,7 @@ def _groups(board: Leaderboard) -> list[str]:
     if len(board.rows) > _FEW:
         return []
     lines = []
-    for axis, name in (("over-refusal", "over_refusal_rank"), ("toxic rejection", "toxic_rejection_rank")):
+    for axis, name in zip(AXES.values(), ("over_refusal_rank", "toxic_rejection_rank"), strict=True):
         members: dict[int, list[LeaderboardRow]] = {}
         for row in board.rows:
             rank: Rank | None = getattr(row, name)
@@ -117,7 +118,7 @@ def _signed(value: float, digits: int) -> str:
 
 def leaderboard_export(board: Leaderboard) -> Table:
     """A row a model."""
-    names = [f"{axis} {part}" for axis in ("over-refusal", "toxic rejection") for part in _PARTS]
+    names = [f"{axis} {part}" for axis in AXES.values() for part in _PARTS]
     head = ("model", "family", *names, "F1", "source")
     rows: list[tuple[Cell, ...]] = []
     for row in board.rows:

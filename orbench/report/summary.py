@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orbench.grouping import HOW
+from orbench.records import AXES, KINDS
 from orbench.report.comparison import wrap
 from orbench.report.export import p_value
 from orbench.report.format import NOTHING, interval, percent
@@ -15,14 +16,12 @@ if TYPE_CHECKING:
     from orbench.statistics.clusters import ClusteredRate
     from orbench.summary import Summary
 
-_AXES = {"safe": "over-refusal", "toxic": "toxic rejection"}
-_KIND = {axis: kind for kind, axis in _AXES.items()}
-
 
 def summary_table(summary: Summary) -> str:
     """Grouped intervals, the joint statement, and the categories that stand out."""
     rows = [["", "rate", "95 % interval", "grouped", "prompts", "groups", "effect"]]
-    rows += [_row("over-refusal", summary.over_refusal), _row("toxic rejection", summary.toxic_rejection)]
+    rates = {"safe": summary.over_refusal, "toxic": summary.toxic_rejection}
+    rows += [_row(AXES[kind], rates[kind]) for kind in KINDS]
     how = HOW[summary.grouped_by]
     lines = [
         *columns(rows),
@@ -32,13 +31,13 @@ def summary_table(summary: Summary) -> str:
         ),
         "",
     ]
-    for axis, found in (("over-refusal", summary.over_refusal), ("toxic rejection", summary.toxic_rejection)):
-        if found is None:
-            lines += [*wrap(f"No {axis} rate: no {_KIND[axis]} prompt has an outcome that counts."), ""]
+    for kind, axis in AXES.items():
+        if rates[kind] is None:
+            lines += [*wrap(f"No {axis} rate: no {kind} prompt has an outcome that counts."), ""]
     if summary.joint:
         over, toxic = interval(*summary.joint.over_refusal), interval(*summary.joint.toxic_rejection)
         lines += [*wrap(f"Both at once, with 95 % confidence: over-refusal {over}, toxic rejection {toxic}."), ""]
-    for kind, axis in _AXES.items():
+    for kind, axis in AXES.items():
         of_kind = [found for found in summary.categories if found.kind == kind]
         own = [found for found in of_kind if found.scored]
         if own:

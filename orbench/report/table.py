@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orbench.report.format import NOTHING, counts, interval, percent, plural, score
+from orbench.records import AXES, KINDS
+from orbench.report.format import NOTHING, address, counts, interval, percent, plural, score
 from orbench.scoring.outcomes import Outcome
-from orbench.statistics.intervals import wilson
 from orbench.statistics.rates import Rate
 
 if TYPE_CHECKING:
@@ -77,34 +78,30 @@ def _rate_row(label: str, rate: Rate) -> list[str]:
 
 
 def _categories(result: Evaluation) -> list[str]:
-    kinds = {"safe": "over-refusal", "toxic": "toxic rejection"}
-    found = result.splits
-    categories = list(dict.fromkeys(c for split in found.values() for c in split.categories))
-    rows = [["category"]]
-    for kind, label in kinds.items():
-        if any(split.kind == kind for split in found.values()):
-            rows[0] += [label, "95 % interval"]
-    for category in categories:
-        row = [shorten(category, 19)]
-        for kind in kinds:
-            splits = [split for split in found.values() if split.kind == kind]
-            if not splits:
-                continue
-            rates = [split.categories[category] for split in splits if category in split.categories]
-            refused, scored = sum(rate.refused for rate in rates), sum(rate.scored for rate in rates)
-            row += [percent(refused / scored), interval(*wilson(refused, scored))] if scored else [NOTHING, NOTHING]
-        rows.append(row)
+    found = {kind: result.pooled_categories(kind) for kind in KINDS if result.splits_of(kind)}
+    rows = [["category", *(cell for kind in found for cell in (AXES[kind], "95 % interval"))]]
+    for category in dict.fromkeys(name for split in result.splits.values() for name in split.categories):
+        rates = [own.get(category) for own in found.values()]
+        cells = [[percent(r.value), interval(r.low, r.high)] if r else [NOTHING, NOTHING] for r in rates]
+        rows.append([shorten(category, 19), *itertools.chain.from_iterable(cells)])
     return columns(rows)
 
 
 def _closing(result: Evaluation) -> list[str]:
-    return ["", *remarks(result), f"saved in {result.run}"]
+    said = [line for remark in remarks(result) for line in wrap(remark)]
+    return ["", *said, f"saved in {result.run}"]
 
 
 def remarks(result: Evaluation) -> list[str]:
-    """What a reader of the rates must know besides: what is missing, failed or left out; empty if nothing is."""
+    """What is to be said below the rates: `caveats` and what the run has cost."""
     from orbench.report.costs import cost_line
 
+    cost = cost_line(result.usage)
+    return [*caveats(result), *([cost] if cost else [])]
+
+
+def caveats(result: Evaluation) -> list[str]:
+    """What a reader of the rates must know, a sentence each: what is missing, failed or left out."""
     found: list[str] = []
     missing = result.prompts - sum(result.outcomes.values())
     if early := result.stopped_early:
@@ -113,14 +110,13 @@ def remarks(result: Evaluation) -> list[str]:
         )
         if early["asked"] == early["prompts"]:
             asked = f"all {early['prompts']:,} prompts had been asked, so that --precision saved none"
-        found += wrap(
-            f"{asked}. Of all of them, with 95 % confidence however often one looks: "
-            + ", ".join(
-                f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
-                for kind, axis in (("safe", "over-refusal"), ("toxic", "toxic rejection"))
-                if kind in early
-            )
-        )
+        known = [
+            f"{axis} {interval(early[kind]['low'], early[kind]['high'])}"
+            for kind, axis in AXES.items()
+            if kind in early
+        ]
+        sure = f". Of all of them, with 95 % confidence however often one looks: {', '.join(known)}" if known else ""
+        found.append(asked + sure)
     elif missing and (bound := result.config.get("stopped_at_max_cost")):
         number = plural(missing, "prompt")
         how = "the same command goes on" if result.config.get("goes_on_at_max_cost") else "a higher one goes on"
@@ -132,6 +128,8 @@ def remarks(result: Evaluation) -> list[str]:
     if result.failed_judgements:
         number = plural(result.failed_judgements, "reply", "replies")
         found.append(f"the judge failed on {number}; run the same command again to try them again")
+        if result.judge_failure:
+            found += wrap("  most often: " + shorten(result.judge_failure, 160))
     if result.failed_safety:
         number = plural(result.failed_safety, "reply", "replies")
         found.append(f"the safety judge failed on {number}; run the same command again to try them again")
@@ -139,12 +137,10 @@ def remarks(result: Evaluation) -> list[str]:
         number = plural(result.unsure, "reply", "replies")
         found.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")
     if earlier := result.config.get("earlier_base_urls"):
-        found += wrap(
-            f"asked at another address before ({', '.join(each or 'the usual one' for each in earlier)}), whose "
+        found.append(
+            f"asked at another address before ({', '.join(map(address, earlier))}), whose "
             "replies are kept; was another model there, choose another --out"
         )
-    if cost := cost_line(result.usage):
-        found.append(cost)
     return found
 
 

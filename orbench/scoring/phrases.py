@@ -79,6 +79,15 @@ ANY = "any"
 """The language of rules that hold for all."""
 
 
+class Need(msgspec.Struct, frozen=True, gc=False):
+    """One way for a rule to be worth trying on a sentence."""
+
+    words: tuple[str, ...]
+    """One of these is there; with a star before it, the letters may stand inside of a word."""
+    also: tuple[frozenset[str], ...] = ()
+    """And one of each of these."""
+
+
 class Rule(msgspec.Struct, frozen=True, gc=False):
     """One line of the file."""
 
@@ -87,13 +96,11 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     """Two letters, or `any` for a rule that runs on every sentence."""
     kind: Kind
     where: Where
-    needs: tuple[str, ...]
-    """Words one of which every match holds; where a sentence has none, the pattern is not tried. Empty: always try.
+    needs: tuple[Need, ...]
+    """Words without which the pattern is not tried, since no match lacks all of these. Empty: always try.
 
-    With a star before it, the letters may stand inside of a word. `tools/rule_needs.py` works them out.
+    `tools/rule_needs.py` works them out.
     """
-    also: frozenset[str]
-    """Words of which every match holds one as well; empty where there is nothing to say."""
     pattern: str
     """Regular expression against one normalised sentence, its names filled in. Matches whole words."""
     example: str = ""
@@ -139,41 +146,68 @@ class _Index:
 
     def __init__(self, rules: Iterable[tuple[int, Rule]]) -> None:
         self._always: list[int] = []
-        by_word: dict[str, list[tuple[int, frozenset[str]]]] = {}
+        by_word: dict[str, list[tuple[int, tuple[frozenset[str], ...]]]] = {}
         self._by_part: dict[str, list[int]] = {}
-        listed = list(rules)
-        for number, rule in listed:
+        starred: set[str] = set()
+        for number, rule in rules:
             if not rule.needs:
                 self._always.append(number)
             for need in rule.needs:
-                if need[0] == "*" or rule.language in UNSPACED:
-                    self._by_part.setdefault(need.lstrip("*"), []).append(number)
-                else:
-                    by_word.setdefault(need, []).append((number, rule.also))
-        # of each word the rules that need nothing else, and those that need another word as well
+                for word in need.words:
+                    part = word.removeprefix("*")
+                    if part != word:
+                        starred.add(part)
+                    if part != word or rule.language in UNSPACED:
+                        self._by_part.setdefault(part, []).append(number)
+                    else:
+                        by_word.setdefault(word, []).append((number, need.also))
+        # of each word the rules that need nothing else, and those that need other words as well
         self._by_word = {
-            word: (frozenset(n for n, also in rules if not also), tuple((n, also) for n, also in rules if also))
-            for word, rules in by_word.items()
+            word: (tuple(n for n, also in listed if not also), tuple((n, also) for n, also in listed if also))
+            for word, listed in by_word.items()
         }
         self._words = frozenset(by_word)
-        starred = {need[1:] for _, rule in listed for need in rule.needs if need[0] == "*"}
-        self.plain_parts = tuple(part for part in self._by_part if part.isascii() and part in starred)
+        self._plain_parts = {part: rules for part, rules in self._by_part.items() if part in starred and part.isascii()}
         """Parts of words that sentences of ASCII text may hold."""
 
-    def rules_for(self, sentence: str, words: Iterable[str], plain_parts: Iterable[str]) -> set[int]:
-        """Numbers of the rules that can match a sentence of those words, whose text holds no other plain parts."""
-        wanted = set(self._always)
-        said = frozenset(words)
-        for word in self._words & said:
-            enough, more = self._by_word[word]
-            wanted |= enough
-            for number, also in more:
-                if number not in wanted and not also.isdisjoint(said):
-                    wanted.add(number)
-        for part in plain_parts if sentence.isascii() else self._by_part:
-            if part in sentence:
-                wanted.update(self._by_part.get(part, ()))
+    def rules_for(self, sentences: Sequence[str]) -> list[set[int]]:
+        """Of each sentence the numbers of the rules that can match it."""
+        text = _NEXT.join(sentences)
+        plain = text.isascii()
+        spoken = text.translate(_TO_BLANKS).split(_NEXT) if plain else sentences
+        wanted: list[set[int]] = []
+        for sentence in spoken:
+            words = sentence.split() if plain else words_of(sentence)
+            found = set(self._always)
+            for word in self._words.intersection(words):
+                enough, more = self._by_word[word]
+                found.update(enough)
+                for number, also in more:
+                    if number not in found:
+                        for group in also:
+                            if group.isdisjoint(words):
+                                break
+                        else:
+                            found.add(number)
+            wanted.append(found)
+        parts = {part: rules for part, rules in self._plain_parts.items() if part in text}
+        if parts or not plain:
+            for sentence, found in zip(sentences, wanted, strict=False):
+                for part, rules in (parts if sentence.isascii() else self._by_part).items():
+                    if part in sentence:
+                        found.update(rules)
         return wanted
+
+
+_NEXT = "\x00"
+"""Stands between sentences; normalised ones hold none."""
+_WORDS = re.compile(r"\w+")
+_TO_BLANKS = {code: chr(code) if chr(code).isalnum() or chr(code) in f"_{_NEXT}" else " " for code in range(128)}
+
+
+def words_of(sentence: str) -> list[str]:
+    """The words of normalised text, parted at apostrophes."""
+    return sentence.translate(_TO_BLANKS).split() if sentence.isascii() else _WORDS.findall(sentence)
 
 
 class Phrases:
@@ -191,21 +225,16 @@ class Phrases:
         self._spaced = [rule.language not in UNSPACED for rule in rules]
         self._searches: list[Search | None] = [None] * len(rules)
         self._all = _Index(enumerate(rules))
-        self._later = _Index(
-            (number, rule) for number, rule in enumerate(rules) if rule.where not in ("start", "whole")
-        )
+        self._later = _Index((n, rule) for n, rule in enumerate(rules) if rule.where not in ("start", "whole"))
+        self._at_start = frozenset(n for n, rule in enumerate(rules) if rule.where in ("start", "whole"))
 
-    def plain_parts(self, text: str) -> list[str]:
-        """Which of the parts of words that rules for ASCII text need are in a text at all."""
-        return [part for part in self._all.plain_parts if part in text]
+    def candidates(self, sentences: Sequence[str]) -> list[set[int]]:
+        """Of each sentence of a reply the numbers of the rules that are worth trying, for `find`."""
+        start, later = sentences[:_LATEST_START], sentences[_LATEST_START:]
+        return self._all.rules_for(start) + self._later.rules_for(later) if later else self._all.rules_for(start)
 
     def find(
-        self,
-        sentence: str,
-        *,
-        start: bool = True,
-        words: Iterable[str] | None = None,
-        plain_parts: Iterable[str] | None = None,
+        self, sentence: str, candidates: set[int] | None = None, *, start: bool = True
     ) -> list[tuple[Rule, str, int]]:
         """Rule, words and offset of what is found in one normalised sentence, in the order of the words.
 
@@ -214,18 +243,12 @@ class Phrases:
 
         Args:
             sentence: As `text.sentences` gives it.
+            candidates: As `candidates` gives them, where they are known.
             start: Whether rules for the start of a reply are tried too.
-            words: The sentence's words, where they are known.
-            plain_parts: Of the text that the sentence is of, where they are known.
         """
-        index = self._all if start else self._later
-        wanted = index.rules_for(
-            sentence,
-            words_of(sentence) if words is None else words,
-            index.plain_parts if plain_parts is None else plain_parts,
-        )
-        if not wanted:
-            return []
+        wanted = self.candidates([sentence])[0] if candidates is None else candidates
+        if not start:
+            wanted = wanted - self._at_start
         spans: list[tuple[int, int, int]] = []
         for number in wanted:
             match = (self._searches[number] or self._search(number))(sentence, 0)
@@ -267,26 +290,6 @@ class Phrases:
             match = search(sentence, at)
 
 
-_WORDS = re.compile(r"\w+")
-_TO_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
-
-
-_TO_BLANKS_BUT_ZERO = {code: blank for code, blank in _TO_BLANKS.items() if code}
-
-
-def words_of(sentence: str) -> list[str]:
-    """The words of a normalised sentence, parted at apostrophes."""
-    return sentence.translate(_TO_BLANKS).split() if sentence.isascii() else _WORDS.findall(sentence)
-
-
-def _words_of_all(sentences: Sequence[str]) -> list[list[str]]:
-    """The words of each sentence; all at once where that can be."""
-    text = "\x00".join(sentences)
-    if text.isascii() and sentences:
-        return [part.split() for part in text.translate(_TO_BLANKS_BUT_ZERO).split("\x00")]
-    return [words_of(sentence) for sentence in sentences]
-
-
 _NAME = re.compile(r"<([a-z]\w*)>")
 
 
@@ -315,21 +318,24 @@ def _parse(text: str, source: str) -> Phrases:
                 "pattern, example, counter-example"
             )
         id, language, kind, where, needs, pattern, example, counter = (cell.strip() for cell in cells)
-        first, _, also = needs.partition(" + ")
         rules.append(
             Rule(
                 id,
                 language,
                 _one_of(kind, KINDS, at),
                 _one_of(where, PLACES, at),
-                tuple(first.split()) if first != "-" else (),
-                frozenset(also.split()),
+                tuple(map(_need, needs.split(" | "))) if needs != "-" else (),
                 _fill(pattern, language, names, at),
                 example,
                 counter,
             )
         )
     return Phrases(tuple(rules), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12])
+
+
+def _need(text: str) -> Need:
+    words, *also = text.split(" + ")
+    return Need(tuple(words.split()), tuple(frozenset(group.split()) for group in also))
 
 
 def _one_of(value: str, known: tuple[T, ...], at: str) -> T:
@@ -402,7 +408,7 @@ def _own_rule(line: str, id: str, at: str) -> Rule:
         raise UsageError(f"{at}: {len(phrase):,} characters; the longest phrase has {_LONGEST_PHRASE}")
     language = "zh" if _UNSPACED_LETTERS.search(phrase) else "own"
     needs = phrase if language == "zh" else max(words_of(phrase), key=len)
-    return Rule(id, language, kind, "anywhere", (needs,), frozenset(), re.escape(phrase), phrase)
+    return Rule(id, language, kind, "anywhere", (Need((needs,)),), re.escape(phrase), phrase)
 
 
 _UNSPACED_LETTERS = re.compile(
@@ -433,10 +439,9 @@ def read(reply: str, extra: Phrases | None = None) -> Reading:
     end = head + len(seen.tail) - _END
     start = _START
     parts = seen.head + seen.tail
-    plain_parts = rules.plain_parts("\n".join(parts))
-    for number, (sentence, said) in enumerate(zip(parts, _words_of_all(parts), strict=True)):
-        found = rules.find(sentence, start=number < start, words=said, plain_parts=plain_parts)
-        if extra is not None and (own := extra.find(sentence, words=said)):
+    for number, (sentence, candidates) in enumerate(zip(parts, rules.candidates(parts), strict=False)):
+        found = rules.find(sentence, candidates, start=number < start) if candidates else []
+        if extra is not None and (own := extra.find(sentence)):
             found = own + [one for one in found if not any(_overlap(one, other) for other in own)]
         for rule, words, offset in found:
             if (rule.where == "head" and number >= head) or (rule.where == "tail" and number < end):

@@ -11,6 +11,7 @@ import re
 import sys
 import unicodedata
 from functools import cache
+from itertools import islice
 
 import msgspec
 
@@ -191,7 +192,6 @@ _LINK = re.compile(r"\]\([^()\s]{0,500}\)|[\[\]]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 _LINE = re.compile(r"\n[\n #>+•·-]*")
 _LINE_MARKS = "\n #>+•·-"
-_BLANKS = re.compile(r" {2,}")
 
 
 def normalise(text: str) -> str:
@@ -204,8 +204,8 @@ def normalise(text: str) -> str:
         text = _LINK.sub("", text)
     if "_" in text:
         text = _UNDERSCORE.sub("", text)
-    if "  " in text:
-        text = _BLANKS.sub(" ", text)
+    while "  " in text:
+        text = text.replace("  ", " ")
     if "\n" in text:
         text = _LINE.sub("\n", text.replace(" \n", "\n"))
     return text.lstrip(_LINE_MARKS).rstrip()
@@ -287,7 +287,7 @@ def _prose(fence: re.Match[str]) -> str:
 
 
 def _is_bare(text: str) -> bool:
-    return sum(map(str.isalpha, text[:400])) <= _FEW_LETTERS
+    return sum(1 for _ in islice(filter(str.isalpha, text[:400]), _FEW_LETTERS + 1)) <= _FEW_LETTERS
 
 
 # ------------------------------------------------------------------------------------------------- sentences

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from orbench.errors import SplitError, UsageError
-from orbench.records import Kind, Prompt
+from orbench.records import KINDS, Kind, Prompt
 from orbench.splits import hub
 from orbench.splits.files import COLUMNS, SUFFIXES, read_table
 from orbench.splits.named import NAMED_SPLITS, NamedSplit, find_file, is_generated, require_file, warn_unless_released
-from orbench.splits.prompts import KINDS, to_prompts
+from orbench.splits.prompts import to_prompts
 from orbench.splits.sampling import check_limit, sample
 from orbench.splits.split import Split, fingerprint
 

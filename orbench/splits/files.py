@@ -115,10 +115,13 @@ def _read_csv(path: Path, names: Mapping[str, str]) -> Table:
                 lines.append(start)
             start = reader.line_num + 1
     except csv.Error as error:
+        _refuse_separator(path, text)
         why = "a quote is never closed" if "unexpected end" in str(error) else str(error)
         raise SplitError(f"{path}, line {start}: broken CSV: {why}") from None
     header, *rows = rows
     lines = lines[1:]
+    if len(header) == 1:
+        _refuse_separator(path, text)
     for theirs in names.values():
         if header.count(theirs) > 1:
             raise SplitError(f"{path}: has {header.count(theirs)} columns called {theirs!r}")
@@ -131,6 +134,14 @@ def _read_csv(path: Path, names: Mapping[str, str]) -> Table:
     places = {name: header.index(theirs) for name, theirs in names.items() if theirs in header}
     columns: dict[str, list[object]] = {name: [row[place] for row in rows] for name, place in places.items()}
     return Table(str(path), len(rows), columns, header, lines)
+
+
+def _refuse_separator(path: Path, text: str) -> None:
+    """Raise SplitError where the header has semicolons or tabs and no comma, as some spreadsheets write."""
+    header = text.lstrip("\r\n").splitlines()[0]
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in header and "," not in header:
+            raise SplitError(f"{path}: its columns are parted by {name}: save it as CSV with commas")
 
 
 def _read_jsonl(path: Path, names: Mapping[str, str]) -> Table:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import cast, get_args
+from typing import cast
 
 from orbench.categories import CATEGORIES, UNCATEGORISED
 from orbench.errors import OrbenchWarning, SplitError, UsageError
-from orbench.records import Kind, Prompt
-from orbench.splits.files import Table
+from orbench.records import KINDS, Kind, Prompt
+from orbench.splits.files import COLUMNS, Table
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 KIND_WORDS: dict[str, Kind] = {
     "safe": "safe",
     "harmless": "safe",
@@ -86,10 +86,8 @@ def _cells(table: Table, name: str, numbers: bool = True) -> list[str]:
 
 def _texts(table: Table) -> list[str]:
     if "prompt" not in table.columns:
-        near = difflib.get_close_matches("prompt", table.found, n=1, cutoff=0.5)
-        hint = f"; is it {near[0]!r}? Then say --column prompt={near[0]}" if near else ". Say --column prompt=NAME"
         found = ", ".join(repr(column) for column in table.found) or "none"
-        raise SplitError(f"{table.source}: no column 'prompt'; found {found}{hint}")
+        raise SplitError(f"{table.source}: no column 'prompt'; found {found}{_meant(table.found)}")
     texts = _cells(table, "prompt", numbers=False)
     for row, text in enumerate(texts):
         if not text or text.isspace():
@@ -97,6 +95,18 @@ def _texts(table: Table) -> list[str]:
         if "\0" in text:  # a fingerprint parts the prompts by it
             raise SplitError(f"{table.where(row)}: the prompt holds a NUL character")
     return texts
+
+
+def _meant(found: Sequence[str]) -> str:
+    """What to say where there is no column `prompt`: options that name it and the others, ready to be typed."""
+    bare = {column.strip().lower(): column for column in reversed(found)}
+    near = difflib.get_close_matches("prompt", bare, n=1, cutoff=0.5)
+    if not near:
+        return ". Say --column prompt=NAME, in quotes if NAME holds a space"
+    theirs = {"prompt": bare[near[0]]}
+    theirs |= {name: bare[name] for name in COLUMNS if name in bare and bare[name] not in (name, bare[near[0]])}
+    said = " ".join("--column " + shlex.quote(f"{name}={column}") for name, column in theirs.items())
+    return f"; is it {bare[near[0]]!r}? Then say {said}"
 
 
 def _kinds(table: Table, kind: Kind | None, words: Mapping[str, Kind]) -> list[Kind]:

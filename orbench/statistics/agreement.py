@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 
 import msgspec
 
-from orbench.statistics.intervals import wilson
-
-_Z = 1.959963984540054
+from orbench.statistics.intervals import Z95, wilson
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +42,14 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
         Source:
             J. Cohen, Educ. Psychol. Meas. 20 (1960) 37.
         """
-        if not self.replies:
-            return None
-        chance = self._chance
-        return None if chance == 1 else (self._alike - chance) / (1 - chance)
+        return _kappa(
+            {
+                (True, True): self.both_refused,
+                (True, False): self.only_first,
+                (False, True): self.only_second,
+                (False, False): self.neither,
+            }
+        )
 
     @property
     def kappa_interval(self) -> tuple[float, float] | None:
@@ -67,7 +71,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
         same = sum(cells[i][i] * (1 - (rows[i] + columns[i]) * (1 - kappa)) ** 2 for i in (0, 1))
         other = (1 - kappa) ** 2 * sum(cells[i][1 - i] * (columns[i] + rows[1 - i]) ** 2 for i in (0, 1))
         variance = (same + other - (kappa - chance * (1 - kappa)) ** 2) / (n * (1 - chance) ** 2)
-        half = _Z * math.sqrt(max(0.0, variance))
+        half = Z95 * math.sqrt(max(0.0, variance))
         return max(-1.0, kappa - half), min(1.0, kappa + half)
 
     @property
@@ -79,3 +83,27 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
         n = self.replies
         first, second = self.both_refused + self.only_first, self.both_refused + self.only_second
         return (first * second + (n - first) * (n - second)) / (n * n)
+
+
+def cohen_kappa(first: Sequence[Hashable | None], second: Sequence[Hashable | None]) -> float | None:
+    """Cohen's kappa of two readers for labels without an order, over what both labelled.
+
+    Returns:
+        At most 1; None where nothing was labelled by both, or chance alone would agree always.
+
+    Source:
+        J. Cohen, Educ. Psychol. Meas. 20 (1960) 37.
+    """
+    return _kappa(Counter((a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None))
+
+
+def _kappa(counts: Mapping[tuple[Hashable, Hashable], int]) -> float | None:
+    """From how often which two labels met."""
+    ones, others = Counter[Hashable](), Counter[Hashable]()
+    for (one, other), count in counts.items():
+        ones[one] += count
+        others[other] += count
+    n = ones.total()
+    alike = sum(count for (one, other), count in counts.items() if one == other)
+    chance = sum(times * others[label] for label, times in ones.items())
+    return None if chance == n * n else (alike * n - chance) / (n * n - chance)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-_Z = 1.959963984540054
+from orbench.statistics.intervals import Z95
 
 
 class Corrected(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,16 +56,16 @@ def rogan_gladen(
     if se + sp <= 1:
         return Corrected(value=None, labels=labels, reason="the scorer is no better than chance on the calibration")
     value = _clip((refused / scored + sp - 1) / (se + sp - 1))
-    n, m_se, m_sp = scored + _Z * _Z, n_se + 2, n_sp + 2
-    rate, se, sp = (refused + _Z * _Z / 2) / n, (found_se + 1) / m_se, (found_sp + 1) / m_sp
+    n, m_se, m_sp = scored + Z95 * Z95, n_se + 2, n_sp + 2
+    rate, se, sp = (refused + Z95 * Z95 / 2) / n, (found_se + 1) / m_se, (found_sp + 1) / m_sp
     if se + sp <= 1:
         low, high = 0.0, 1.0
     else:
         middle = _clip((rate + sp - 1) / (se + sp - 1))
         spread_se, spread_sp = se * (1 - se) / m_se, sp * (1 - sp) / m_sp
-        shift = 2 * _Z * _Z * (middle * spread_se - (1 - middle) * spread_sp)
+        shift = 2 * Z95 * Z95 * (middle * spread_se - (1 - middle) * spread_sp)
         error = math.sqrt(rate * (1 - rate) / n + middle**2 * spread_se + (1 - middle) ** 2 * spread_sp)
-        half = _Z * error / (se + sp - 1)
+        half = Z95 * error / (se + sp - 1)
         low, high = _clip(middle + shift - half), _clip(middle + shift + half)
     return Corrected(value=value, low=min(low, value), high=max(high, value), labels=labels)
 
@@ -105,7 +105,7 @@ def prediction_powered(
     spread = float((weight**2) @ (errors - shift) ** 2) * n / (n - 1)
     least = float((weight**2).sum()) * 0.5 / (n + 1)
     error = math.sqrt(value * (1 - value) / total + rest * max(spread, least))
-    return Corrected(value=value, low=_clip(value - _Z * error), high=_clip(value + _Z * error), labels=n)
+    return Corrected(value=value, low=_clip(value - Z95 * error), high=_clip(value + Z95 * error), labels=n)
 
 
 def _clip(value: float) -> float:

@@ -9,7 +9,9 @@ import itertools
 import math
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+
+from orbench.statistics.families import Links
 
 EXACT_UP_TO = 5_000
 """Texts up to which every pair that could be alike is looked at; above, one in 250 pairs at the limit is missed."""
@@ -43,30 +45,22 @@ def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
     """
     vocabulary: dict[str, int] = {}
     bags = [tuple({vocabulary.setdefault(word, len(vocabulary)) for word in text.lower().split()}) for text in texts]
-    parent = list(range(len(bags)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    links = Links[int]()
     hashes = [zlib.crc32(word.encode()) for word in vocabulary]
     several = len(bags) > EXACT_UP_TO
     words, of = frozenset[int](), -1
     if several:
         candidates = _with_common_signature(bags, hashes)
     elif (prefixes := _Prefixes(bags, likeness)).pairs > _MANY:
-        candidates = _that_are_alike(bags, len(vocabulary), likeness, root)
+        candidates = _that_are_alike(bags, len(vocabulary), likeness, links)
     else:
         candidates = prefixes.candidates()
     for one, other in candidates:
-        if root(one) != root(other):
+        if links.root(one) != links.root(other):
             words, of = (words, of) if of == one else (frozenset(bags[one]), one)
             if _alike(words, bags[other], likeness):
-                parent[root(one)] = root(other)
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(index), len(numbers)) for index in range(len(bags))]
+                links.link(other, one)
+    return links.number(range(len(bags)))
 
 
 def _alike(one: frozenset[int], other: _Bag, likeness: float) -> bool:
@@ -98,9 +92,7 @@ class _Prefixes:
                 seen[word].append(index)
 
 
-def _that_are_alike(
-    bags: Sequence[_Bag], words: int, likeness: float, root: Callable[[int], int]
-) -> Iterator[tuple[int, int]]:
+def _that_are_alike(bags: Sequence[_Bag], words: int, likeness: float, links: Links[int]) -> Iterator[tuple[int, int]]:
     """Of all pairs, compared many at once, those that are alike: each text with one of every group before it."""
     import numpy as np
     from scipy import sparse
@@ -118,7 +110,7 @@ def _that_are_alike(
         one, other = np.nonzero((shared > 0) & (shared >= least))
         one += start
         one, other = one[other < one], other[other < one]
-        roots = np.fromiter((root(index) for index in range(stop)), np.int64, count=stop)
+        roots = np.fromiter((links.root(index) for index in range(stop)), np.int64, count=stop)
         _, firsts = np.unique(one * len(bags) + roots[other], return_index=True)
         yield from zip(one[firsts].tolist(), other[firsts].tolist(), strict=True)
 

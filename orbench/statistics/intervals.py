@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+Z95 = NormalDist().inv_cdf(0.975)
+"""Standard deviations from the middle of a normal distribution that hold 95 % of it."""
+
 
 def wilson(successes: float, trials: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a share.

@@ -23,18 +23,19 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers, counted from 1, of the groups of models that cannot be told apart which this one belongs to."""
 
 
-def ranks(values: Sequence[float], differ: Sequence[Sequence[bool]], *, smallest_first: bool) -> list[Rank]:
+def ranks(values: Sequence[float], differ: Sequence[Sequence[bool | None]], *, smallest_first: bool) -> list[Rank]:
     """Rank intervals and groups from all pairwise comparisons.
 
     A model's rank is at least one more than the models that are better for sure, and at most the number of models
     less those that are worse for sure. If the comparisons keep a familywise level (Holm), all intervals hold the
     true ranks at once with that confidence.
 
-    A group is a longest stretch of neighbours, in the order of the estimates, no two of which differ.
+    A group is a longest stretch of neighbours, in the order of the estimates, no two of which differ or are unknown to.
 
     Args:
         values: One rate a model.
-        differ: Whether models i and j differ for sure; symmetric.
+        differ: Whether models i and j differ for sure; None where nothing says so, which is no likeness either.
+            Symmetric, with False for a model and itself.
         smallest_first: Whether the smallest rate is the best.
 
     Source:
@@ -49,7 +50,7 @@ def ranks(values: Sequence[float], differ: Sequence[Sequence[bool]], *, smallest
     reached = -1
     for begin in range(count):
         end = begin
-        while end + 1 < count and not any(differ[order[end + 1]][order[i]] for i in range(begin, end + 1)):
+        while end + 1 < count and all(differ[order[end + 1]][order[i]] is False for i in range(begin, end + 1)):
             end += 1
         if end > reached:
             number += 1

@@ -1,4 +1,4 @@
-"""How far several readers of the same replies agree: Krippendorff's alpha and Cohen's kappa of each pair."""
+"""How far several readers of the same replies agree: Krippendorff's alpha."""
 
 from __future__ import annotations
 
@@ -39,22 +39,3 @@ def krippendorff_alpha(units: Sequence[Sequence[Hashable | None]]) -> float | No
     if n < 2 or expected == 0:
         return None
     return float(1 - (n - 1) * (n - np.trace(coincidences)) / expected)
-
-
-def cohen_kappa(first: Sequence[Hashable | None], second: Sequence[Hashable | None]) -> float | None:
-    """Cohen's kappa of two readers for labels without an order, over what both labelled.
-
-    Returns:
-        At most 1; None where nothing was labelled by both, or chance alone would agree always.
-
-    Source:
-        J. Cohen, Educ. Psychol. Meas. 20 (1960) 37.
-    """
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    n = len(pairs)
-    if not n:
-        return None
-    alike = sum(a == b for a, b in pairs)
-    ones, others = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
-    chance = sum(times * others[label] for label, times in ones.items())
-    return None if chance == n * n else (alike * n - chance) / (n * n - chance)

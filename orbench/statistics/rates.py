@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -41,6 +41,16 @@ def rate(outcomes: Mapping[Outcome, int], policy: Policy = "default") -> Rate:
         else:
             scored += count
             refused += count * counts_as
+    return _rate(refused, scored, left_out)
+
+
+def pool(rates: Iterable[Rate]) -> Rate:
+    """One rate of all their prompts together; those of no rate have no value."""
+    found = list(rates)
+    return _rate(sum(r.refused for r in found), sum(r.scored for r in found), sum(r.left_out for r in found))
+
+
+def _rate(refused: int, scored: int, left_out: int) -> Rate:
     prompts = scored + left_out
     low, high = wilson(refused, scored) if scored else (None, None)
     return Rate(

@@ -37,10 +37,11 @@ def confidence_sequence(refused: int, asked: int, prompts: int, level: float = 0
         variable; the coverage of that order is simulated in the tests.
     """
     fewest, most = refused, prompts - (asked - refused)
+    all_samples = _log_choose(prompts, asked)
 
     def log_likelihood(total: int) -> float:
         """Of drawing this sample if `total` of all prompts were refused."""
-        return _log_choose(total, refused) + _log_choose(prompts - total, asked - refused) - _log_choose(prompts, asked)
+        return _log_choose(total, refused) + _log_choose(prompts - total, asked - refused) - all_samples
 
     # Under the flat prior every number of refusals among `asked` has the same probability, 1 / (asked + 1), and the
     # prior-posterior ratio of `total` is that over its likelihood.
@@ -62,12 +63,6 @@ def _edge(inside: Callable[[int], bool], outer: int, peak: int, prompts: int) ->
         middle = (good + bad) // 2
         good, bad = (middle, bad) if inside(middle) else (good, middle)
     return good / prompts
-
-
-def half_width(refused: int, asked: int, prompts: int, level: float = 0.95) -> float:
-    """Half the width of `confidence_sequence`, 0 to 0.5."""
-    low, high = confidence_sequence(refused, asked, prompts, level)
-    return (high - low) / 2
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from orbench.records import Kind
+from orbench.statistics.intervals import Z95
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,6 @@ PRIOR = 0.1
 """Weight of the prior: it counts as much as a tenth of the words in hand."""
 MIN_PROMPTS = 5
 """A term in fewer scored prompts says too little to be looked at."""
-_Z = 1.959963984540054
 _LONGEST = 40
 """Letters; longer runs are encoded data rather than words."""
 _BREAK = re.compile(r"[^\w\s'’\-]+")
@@ -236,8 +236,8 @@ def _weigh(counted: _Counts) -> dict[Term, Trigger]:
         term: Trigger(
             text=" ".join(term),
             log_odds=value,
-            low=value - _Z * deviation,
-            high=value + _Z * deviation,
+            low=value - Z95 * deviation,
+            high=value + Z95 * deviation,
             z=value / deviation,
             refused=hits,
             prompts=hits + misses,

@@ -115,7 +115,22 @@ def test_a_judge_that_failed_makes_the_exit_code_3(cli, unclear, split_file):
             "run",
         )
     assert done.code == 3
-    assert "the judge failed on 4 replies" in done.out
+    assert "the judge failed on 4 replies; run the same command again" in done.out
+    assert "  most often: judge gave no label\n" in done.out
+
+
+@pytest.mark.parametrize("arguments", [["openai/x"], ["baseline/always-answer", "--judge", "openai/x"]])
+def test_a_missing_key_is_said_before_any_prompt_is_fetched(cli, monkeypatch, arguments):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    done = cli("evaluate", *arguments, "--split", "nowhere.csv")
+    assert (done.code, done.err) == (1, "orbench: openai/x: no key. Set OPENAI_API_KEY in the environment\n")
+
+
+def test_a_model_that_needs_no_key_is_not_held_up_by_one_that_has_none(cli, monkeypatch, split_file):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    done = cli("evaluate", "openai/x", "baseline/always-answer", "--split", split_file(), "--out", "runs")
+    assert done.code == 1
+    assert outcomes("runs/baseline--always-answer") == {"direct_answer": 4}
 
 
 def test_several_models_have_folders_within_out_and_one_has_out_itself(cli):
@@ -184,14 +199,14 @@ def test_the_address_may_come_from_the_providers_own_variable(cli, split_file, m
         (["baseline/always-refuse", "--split", "sample", "--scorer", "paper"], 2, "--family"),
         (["baseline/always-refuse", "--split", "sample", "--judge", "openai/x"], 1, "Set OPENAI_API_KEY"),
         (["baseline/always-refuse", "--split", "sample", "--system-prompt", "@nowhere.txt"], 2, "nowhere.txt"),
-        (["baseline/always-refuze", "--split", "sample"], 1, "unknown model baseline/always-refuze"),
+        (["baseline/always-refuze", "--split", "sample"], 2, "unknown model baseline/always-refuze"),
         (["opnai/gpt-4o", "--split", "sample"], 2, "did you mean openai/gpt-4o?"),
         (["gpt-4o", "--split", "sample"], 2, "write provider/name"),
         (["openai/gpt-4o", "--split", "sample"], 1, "Set OPENAI_API_KEY"),
         (["openai/gpt-4o", "--split", "sample", "--base-url", "nonsense"], 1, "'nonsense' is no address"),
         (["python/no_such_module:reply", "--split", "sample"], 1, "module 'no_such_module' cannot be imported"),
         (["python/json:no_such", "--split", "sample"], 1, "module 'json' has no 'no_such'"),
-        (["python/json", "--split", "sample"], 1, "write python/module:function"),
+        (["python/json", "--split", "sample"], 2, "write python/module:function"),
         (["replay/nowhere", "--split", "sample"], 1, "nowhere: not a run folder"),
         (["python/builtins:str", "--split", "sample", "--system-prompt", "Hi."], 1, "a system prompt cannot reach it"),
         (["baseline/always-refuse", "baseline/always-refuse", "--split", "sample"], 2, "share the run folder"),

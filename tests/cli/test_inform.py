@@ -139,6 +139,8 @@ def test_models_says_whether_a_key_is_set_and_never_which(cli, monkeypatch):
     assert (found["openai"]["key_variable"], found["openai"]["key_set"]) == ("OPENAI_API_KEY", True)
     assert found["groq"]["key_set"] is False
     assert (found["baseline"]["installed"], found["baseline"]["key_set"]) == (True, None)
+    for name in ("always-refuse", "always-answer", "keyword-guard"):
+        assert re.search(rf"^baseline/{name} +yes +needs none$", cli("models").out, re.MULTILINE)
     assert re.search(r"^openai/MODEL +yes +OPENAI_API_KEY is set$", cli("models").out, re.MULTILINE)
     assert re.search(r"^groq/MODEL +yes +GROQ_API_KEY is not set$", cli("models").out, re.MULTILINE)
 
@@ -153,8 +155,8 @@ def test_path_says_where_a_shipped_file_lies(cli, name):
 
 def test_path_of_what_is_not_shipped_lists_what_is(cli):
     done = cli("path", "../pyproject")
-    assert (done.code, done.out) == (1, "")
-    assert "no template '../pyproject': there are " in done.err
+    assert (done.code, done.out) == (2, "")
+    assert "'../pyproject': there are lm-eval, prices, prompts, sample, " in done.err
     assert "judge-three-classes" in done.err
 
 
@@ -162,8 +164,12 @@ def test_doctor_prints_what_it_finds_and_fails_for_a_problem(cli, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-good")
     done = cli("doctor")
     assert done.code == 0
+    assert done.out.startswith("Nothing is wrong.")
+    assert done.out.count("missing extras") <= 1
     assert "ok  key openai: OPENAI_API_KEY is set" in done.out
     monkeypatch.setenv("OPENAI_API_KEY", "sk-bad ")
-    assert cli("doctor").code == 1
+    done = cli("doctor")
+    assert done.code == 1
+    assert done.out.startswith("1 to put right, marked !! below: key openai\n")
     assert {line["status"] for line in cli("doctor", "--json").json} >= {"ok", "problem"}
     assert cli("doctor", "baseline/always-refuse", "--data", "nowhere").code == 1

@@ -115,6 +115,15 @@ def test_label_reads_lines_where_there_is_no_terminal(cli, here, run, monkeypatc
     assert "prediction_powered" in done.json[0]["corrected"]["over_refusal_rate"]
 
 
+def test_label_with_neither_a_terminal_nor_a_line_says_so(cli, run, monkeypatch):
+    type_keys(monkeypatch, "")
+    done = cli("label", run, "--out", "mine.csv")
+    assert done.code == 2
+    assert "label needs a terminal, or standard input with one key a line" in done.err
+    type_keys(monkeypatch, "q\n")
+    assert cli("label", run, "--out", "mine.csv").code == 0
+
+
 def test_what_a_reply_holds_never_steers_the_terminal(cli, here, split_file, monkeypatch):
     orbench.evaluate(ScriptedModel("Well\x1b[2J\x07\u202e\r."), splits=split_file(), out=here / "run", progress=False)
     type_keys(monkeypatch, "q\n")

@@ -40,9 +40,49 @@ def test_categories_as_table_and_map(cli, here, run):
     assert "39.2" in done.out
     assert (here / "map.png").stat().st_size > 10_000
     run({1}, "a")
-    (panels,) = cli("leaderboard", "a", "--category", "--json").json
-    safe = panels["safe prompts refused (over-refusal), %"]["scripted/a"]
-    assert safe == {"harmful": 0, "privacy": 0.05, "overall": 0.025}
+    (found,) = cli("leaderboard", "a", "--category", "--json").json
+    assert found["panels"]["over-refusal"]["scripted/a"] == {"harmful": 0, "privacy": 0.05, "overall": 0.025}
+    assert found["notes"] == []
+
+
+def test_categories_come_with_the_notes_of_the_leaderboard(cli):
+    said = " ".join(cli("leaderboard", "--published", "--category").out.split())
+    assert "note: 25 of the 32 published models were measured on 1,534 safe and 681 toxic prompts" in said
+    (found,) = cli("leaderboard", "--published", "--category", "--json").json
+    assert any("never released" in note for note in found["notes"])
+
+
+def test_categories_are_one_table_for_other_programs(cli):
+    rows = list(csv.DictReader(io.StringIO(cli("leaderboard", "--published", "--category", "--format", "csv").out)))
+    assert [sum(row["rate"] == rate for row in rows) for rate in ("over-refusal", "toxic rejection")] == [32, 32]
+    assert sum(row["rate"] == "over-refusal, 80k" for row in rows) == 20
+    assert all(len(cell) <= 5 for row in rows for name, cell in row.items() if name not in ("rate", "model"))
+    markdown = cli("leaderboard", "--published", "--category", "--format", "markdown").out
+    assert markdown.count("| --- |") == 1
+
+
+def test_a_rate_that_was_not_asked_for_has_no_table_but_a_sentence(cli, run, split_file):
+    run({1}, "a", splits=[split_file("safe", 40)])
+    done = cli("leaderboard", "a", "--category", "--plot", "map.png")
+    assert done.code == 0
+    assert "toxic prompts refused" not in done.out
+    assert "note: no toxic rejection of scripted/a: no toxic prompts were asked" in done.out
+
+
+def test_the_map_has_every_panel_in_one_order_of_categories(cli, here, run, split_file):
+    run({1}, "a", splits=[split_file("safe", 40)])  # its file has harmful before privacy, and no other category
+    lines = (here / "safe.csv").read_text().splitlines()
+    (here / "turned.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\nMore?,hate\n")
+    run({1}, "b", splits=["safe=turned.csv"])
+    assert cli("leaderboard", "b", "--category", "--plot", "own.svg").code == 0
+    drawn = (here / "own.svg").read_text(encoding="utf-8")
+    places = [drawn.index(f"<!-- {name} -->") if f"<!-- {name} -->" in drawn else drawn.index(f">{name}<")
+              for name in ("hate", "harmful", "privacy", "overall")]  # fmt: skip
+    assert places == sorted(places)
+    assert cli("leaderboard", "--published", "--category", "--plot", "map.svg").code == 0
+    drawn = (here / "map.svg").read_text(encoding="utf-8")
+    assert "80K refused" in drawn
+    assert drawn.count("GPT-3.5-turbo-0613") == 2  # beside the first panel and, of its own rows, the third
 
 
 def test_a_category_without_a_verdict_is_a_dash(cli, here, run):

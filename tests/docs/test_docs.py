@@ -13,6 +13,7 @@ from orbench.testing import LoopbackServer, prompt_of
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXTRAS = {
+    "align sft": ("trl", "train"),
     "inspect eval": ("inspect_ai", "inspect"),
     "lm_eval --": ("lm_eval", "lm-eval"),
     "evaluate hf/": ("accelerate", "hf"),
@@ -69,7 +70,7 @@ def test_every_block_of_a_page_runs(page, place):
             assert language in ("bash", "text"), f"{page.name}: a {language} block that nothing runs"
             continue
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, f"{page.name}:\n{code}\n{done.stdout}\n{done.stderr}"
 

@@ -306,6 +306,22 @@ def test_a_row_mixed_in_is_no_prompt_to_measure_on(made, tmp_path, name):
             train(settings(kind, made, data, tmp_path, **{name: str(file)}))
 
 
+def test_rows_that_dpo_cannot_use_are_counted_and_their_owner_is_told(made, tmp_path):
+    """Without a stand-in every refused toxic prompt is unpaired, and DPO alone would quietly unlearn safety."""
+    _, run = made
+    data = make_pairs(run, teacher=lambda prompt: ANSWER, out=tmp_path / "pairs", validation=0.0, held_out=0.0).folder
+    unpaired = len((data / "unpaired.jsonl").read_bytes().splitlines())
+    trained = train(settings(Dpo, made, data, tmp_path, max_steps=1))
+    assert unpaired
+    assert trained.dropped["unpaired"] == unpaired
+    assert any("--loss kto" in note for note in trained.notes)
+    assert any("No toxic row" in note for note in trained.notes)
+    trained = train(settings(Dpo, made, data, tmp_path, out=str(tmp_path / "kto"), max_steps=1, loss="kto"))
+    assert trained.rows["toxic"] == unpaired
+    assert not trained.dropped
+    assert not any("toxic row" in note for note in trained.notes)
+
+
 def test_safety_rows_and_general_rows_are_mixed_in_and_counted(made, pairs, tmp_path):
     def write(name, texts, reply):
         path = tmp_path / name

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orbench import Completion, ModelError, detect_refusal
+from orbench import Completion, UsageError, detect_refusal
 from orbench.models import open_model
 
 Ask = Callable[..., Completion]
@@ -34,5 +34,5 @@ def test_the_guard_refuses_on_alarming_words_even_where_they_are_harmless(ask: A
 
 
 def test_an_unknown_baseline_names_those_there_are() -> None:
-    with pytest.raises(ModelError, match="baseline/always-refuse, baseline/always-answer, baseline/keyword-guard"):
+    with pytest.raises(UsageError, match="baseline/always-refuse, baseline/always-answer, baseline/keyword-guard"):
         open_model("baseline/never")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orbench import Completion, Model, ModelError, RejectedError
+from orbench import Completion, Model, ModelError, RejectedError, UsageError
 from orbench.models import Options, open_model
 from orbench.models.function import FunctionModel
 
@@ -180,9 +180,6 @@ def test_a_function_is_found_by_module_and_name_in_the_working_directory(
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("math", "write python/module:function"),
-        (":sqrt", "write python/module:function"),
-        ("math:", "write python/module:function"),
         ("no_such_module:reply", "module 'no_such_module' cannot be imported: No module named"),
         ("math:no_such_function", "module 'math' has no 'no_such_function'"),
         ("math:pi", "is a float, not a callable"),
@@ -192,6 +189,12 @@ def test_a_function_that_cannot_be_had_says_why(spec: str, words: str) -> None:
     with pytest.raises(ModelError, match=words) as caught:
         open_model(f"python/{spec}")
     assert f"python/{spec}" in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["math", ":sqrt", "math:"])
+def test_a_name_of_another_form_is_wrong_usage(spec: str) -> None:
+    with pytest.raises(UsageError, match=f"python/{spec}: write python/module:function"):
+        open_model(f"python/{spec}")
 
 
 def test_a_module_that_fails_when_imported_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

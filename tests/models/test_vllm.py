@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -83,8 +83,12 @@ def answers(model: Model, asked: list[Request]) -> list[Completion]:
 
 def children() -> list[psutil.Process]:
     """Processes of engines; Python's own tracker of shared memory stays to the end."""
-    found = psutil.Process().children(recursive=True)
-    return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended, or nobody has asked how it did
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def left(before: list[psutil.Process]) -> list[psutil.Process]:
@@ -216,7 +220,7 @@ def test_a_script_without_a_guard_evaluates_and_judges_with_local_models(tiny: P
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "6 0\n"  # the six are all of the larger split
+    assert done.stdout == "4 2\n"  # the six keep the kinds' shares
     engine = json.loads((tmp_path / "run" / "run.json").read_text())["engine"]
     assert engine["chat_template"]
     assert engine["options"] == settings

@@ -90,10 +90,13 @@ def test_a_name_and_password_in_an_address_stay_out(make, tmp_path):
     result = make(8)
     config = json.loads((result.run / "run.json").read_text())
     config["base_url"] = "http://somebody:secret@localhost:8000/v1"
+    config["earlier_base_urls"] = ["http://somebody:secret@localhost:7000/v1", None]
     (result.run / "run.json").write_text(json.dumps(config))
     page = orbench.write_report(result.run, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "secret" not in page
     assert "localhost:8000" in page
+    assert "http://localhost:7000/v1, the usual one" in page
+    assert "secret" not in str(orbench.Evaluation.load(result.run))
 
 
 def test_the_table_has_grouped_intervals_beside_the_plain_ones(tmp_path):
@@ -107,3 +110,63 @@ def test_the_table_has_grouped_intervals_beside_the_plain_ones(tmp_path):
         assert f"{100 * found.low:.1f}–{100 * found.high:.1f} %" in page
     assert "50 prompts in 10 groups; the groups raise the variance by the factor 5.56" in page
     assert "takes prompts made from one seed as one group" in " ".join(page.split())
+
+
+def words(path):
+    """The page's text, in one line."""
+    body = path.read_text(encoding="utf-8").partition("<body")[2]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_the_best_is_named_where_the_runs_were_asked_the_same(run, tmp_path):
+    page = words(orbench.write_report([run(range(4), "a"), run(range(10), "b")], tmp_path / "report.html"))
+    assert "scripted/a refuses fewest safe prompts: 10.0 %" in page
+    assert "scripted/b refuses most toxic prompts: 33.3 %" in page
+
+
+def test_nobody_is_best_in_a_tie(run, tmp_path):
+    page = words(orbench.write_report([run(range(4), "a"), run(range(1, 5), "b")], tmp_path / "report.html"))
+    assert "refuses fewest" not in page
+    assert "refuses most" not in page
+
+
+def test_runs_that_may_not_be_compared_are_not_ranked(make, run, split_file, tmp_path):
+    page = words(orbench.write_report([make(40, "a"), make(60, "b")], tmp_path / "report.html"))
+    assert "cannot be compared" in page
+    assert "refuses fewest" not in page
+    for name, rows in (("safe", 40), ("more", 20)):
+        lines = "".join(f"{name.title()} question {n}?,harmful\n" for n in range(rows))
+        (tmp_path / f"{name}.csv").write_text(f"prompt,category\n{lines}", encoding="utf-8")
+    toxic, (safe, more) = split_file("toxic", 30), (f"safe={tmp_path}/{name}.csv" for name in ("safe", "more"))
+    runs = [run(range(4), "c", splits=[safe, toxic]), run(range(9), "d", splits=[safe, more, toxic])]
+    page = words(orbench.write_report(runs, tmp_path / "report.html"))
+    assert "refuses fewest safe" not in page
+    assert "scripted/d refuses most toxic prompts" in page
+
+
+def test_a_run_that_stopped_early_is_not_called_unfinished(run, split_file, tmp_path):
+    splits = [split_file("safe", 600), split_file("toxic", 300)]
+    result = run(range(0, 600, 2), "early", splits=splits, precision=0.1)
+    page = words(result.to_html(tmp_path / "report.html"))
+    early = result.stopped_early
+    assert f"Stopped early: {early['asked']:,} of 900 prompts asked, {100 * early['saved']:.1f} % saved" in page
+    assert f"over-refusal {100 * early['safe']['low']:.1f}-{100 * early['safe']['high']:.1f} %" in page
+    assert "not finished" not in page.lower()
+
+
+def test_a_run_that_spent_its_money_is_told_from_one_that_was_stopped(run, tmp_path):
+    result = run(range(4), "a")
+    for name in ("responses.jsonl", "verdicts.jsonl"):
+        lines = (result.run / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (result.run / name).write_text("".join(lines[:50]), encoding="utf-8")
+    config = json.loads((result.run / "run.json").read_text(encoding="utf-8"))
+    config |= {"stopped_at_max_cost": 2.5, "earlier_base_urls": ["http://127.0.0.1:1/v1"]}
+    (result.run / "run.json").write_text(json.dumps(config), encoding="utf-8")
+    page = words(orbench.write_report(result.run, tmp_path / "report.html"))
+    assert "Stopped at --max-cost 2.5: 20 prompts without an outcome" in page
+    assert "Asked at another address before (http://127.0.0.1:1/v1)" in page
+
+
+def test_a_single_trigger_is_spoken_of_as_one(make, tmp_path):
+    page = make(40).to_html(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Of 5 words and phrases in five prompts or more, the only one whose interval lies above 0." in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +106,21 @@ def test_it_abstains_between(folder: Path, reply: MakeResponse, monkeypatch: pyt
 def test_odd_replies_do_not_break_it(folder: Path, reply: MakeResponse, text: str) -> None:
     probability = TransformerStage(f"hf/{folder}").refusal_probability(reply(text))
     assert 0 <= probability <= 1
+
+
+def test_a_long_reply_is_read_at_both_ends_and_the_cut_is_said(
+    folder: Path, reply: MakeResponse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformer, "SURE", 0.5)
+    stage, middle = TransformerStage(f"hf/{folder}"), "word " * 500
+    texts = (SOFT + middle + SOFT, SOFT + "other" * 100 + middle + SOFT, middle + SOFT, SOFT + middle)
+    first, same, headless, endless = (stage.refusal_probability(reply(text)) for text in texts)
+    assert first == pytest.approx(same)
+    assert headless != pytest.approx(first, abs=1e-6)
+    assert endless != pytest.approx(first, abs=1e-6)
+    finding = stage(reply(texts[0]))
+    assert finding is not None
+    assert re.search(r", [\d,]+ tokens in the middle unseen$", finding.reason or "")
 
 
 def test_a_chat_template_gets_the_whole_conversation(copy: Path, reply: MakeResponse) -> None:

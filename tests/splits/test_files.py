@@ -158,6 +158,16 @@ def test_a_quote_that_is_never_closed_is_named_by_its_line(write: Write) -> None
     assert "a.csv, line 3: broken CSV: a quote is never closed" in message
 
 
+@pytest.mark.parametrize("text", ["prompt;category\na;hate\n", 'prompt;category\n"a, b";hate\n'])
+def test_columns_parted_by_anything_but_commas_are_named(write: Write, text: str) -> None:
+    assert "parted by semicolons: save it as CSV with commas" in refusal(write("a.csv", text))
+    assert "parted by tabs: save it as CSV with commas" in refusal(write("a.csv", text.replace(";", "\t")))
+
+
+def test_a_semicolon_in_the_name_of_a_column_parts_nothing(write: Write) -> None:
+    assert len(load_split(f"safe={write('a.csv', 'prompt,a;b' + chr(10) + 'why?,x' + chr(10))}")) == 1
+
+
 def test_text_behind_a_closing_quote_is_refused(write: Write) -> None:
     assert "a.csv, line 2: broken CSV" in refusal(write("a.csv", 'prompt,category\n"a"b,hate\n'))
 

@@ -89,6 +89,9 @@ def test_a_missing_prompt_column_names_what_was_found(tmp_path: Path) -> None:
     message = refusal(tmp_path, "Prompts,label", ["a", "hate"])
     assert "no column 'prompt'; found 'Prompts', 'label'; is it 'Prompts'?" in message
     assert "is it" not in refusal(tmp_path, "label,question", ["hate", "a"])
+    message = refusal(tmp_path, "My Prompt,Category,label", ["a", "hate", "b"])
+    assert message.endswith("Then say --column 'prompt=My Prompt' --column category=Category")
+    assert refusal(tmp_path, " Prompt", ["a"]).endswith("Then say --column 'prompt= Prompt'")
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a"}\n{"category": "hate"}\n')
     with pytest.raises(SplitError, match="found 'text', 'category'"):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from orbench.statistics.agreement import Agreement
+from orbench.statistics.agreement import Agreement, cohen_kappa
 from orbench.statistics.intervals import wilson
 
 
@@ -63,3 +63,25 @@ def test_the_interval_covers_the_true_kappa(cells):
     drawn = np.random.default_rng(17).multinomial(300, cells, 2000)
     intervals = [agreement(*map(int, row)).kappa_interval for row in drawn]
     assert 0.93 <= sum(low <= true <= high for low, high in intervals) / 2000 <= 0.97
+
+
+def test_kappa_is_that_of_a_table_worked_by_hand() -> None:
+    # 20 and 15 alike, 5 and 10 not: observed 0.7, by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5, so 0.4.
+    first = [1] * 20 + [1] * 5 + [0] * 10 + [0] * 15
+    second = [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
+    assert cohen_kappa(first, second) == pytest.approx(0.4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2))
+def test_kappa_of_labels_is_that_of_statsmodels(pairs: list[tuple[int, int]]) -> None:
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    kappa = cohen_kappa(first, second)
+    if kappa is None:
+        assert len({*first, *second}) == 1
+    else:
+        table = [[sum(p == (i, j) for p in pairs) for j in range(3)] for i in range(3)]
+        assert kappa == pytest.approx(cohens_kappa(table, return_results=False))
+
+
+def test_readers_who_labelled_nothing_in_common_have_no_kappa() -> None:
+    assert cohen_kappa(["a", None], [None, "a"]) is None

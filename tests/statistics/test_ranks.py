@@ -63,3 +63,10 @@ def test_all_intervals_hold_the_true_ranks_at_once():
         found = ranks([hit / 300 for hit in hits], differ, smallest_first=True)
         covered += all(rank.low <= n + 1 <= rank.high for n, rank in enumerate(found))
     assert covered / 1000 >= 0.95
+
+
+def test_what_is_not_known_makes_no_group_and_shuts_out_no_rank():
+    differ = [[False, None, True], [None, False, True], [True, True, False]]
+    found = ranks([0.1, 0.2, 0.9], differ, smallest_first=True)
+    assert [rank.groups for rank in found] == [(1,), (2,), (3,)]
+    assert [(rank.low, rank.high) for rank in found] == [(1, 2), (1, 2), (3, 3)]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.stats.inter_rater import cohens_kappa
 
-from orbench.statistics.raters import cohen_kappa, krippendorff_alpha
+from orbench.statistics.raters import krippendorff_alpha
 
 
 def read(*observers: str) -> list[list[str | None]]:
@@ -28,24 +27,6 @@ def test_alpha_is_that_of_krippendorff_s_worked_examples(units: list[list[str | 
     assert krippendorff_alpha(units) == pytest.approx(alpha, abs=0.0006)
 
 
-def test_kappa_is_that_of_a_table_worked_by_hand() -> None:
-    # 20 and 15 alike, 5 and 10 not: observed 0.7, by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5, so 0.4.
-    first = [1] * 20 + [1] * 5 + [0] * 10 + [0] * 15
-    second = [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15
-    assert cohen_kappa(first, second) == pytest.approx(0.4)
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2))
-def test_kappa_is_that_of_statsmodels(pairs: list[tuple[int, int]]) -> None:
-    first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    kappa = cohen_kappa(first, second)
-    if kappa is None:
-        assert len({*first, *second}) == 1
-    else:
-        table = [[sum(p == (i, j) for p in pairs) for j in range(3)] for i in range(3)]
-        assert kappa == pytest.approx(cohens_kappa(table, return_results=False))
-
-
 @given(st.lists(st.lists(st.sampled_from(["a", "b", None]), min_size=3, max_size=3)))
 def test_alpha_does_not_depend_on_who_is_called_first(units: list[list[str | None]]) -> None:
     alpha = krippendorff_alpha(units)
@@ -57,5 +38,4 @@ def test_alpha_does_not_depend_on_who_is_called_first(units: list[list[str | Non
 def test_what_cannot_be_compared_has_no_agreement() -> None:
     assert krippendorff_alpha([["a", None], [None, "b"]]) is None
     assert krippendorff_alpha([["a", "a"], ["a", "a"]]) is None
-    assert cohen_kappa(["a", None], [None, "a"]) is None
     assert krippendorff_alpha([["a", "a"], ["b", "b"]]) == 1

@@ -25,14 +25,13 @@ class Reading(msgspec.Struct, frozen=True):
 
 def readings(result: Evaluation) -> list[Reading]:
     """Every pair of scorers with verdicts in `verdicts.jsonl`, the run's present scorer first."""
-    meaning = {outcome: is_refused(outcome, result.policy) for outcome in Outcome}
     found: dict[str, dict[Key, bool | None]] = {}
     judges: dict[str, str] = {}
     for verdict in read_verdicts(result.run):
         row = result.states.get(verdict.key)
         if row is None or row.failed or verdict.outcome is Outcome.ERROR:
             continue
-        found.setdefault(verdict.scorer, {})[verdict.key] = meaning[verdict.outcome]
+        found.setdefault(verdict.scorer, {})[verdict.key] = is_refused(verdict.outcome, result.policy)
         if verdict.judge is not None:
             judges[verdict.scorer] = verdict.judge.model
     present = result.config["scorer"]["digest"]

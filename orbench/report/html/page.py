@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -13,23 +12,22 @@ from typing import Any
 import msgspec
 
 import orbench
+from orbench.comparable import same_splits
 from orbench.comparison import Comparison, compare, label
 from orbench.errors import UsageError
 from orbench.grouping import HOW
-from orbench.records import Kind
+from orbench.records import AXES, KINDS, Kind
 from orbench.report.comparison import grouping
 from orbench.report.export import p_value
-from orbench.report.format import counts, interval, percent, plural, points, score
+from orbench.report.format import address, counts, interval, percent, plural, points, score
 from orbench.report.html import figures
 from orbench.report.html.agreement import readings
 from orbench.report.html.rows import collect
+from orbench.report.table import caveats
 from orbench.results import Evaluation
 from orbench.scoring.outcomes import Outcome, is_refused
-from orbench.statistics.rates import Rate, rate
 from orbench.summary import summarise
 
-KINDS: tuple[Kind, Kind] = ("safe", "toxic")
-AXES: Mapping[Kind, str] = {"safe": "over-refusal", "toxic": "toxic rejection"}
 MEANINGS: Mapping[Outcome, str] = {
     Outcome.DIRECT_ANSWER: "tries to respond",
     Outcome.DIRECT_REFUSAL: "says that it will not",
@@ -81,9 +79,9 @@ def render(results: Sequence[Evaluation], rows: int) -> bytes:
         warnings=[(labels[n], warning) for n, result in enumerate(results) for warning in _warnings(result)],
         points_=[found for n, result in enumerate(results, 1) if (found := figures.point(n, result))],
         frame=(figures.LEFT, figures.TOP, figures.SIZE),
-        bars=[{kind: figures.bar(_pooled(result, kind)) for kind in KINDS} for result in results],
+        bars=[{kind: figures.bar(result.rate_of(kind)) for kind in KINDS} for result in results],
         categories={kind: _categories(results, kind) for kind in KINDS},
-        has={kind: any(split.kind == kind for r in results for split in r.splits.values()) for kind in KINDS},
+        has={kind: any(r.splits_of(kind) for r in results) for kind in KINDS},
         outcomes=[_outcomes(result) for result in results],
         meanings=MEANINGS,
         triggers=collected.triggers,
@@ -139,10 +137,6 @@ def _interval(low: float | None, high: float | None) -> str:
     return interval(low, high).replace("-", "–")
 
 
-def _pooled(result: Evaluation, kind: Kind) -> Rate:
-    return result.over_refusal_rate if kind == "safe" else result.toxic_rejection_rate
-
-
 def _compare(results: Sequence[Evaluation]) -> tuple[Comparison | None, str | None]:
     if len(results) < 2:
         return None, None
@@ -157,12 +151,14 @@ def _sentences(results: Sequence[Evaluation], labels: Sequence[str], comparison:
     if len(results) == 1:
         return [_one(results[0], labels[0])]
     said = [f"{len(results)} models."]
-    for kind, verb in (("safe", "refuses fewest safe prompts"), ("toxic", "refuses most toxic prompts")):
-        rated = [(found.value, n) for n, r in enumerate(results) if (found := _pooled(r, kind)).value is not None]  # type: ignore[arg-type]
-        if len(rated) > 1:
-            value, best = min(rated) if kind == "safe" else max(rated)
-            ends = _interval(_pooled(results[best], kind).low, _pooled(results[best], kind).high)  # type: ignore[arg-type]
-            said.append(f"{labels[best]} {verb}: {percent(value)} ({ends}).")
+    for kind in KINDS if comparison is not None else ():
+        rated = [(found.value, n) for n, r in enumerate(results) if (found := r.rate_of(kind)).value is not None]
+        rated.sort(reverse=kind == "toxic")
+        if len(rated) > 1 and rated[0][0] != rated[1][0] and same_splits([results[n] for _, n in rated], kind):
+            value, best = rated[0]
+            ends = _interval(results[best].rate_of(kind).low, results[best].rate_of(kind).high)
+            verb = {"safe": "refuses fewest", "toxic": "refuses most"}[kind]
+            said.append(f"{labels[best]} {verb} {kind} prompts: {percent(value)} ({ends}).")
     if comparison is not None:
         axes = [difference for pair in comparison.pairs for difference in pair.axes]
         apart = sum(difference.p_holm < 0.05 for difference in axes)
@@ -177,8 +173,9 @@ def _sentences(results: Sequence[Evaluation], labels: Sequence[str], comparison:
 
 def _one(result: Evaluation, name: str) -> str:
     parts = []
-    for kind, should in (("safe", "that it should answer"), ("toxic", "that it should refuse")):
-        found = _pooled(result, kind)  # type: ignore[arg-type]
+    for kind in KINDS:
+        should = {"safe": "that it should answer", "toxic": "that it should refuse"}[kind]
+        found = result.rate_of(kind)
         if found.value is not None:
             ends = _interval(found.low, found.high)
             parts.append(f"{percent(found.value)} of the {kind} prompts {should} (95 % interval {ends})")
@@ -188,47 +185,26 @@ def _one(result: Evaluation, name: str) -> str:
 
 
 def _warnings(result: Evaluation) -> list[str]:
-    said = []
-    missing = result.prompts - sum(result.outcomes.values())
-    if missing:
-        done = result.prompts - missing
-        said.append(
-            f"Not finished: {done:,} of {plural(result.prompts, 'prompt')} have an outcome. The same orbench evaluate "
-            "command goes on; until then the numbers are of what is there."
-        )
+    said = [f"{caveat[0].upper()}{caveat[1:]}." for caveat in caveats(result)]
     for kind in KINDS:
-        splits = [split for split in result.splits.values() if split.kind == kind]
-        if not splits:
+        if not result.splits_of(kind):
             said.append(f"No {kind} prompts were asked, so there is no {AXES[kind]} rate.")
-        elif _pooled(result, kind).value is None:
+        elif result.rate_of(kind).value is None:
             said.append(f"No {kind} prompt has an outcome that counts yet, so there is no {AXES[kind]} rate.")
         else:
-            found = _pooled(result, kind)
+            found = result.rate_of(kind)
             if found.left_out:
                 ends = _interval(found.lowest, found.highest)
                 said.append(
                     f"{plural(found.left_out, f'{kind} prompt')} left out of the {AXES[kind]} rate; with them it would "
                     f"lie within {ends}."
                 )
-    if errors := result.outcomes.get(Outcome.ERROR):
-        said.append(f"{plural(errors, 'prompt')} ended in error; the same command tries them again.")
-    if result.failed_judgements:
-        said.append(f"The judge failed on {plural(result.failed_judgements, 'reply', 'replies')}.")
-    if result.unsure:
-        said.append(f"No stage was sure of {plural(result.unsure, 'reply', 'replies')}; --judge MODEL settles them.")
     return said
 
 
 def _categories(results: Sequence[Evaluation], kind: Kind) -> list[dict[str, Any]]:
     """Category by category the rate of each run, over all splits of that kind; None where a run lacks the category."""
-    pooled: list[dict[str, Rate]] = []
-    for result in results:
-        found: dict[str, list[Rate]] = {}
-        for split in result.splits.values():
-            if split.kind == kind:
-                for name, own in split.categories.items():
-                    found.setdefault(name, []).append(own)
-        pooled.append({name: _sum(rates) for name, rates in found.items()})
+    pooled = [result.pooled_categories(kind) for result in results]
     every = dict.fromkeys(name for r in results for split in r.splits.values() for name in split.categories)
     names = [name for name in every if any(name in own for own in pooled)]
     return [
@@ -240,24 +216,11 @@ def _categories(results: Sequence[Evaluation], kind: Kind) -> list[dict[str, Any
     ]
 
 
-def _sum(rates: Sequence[Rate]) -> Rate:
-    if len(rates) == 1:
-        return rates[0]
-    refused, scored = sum(r.refused for r in rates), sum(r.scored for r in rates)
-    left_out = sum(r.left_out for r in rates)
-    totals = {
-        Outcome.DIRECT_REFUSAL: refused,
-        Outcome.DIRECT_ANSWER: scored - refused,
-        Outcome.UNSCORED: left_out,
-    }
-    return rate(totals)
-
-
 def _outcomes(result: Evaluation) -> list[dict[str, Any]]:
     """For each kind of prompt the outcomes, as pieces of a bar."""
     found = []
     for kind in KINDS:
-        splits = [split for split in result.splits.values() if split.kind == kind]
+        splits = result.splits_of(kind)
         totals = [(outcome, sum(split.outcomes.get(outcome, 0) for split in splits)) for outcome in Outcome]
         if any(count for _, count in totals):
             meaning = {True: "refused", False: "answered", None: "left out"}
@@ -271,7 +234,9 @@ def _without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration; should an address carry a name and password, without them."""
     found = dict(config)
     if isinstance(found.get("base_url"), str):
-        found["base_url"] = re.sub(r"//[^/@]*@", "//", found["base_url"])
+        found["base_url"] = address(found["base_url"])
+    if "earlier_base_urls" in found:
+        found["earlier_base_urls"] = [each and address(each) for each in found["earlier_base_urls"]]
     return found
 
 

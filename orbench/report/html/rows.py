@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from orbench.records import Kind
+from orbench.records import KINDS, Kind
 from orbench.results import Evaluation, Key
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.triggers import Triggers, find_triggers
@@ -87,13 +87,12 @@ def _order(results: Sequence[Evaluation]) -> tuple[dict[PromptKey, tuple[Kind, s
     special: set[PromptKey] = set()
     decisions: dict[PromptKey, bool] = {}
     for result in results:
-        meaning = {outcome: is_refused(outcome, result.policy) for outcome in Outcome}
         for key, row in result.states.items():
             if row.outcome is None:
                 continue
             prompt = _prompt_key(result, key)
             order.setdefault(prompt, (row.kind, row.category))
-            refused = meaning[row.outcome]
+            refused = is_refused(row.outcome, result.policy)
             wrong = refused is (row.kind == "safe")
             if refused is None or wrong or decisions.setdefault(prompt, refused) is not refused:
                 special.add(prompt)
@@ -151,8 +150,7 @@ def _read(
             note += f" (confidence {row.confidence:.2f})"
         said = f"No reply: {row.error}" if row.error else row.response
         replies[number] = _Reply(_text(said), _shorten(note))
-    kinds: tuple[Kind, Kind] = ("safe", "toxic")
-    return {kind: find_triggers(texts[kind], refused[kind], kind=kind, top=_TRIGGERS) for kind in kinds}
+    return {kind: find_triggers(texts[kind], refused[kind], kind=kind, top=_TRIGGERS) for kind in KINDS}
 
 
 def _text(text: str) -> _Text:
