@@ -34,7 +34,9 @@ def generate(
     ] = None,
     language_code: Annotated[
         str | None,
-        typer.Option("--language-code", metavar="CODE", help="ISO 639-1, to drop other languages; none: no check."),
+        typer.Option(
+            "--language-code", metavar="CODE", help="ISO 639-1; models' prompts in another are dropped; none: no check."
+        ),
     ] = None,
     seeds_per_category: Annotated[
         int | None, typer.Option("--seeds-per-category", metavar="N", help="Target; default 2000, as in the paper.")
@@ -92,7 +94,8 @@ def generate(
         int | None, typer.Option("--toxic-size", metavar="N", help="Prompts of the Toxic split; default 600.")
     ] = None,
     test_share: Annotated[
-        float | None, typer.Option("--test-share", metavar="SHARE", help="Of the seeds, for splits/test; default 0.")
+        float | None,
+        typer.Option("--test-share", metavar="SHARE", help="Of the kept prompts, for splits/test; default 0."),
     ] = None,
     min_characters: Annotated[
         int | None, typer.Option("--min-characters", metavar="N", help="Shorter prompts are dropped; default 15.")
@@ -207,7 +210,7 @@ def generate(
 
 def _categories(given: list[str]) -> tuple[dict[str, str], list[str]]:
     """Own definitions, and the names of all."""
-    own = {}
+    own: dict[str, str] = {}
     names = []
     for each in given:
         name, equals, definition = each.partition("=")
@@ -215,7 +218,8 @@ def _categories(given: list[str]) -> tuple[dict[str, str], list[str]]:
         if equals:
             if not definition.strip():
                 raise UsageError(f"--category {each}: no definition behind the equals sign")
-            own[name.strip()] = definition.strip()
+            if own.setdefault(name.strip(), definition.strip()) != definition.strip():
+                raise UsageError(f"--category {each}: {name.strip()} was defined before as {own[name.strip()]!r}")
     return own, names
 
 

@@ -13,6 +13,7 @@ Source: OR-Bench (arXiv 2405.20947), sections 3.2 and 3.3; docs/generation.md sa
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import orbench
 from orbench import templates
 from orbench.engine.threads import run_sync
-from orbench.errors import RunError, UsageError
+from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.generation import analysis, facts
 from orbench.generation.bertscore import check_installed
 from orbench.generation.config import STAGES, AnyConfig, GenerationConfig, make_config
@@ -49,8 +50,8 @@ from orbench.generation.partition import partition
 from orbench.generation.pipeline import Pipeline, Standing, standing
 from orbench.generation.records import Item
 from orbench.generation.review import check_labels, is_labelled, write_review
-from orbench.generation.roles import TEMPLATES
-from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts
+from orbench.generation.roles import TEMPLATES, shown
+from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts, undrawn
 from orbench.generation.writing import write_audit, write_drops, write_overlap, write_split, write_text
 from orbench.splits import fingerprint
 
@@ -140,40 +141,34 @@ def _work(
     stands = standing(config)
     money = Money(config, opened.before)
     pipeline = Pipeline(config, opened, state, stage, money, progress=progress)
-    kept = (
-        "orbench_version",
-        "created_at",
-        "panel",
-        "splits",
-        "diversity",
-        "overlap",
-    )  # of an earlier selection, which is still there
-    before: dict[str, Any] = {name: opened.before[name] for name in kept if name in opened.before}
+    made: dict[str, Any] = {name: opened.before.get(name) for name in ("orbench_version", "created_at")}
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
         counted = facts.count(config, state, stands, money.prices)
         dry = [name for name in config.wanted if pipeline.falls_short(name) and pipeline.is_dry(name)]
         short = [name for name in config.wanted if pipeline.falls_short(name) and not pipeline.is_dry(name)]
         return {
-            **before,
+            **made,
             "config": config.to_dict(),
             "rule": stands.rule.sentence if stands.rule else None,
             "templates": {name: templates.digest(name) for name in TEMPLATES},
             **counted,
             "dry": dry if config.seeder else [],
-            "unasked": money.refused,
-            "open": money.refused
-            + facts.owed(state, stands)
-            + (len(short) if config.seeder and pipeline.makes_seeds and not money.refused else 0),
+            "stage": stage,
+            "unasked": money.refused.total(),
+            "open": facts.owed(config, state, stands, stage)
+            + (money.refused["seeder"] or (len(short) if pipeline.makes_seeds else 0)),
             **selected,
         }
 
     try:
         if stage != "selection":
             run_sync(pipeline.run(given))
+        else:
+            pipeline.catch_up()
     except BaseException:
         try:
-            opened.write(found({}))
+            opened.write(facts.carried_over(found({}), opened.before))
         except RunError:
             pass  # such as a full disk, which is being raised already
         raise
@@ -182,15 +177,18 @@ def _work(
     result = found({"moderation": analysis.moderation(config, state, stands)} if stands.moderators else {})
     if config.labels and stands.moderators:
         result["review"] = analysis.human_review(config, state, stands)
-    opened.write(result)
-    if stage == "moderation":
-        write_audit(opened.path / AUDIT, state, stands)
+    earlier = facts.carried_over(result, opened.before)
+    opened.write(earlier)
+    if stage == "moderation" or (opened.path / AUDIT).exists():
+        write_audit(opened.path / AUDIT, config, state, stands)
     if stage in (None, "selection"):
         if stage == "selection":
             money.count_spent(state, opened.path)
         money.leave_panel_to_evaluation()
         result = _select(config, opened, state, stands, result, money, progress)
         write_text(opened.path / CARD, describe(opened.path, result, config.rules.language))
+    else:
+        result = earlier
     if not result["open"]:
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
@@ -219,22 +217,26 @@ def _select(
         "hard": hard(pools.safe, panel.refusals, config) if panel else [],
         "toxic": draw(pools.toxic, config.toxic_size, config.seed),
     }
+    unparted: dict[str, str] = {}
     if config.test_share:
-        sides = partition(
-            [row.seed_id for row in pools.safe],
-            [row.group_id for row in pools.safe],
-            test_share=config.test_share,
-            seed=config.seed,
-        )
-        for side in ("train", "test"):
-            splits[side] = [row for row, mine in zip(pools.safe, sides, strict=True) if mine == side]
+        seeds, groups = [row.seed_id for row in pools.safe], [row.group_id for row in pools.safe]
+        try:
+            sides = partition(seeds, groups, test_share=config.test_share, seed=config.seed)
+        except UsageError as error:  # all else is paid for, and can be used
+            unparted = {"unparted": str(error)}
+            warnings.warn(f"no train and test: {error}", OrbenchWarning, stacklevel=4)
+        else:
+            for side in ("train", "test"):
+                splits[side] = [row for row, mine in zip(pools.safe, sides, strict=True) if mine == side]
     for name in SPLIT_NAMES:
         write_split(opened.path / SPLITS, name, splits.get(name, []))
+    pools.drops.extend(undrawn(pools.toxic, splits["toxic"]))
     write_drops(opened.path / DROPS, pools.drops)
     _draw_for_review(config, opened.path / SPLITS / REVIEW, state, stands)
     overlap, overlapping = analysis.overlaps(config, splits)
     write_overlap(opened.path / OVERLAP, splits, overlapping)
-    return {**_with_splits(result, splits, pools, panel), **analysis.selection(config, splits), **overlap}
+    selected = _with_splits(result, splits, pools, panel)
+    return {**selected, **unparted, **analysis.selection(config, splits), **overlap}
 
 
 def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands: Standing) -> None:
@@ -248,7 +250,7 @@ def _draw_for_review(config: GenerationConfig, path: Path, state: State, stands:
     write_review(
         path,
         [item.id for item in items],
-        [item.prompt for item in items],
+        [shown(config, item.prompt) for item in items],
         [item.category for item in items],
         size=config.review_size,
         seed=config.seed,
@@ -267,15 +269,12 @@ def _with_splits(
         if drop.stage != "moderation":
             mine = cleaning.setdefault(drop.stage, {})
             mine[drop.reason] = mine.get(drop.reason, 0) + 1
+    hard_min = result["config"]["hard_min"]
+    refused = sum(panel.refusals[row.id] >= hard_min for row in pools.safe) if panel else 0
+    drawn_from = {"hard": refused, "toxic": len(pools.toxic)}
     usage = result["usage"]
     if panel is not None:
-        usage = {**usage, "roles": dict(usage["roles"])}
-        for role, spent in panel.usage.items():
-            usage["roles"][role] = spent
-            for name in ("requests", "input_tokens", "output_tokens"):
-                usage[name] += spent[name]
-            costs = (usage["cost_usd"], spent["cost_usd"])
-            usage["cost_usd"] = None if None in costs else round(sum(costs), 6)
+        usage = facts.with_roles(usage, panel.usage)
     return {
         **result,
         "counts": {name: sum(counts[name] for counts in categories.values()) for name in facts.COUNTS},
@@ -283,15 +282,12 @@ def _with_splits(
         "drops": {**result["drops"], "cleaning": {}, **cleaning},
         "usage": usage,
         "open": result["open"] + (panel.owed if panel else 0),
-        "panel": None if panel is None else {"hard_min": result["config"]["hard_min"], "members": panel.members},
+        "panel": None if panel is None else {"hard_min": hard_min, "members": panel.members},
         "splits": {
             name: {
                 "rows": len(rows),
                 "fingerprint": fingerprint(row.prompt for row in rows),
-                "pool": {"all": len(rows), "toxic": len(pools.toxic)}.get(
-                    name,
-                    sum(panel.refusals[row.id] >= result["config"]["hard_min"] for row in pools.safe) if panel else 0,
-                ),
+                "pool": drawn_from.get(name, len(pools.safe)),
             }
             for name, rows in splits.items()
         },

@@ -28,7 +28,7 @@ _CENT = 0.01
 _WHAT = {
     "all": "safe prompts, kept by the moderators and by cleaning",
     "hard": "those safe prompts that the panel refuses",
-    "toxic": "a sample of what stayed toxic",
+    "toxic": "a sample of the seeds, and of the rewrites that stayed toxic",
     "train": "safe prompts for training; no seed has prompts in the test split too",
     "test": "safe prompts for measuring; no seed has prompts in the train split too",
 }
@@ -58,14 +58,14 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rule: str = ""
     """The rule of moderation as a sentence."""
     rescue: str | None = None
-    """The model whose answers brought prompts back."""
+    """The models whose answers brought prompts back."""
     moderators: dict[str, dict[str, int]] = {}
     """Moderator to its votes on prompts: `safe`, `toxic`, `abstained`."""
     pairs: list[Pair] = []
     alpha: float | None = None
     left_out: list[LeftOut] = []
     yields: dict[str, dict[str, int]] = {}
-    """Author (role and model) to its `prompts` and how many of them were `kept`."""
+    """Author (role and model) to its `prompts`, and how many of them moderators `let_through`; cleaning comes later."""
     panel: list[str] = []
     """Models whose refusals chose `hard`."""
     hard_min: int = 3

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -132,7 +133,7 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     toxic_size: int = 600
     """Prompts of the Toxic split at most (section 3.3: about 600)."""
     test_share: float = 0.0
-    """Share of the seeds whose prompts go to `test` instead of `train`; 0 makes neither file."""
+    """Share of the kept prompts that go to `test` instead of `train`, whole seeds together; 0 makes neither file."""
     review_size: int = 100
     """Prompts drawn for human review (Appendix L); 0 draws none."""
     labels: dict[str, str] = {}
@@ -144,8 +145,8 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Share of words from which a prompt is a near duplicate of another and is dropped; 1 drops those of the same words
     alone."""
     language_code: str | None = None
-    """ISO 639-1 code of the language, to drop prompts in another one; by default the code of `language`, where it is
-    one of `LANGUAGES`. `none` leaves it unchecked."""
+    """ISO 639-1 code of the language, to drop what models write in another one; given prompts are taken in any. By
+    default the code of `language`, where it is one of `LANGUAGES`. `none` leaves it unchecked."""
     overlap_with: str | None = None
     """File of prompts with which overlap is reported, such as another benchmark."""
     personal_data: str = "flag"
@@ -189,6 +190,7 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             if twice := [model for model in models if models.count(model) > 1]:
                 raise UsageError(f"{role}: {twice[0]} is named twice")
         self._check_categories()
+        self._check_addresses()
         if self.rule == "paper" and self.rescue is None:
             raise UsageError(
                 "the rule `paper` needs a model that answers what was voted toxic: add --rescue MODEL (one without "
@@ -196,6 +198,21 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.panel and len(self.panel) < self.hard_min:
             raise UsageError(f"hard_min is {self.hard_min}, but the panel has {len(self.panel)} models")
+
+    def _check_addresses(self) -> None:
+        """Before any is saved: one with a key in it would be published with the data set."""
+        named = {name: getattr(self, name) for name in ("seeder", "rewriter", "rescue", "panel_judge")}
+        many = {name: getattr(self, name) for name in ("moderators", "panel")}
+        found = {
+            "base_url": self.base_url,
+            **{f"{name}: base_url": role.base_url for name, role in named.items() if role},
+        }
+        found |= {f"{name}, {role.model}: base_url": role.base_url for name, roles in many.items() for role in roles}
+        for where, address in found.items():
+            if address is not None and not is_plain_address(address):
+                raise UsageError(
+                    f"{where} is no address, or holds more than http://host:port/path; a key goes into its variable"
+                )
 
     def _check_categories(self) -> None:
         seen = {same_name(name): name for name in CATEGORIES}
@@ -260,6 +277,16 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             return [plain(each) for each in value] if isinstance(value, tuple) else value
 
         return {name: plain(value) for name, value in msgspec.structs.asdict(self).items()}
+
+
+def is_plain_address(url: str) -> bool:
+    """Whether it is an address of the web that holds neither name, password, query nor fragment."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        return False
+    return usable and not ("@" in parts.netloc or parts.query or parts.fragment)
 
 
 _AT_LEAST = {
@@ -336,7 +363,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        _refuse_repeated(text, path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -348,6 +377,31 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{path}: holds no mapping of keys to values")
     return {str(key): value for key, value in content.items()}
+
+
+def _refuse_repeated(text: str, path: Path) -> None:
+    """Of a key that is there twice YAML keeps the last value and says nothing."""
+    import yaml
+
+    nodes = [yaml.compose(text, yaml.SafeLoader)]
+    met: set[int] = set()  # nodes may name each other
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in met:
+            continue
+        met.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in keys:
+                        raise UsageError(
+                            f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} is there twice"
+                        )
+                    keys.add(key.value)
+                nodes.append(value)
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 from orbench.engine.jsonl import read_lines
 from orbench.generation.folder import DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
 from orbench.generation.records import Item, Vote
-from orbench.generation.selection import Drop
+from orbench.generation.selection import TOXIC_CLEANING, TOXIC_SAMPLE, Drop
 from orbench.report.format import money, plural
 from orbench.report.table import columns
 from orbench.splits import Split, load_split
 
 _NAMES = {"all": "80k", "hard": "hard-1k", "toxic": "toxic"}
 """A split's file to the name under which `--data` takes it."""
+
+_LEFT_OUT = {
+    "seeds left out": ("seeds",),
+    "rewrites not in `all`": ("rewrites", "moderation", "cleaning"),
+    "toxic prompts not in `toxic`": (TOXIC_CLEANING, TOXIC_SAMPLE),
+}
+"""What is left out of what, to the stages whose drops add up to it."""
 
 
 class Dataset:
@@ -67,7 +75,10 @@ class Dataset:
 
     @property
     def open(self) -> int:
-        """Calls that failed, or for which there was no money, and that the next run of the same command makes."""
+        """Calls that failed, or for which there was no money, and that the next run of the same command makes.
+
+        A selection done alone counts what it lacks; a run of all stages makes it.
+        """
         return int(self.facts["open"])
 
     def split(self, name: str) -> Split:
@@ -91,7 +102,10 @@ class Dataset:
         return read_lines(self.folder / VOTES, Vote)
 
     def dropped(self) -> Iterator[Drop]:
-        """Every prompt that is not in `all`, with its reason; rows that were dropped at once are in the two above."""
+        """Every rewrite that is not in `all`, and every toxic prompt that is not in `toxic`, with its reason.
+
+        So a rewrite that stayed toxic may have two; rows that were dropped at once are in `seeds` and `rewrites`.
+        """
         return read_lines(self.folder / DROPS, Drop)
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,8 +127,13 @@ class Dataset:
                 for name, v in self.moderators.items()
             ]
             lines += ["", *columns(votes)]
-        if dropped := [f"{reason} {n:,}" for each in self.drops.values() for reason, n in each.items() if n]:
-            lines += ["", "not in `all`: " + ", ".join(dropped)]
+        lines += [""]
+        for what, stages in _LEFT_OUT.items():
+            reasons: Counter[str] = Counter()
+            for stage in stages:
+                reasons.update(self.drops.get(stage, {}))
+            if dropped := [f"{reason} {n:,}" for reason, n in reasons.items() if n]:
+                lines += [f"{what}: " + ", ".join(dropped)]
         for role, outcomes in self.facts.get("calls", {}).items():
             if lost := [
                 f"{outcomes[name]:,} {name}" for name in ("refused", "blocked", "unreadable") if outcomes.get(name)
@@ -124,7 +143,12 @@ class Dataset:
         if unasked:
             lines += [f"{plural(unasked, 'call')} not made for want of money"]
         if self.open > unasked:
-            lines += [f"{plural(self.open - unasked, 'call')} failed: run the same command again"]
+            how = "without --stage" if self.facts.get("stage") == "selection" else "again"
+            lines += [f"{plural(self.open - unasked, 'call')} owed: run the same command {how}"]
+        if unparted := self.facts.get("unparted"):
+            lines += [f"no train and test: {unparted}"]
+        if self.facts.get("stale"):
+            lines += ["the splits are of an earlier selection: run the same command without --stage to draw them anew"]
         if cost := self.usage["cost_usd"]:
             lines += [f"cost: {money(cost)}"]
         for category in self.facts.get("dry", []):

@@ -33,7 +33,7 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "definitions": config["own_categories"],
             "usage": facts["usage"]["roles"],
             "rule": facts["rule"] or "",
-            "rescue": (config["rescue"] or {}).get("model"),
+            "rescue": " and ".join(_rescuers(facts)) or None,
             "moderators": facts["moderators"],
             "pairs": moderation.get("pairs", []),
             "alpha": moderation.get("alpha"),
@@ -54,3 +54,11 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "seed": config["seed"],
         }
     )
+
+
+def _rescuers(facts: Mapping[str, Any]) -> list[str]:
+    """Who gave the answers that are there, whoever is to give the next ones; nobody where they do not count."""
+    if facts["config"]["rescue"] is None:
+        return []
+    calls = {name.partition(" ")[::2]: outcomes for name, outcomes in facts["calls"].items()}
+    return [model for (role, model), outcomes in calls.items() if role == "rescue" and outcomes.get("read")]

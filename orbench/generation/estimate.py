@@ -8,6 +8,9 @@ reply is short. High: moderators vote every rewrite toxic, every answer brings i
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ import msgspec
 
 from orbench import costs
 from orbench.costs import CHARACTERS, NONE, SHORTEST, Range, load_prices, request_tokens, text_tokens
+from orbench.engine.jsonl import read_lines
 from orbench.engine.run_folder import folder_name
 from orbench.errors import ModelError
 from orbench.generation import check_stage
 from orbench.generation.config import STAGES, GenerationConfig, Role
-from orbench.generation.folder import GENERATION, PANEL, State, scan
+from orbench.generation.folder import GENERATION, PANEL, SEEDS, State, scan
 from orbench.generation.given import given_items
-from orbench.generation.pipeline import standing
+from orbench.generation.pipeline import SURPLUS, is_dry, rewrites_wanted, standing
+from orbench.generation.records import Item
 from orbench.generation.roles import SAMPLING, rewrite_messages, seed_messages, vote_messages
 from orbench.models.batch import has_batches
 from orbench.records import Message, Request
@@ -153,43 +158,63 @@ class _Plan:
         self._table = load_prices(config.prices)
         self._folder = Path(str(config.out))
         self._standing = standing(config)
-        state = scan(self._folder) if (self._folder / GENERATION).exists() else State()
+        self._state = state = scan(self._folder) if (self._folder / GENERATION).exists() else State()
         self._seeds = [track for track in state.tracks.values() if track.is_seed]
         self._rewrites = [track for track in state.tracks.values() if not track.is_seed]
         given = [item for item in given_items(config) if item.key not in state.rows and item.dropped is None]
-        self._new_seeds = sum(item.round == 0 for item in given)
+        self._seed_counts = Counter(track.item.category for track in self._seeds)
+        self._new_seeds = 0
+        self._take_up(item.category for item in given if item.round == 0)
         self._new = _exactly(sum(item.round == 1 for item in given))
         """Prompts to moderate that are not there yet."""
 
     def seeds(self) -> None:
         config = self._config
+        if self._state.rows:
+            rows, all_items = self._state.rows, read_lines(self._folder / SEEDS, Item)
+            self._take_up(item.category for item in all_items if item.dropped == rows[item.key][1] == SURPLUS)
         if config.seeder is None or config.from_prompts:
             return
-        missing = max(0, len(config.wanted) * config.seeds_per_category - len(self._seeds) - self._new_seeds)
-        calls = _exactly(-(-missing // config.seeds_per_call))
+        missing = [
+            max(0, config.seeds_per_category - self._seed_counts[category])
+            for category in config.wanted
+            if not is_dry(config, self._state, category)
+        ]
+        calls = _exactly(sum(math.ceil(each / config.seeds_per_call) for each in missing))
         messages = seed_messages(config, config.wanted[0], 2, again=False)
         self._add("seeds", "seeder", config.seeder, calls, messages, least=config.seeds_per_call * _SHORT)
-        self._new_seeds += missing
+        self._new_seeds += sum(missing)
+
+    def _take_up(self, categories: Iterable[str]) -> None:
+        """Count seeds of these categories that will be there, as far as the target lets them."""
+        for category in categories:
+            if self._seed_counts[category] < self._config.seeds_per_category:
+                self._seed_counts[category] += 1
+                self._new_seeds += 1
 
     def rewrites(self) -> None:
         config = self._config
-        if config.rewriter is None or config.from_prompts:
+        if config.rewriter is None:
             return
-        owing = [config.rewrites - seed.rewritten for seed in self._seeds if seed.rewritten < config.rewrites]
         messages = rewrite_messages(config, config.wanted[0], _PROMPT, config.rewrites, again=False)
 
         def add(name: str, calls: Range) -> None:
             assert config.rewriter is not None
             self._add(name, "rewriter", config.rewriter, calls, messages, least=config.rewrites * _SHORT)
 
-        add("rewrites", _exactly(len(owing) + self._new_seeds))
-        made = _exactly(sum(owing) + self._new_seeds * config.rewrites)
-        self._new += made
-        for time in range(config.rounds):
-            toxic = Range(made.low * (1 - KEPT), made.high)
-            add(f"rewrites, round {time + 2}", toxic)
-            made = toxic * config.rewrites
+        parents = [(track, self._standing.of(track).decision) for track in (*self._seeds, *self._rewrites)]
+        new = _exactly(self._new_seeds)
+        """Prompts of the round before that are not there yet, as far as they are to be rewritten."""
+        for turn in range(config.rounds + 1):
+            owing = [(track, decision) for track, decision in parents if track.item.round == turn]
+            known = [rewrites_wanted(config, track, decision) for track, decision in owing]
+            open_ = sum(decision is None and track.rewritten < config.rewrites for track, decision in owing)
+            maybe = new + Range(open_ * (1 - KEPT), open_)
+            add("rewrites" if turn == 0 else f"rewrites, round {turn + 1}", _exactly(sum(map(bool, known))) + maybe)
+            made = _exactly(sum(known)) + maybe * config.rewrites
+            voted = made + (self._new if turn == 0 else NONE)  # given prompts are of the first round
             self._new += made
+            new = Range(voted.low * (1 - KEPT), voted.high)
 
     def moderation(self) -> None:
         config, stands = self._config, self._standing

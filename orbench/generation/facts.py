@@ -11,9 +11,11 @@ import msgspec
 from orbench.costs import Price
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
-from orbench.generation.pipeline import Standing
+from orbench.generation.pipeline import Standing, rewrites_wanted
 from orbench.results import ledgers_dict
 
+_SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap", "unparted")
+"""What generation.json says of the splits."""
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
 
 
@@ -62,15 +64,18 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
 
 
 def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:
-    """What became of each author's prompts: how many went on, and how many were kept; a seed if a rewrite of it was."""
-    kept = {track.item.id for track in state.tracks.values() if standing.of(track).decision == "safe"}
-    kept |= {state.tracks[id].item.seed_id for id in kept}
+    """What became of each author's prompts: how many moderators let through; a seed counts if a rewrite of it was.
+
+    Cleaning comes after it, so `kept` is less.
+    """
+    through = {track.item.id for track in state.tracks.values() if standing.of(track).decision == "safe"}
+    through |= {state.tracks[id].item.seed_id for id in through}
     found: dict[str, dict[str, Any]] = {}
     for id, track in state.tracks.items():
         role = "seeder" if track.is_seed else "rewriter"
-        mine = found.setdefault(f"{role} {track.item.model}", {"prompts": 0, "kept": 0})
+        mine = found.setdefault(f"{role} {track.item.model}", {"prompts": 0, "let_through": 0})
         mine["prompts"] += 1
-        mine["kept"] += id in kept
+        mine["let_through"] += id in through
     return found
 
 
@@ -81,7 +86,61 @@ def usage(state: State, prices: Mapping[str, Price]) -> dict[str, Any]:
     return {**ledgers_dict(ledgers, prices), "roles": roles}
 
 
-def owed(state: State, standing: Standing) -> int:
-    """Calls that failed and that the next run makes."""
-    models = {"", *standing.moderators}
-    return sum(model in models for _, _, model in state.asks)
+def with_roles(usage: Mapping[str, Any], roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Usage with that of some more roles."""
+    found: dict[str, Any] = {**usage, "roles": {**usage["roles"], **roles}}
+    for spent in roles.values():
+        for name in ("requests", "input_tokens", "output_tokens"):
+            found[name] += spent[name]
+        costs = (found["cost_usd"], spent["cost_usd"])
+        found["cost_usd"] = None if None in costs else round(sum(costs), 6)
+    return found
+
+
+def carried_over(counted: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a run that did not select, with those of the selection before it, whose splits are still there.
+
+    `stale` says so: prompts may have been added or decided otherwise since.
+    """
+    if not before.get("splits"):
+        return counted
+    earlier = before["categories"]
+    nothing = dict.fromkeys(COUNTS, 0)
+    categories = {
+        name: {
+            **counted["categories"].get(name, nothing),
+            **{column: earlier.get(name, nothing)[column] for column in ("kept", "hard", "toxic")},
+        }
+        for name in {**counted["categories"], **earlier}
+    }
+    panel = {name: use for name, use in before["usage"]["roles"].items() if name.startswith(("panel ", "panel-judge "))}
+    return {
+        **counted,
+        **{name: before[name] for name in _SELECTED if name in before},
+        "counts": {name: sum(mine[name] for mine in categories.values()) for name in COUNTS},
+        "categories": categories,
+        "drops": {**before["drops"], **counted["drops"]},
+        "usage": with_roles(counted["usage"], panel),
+        "stale": True,
+    }
+
+
+def owed(config: GenerationConfig, state: State, standing: Standing, stage: str | None) -> int:
+    """Calls that the configuration needs of prompts that are there: they failed, or there was no money, or no time.
+
+    What follows from their replies is not counted, nor what other stages owe; the selection needs all of them.
+    """
+    rewrites = config.rewriter is not None and stage in (None, "rewrites", "selection")
+    votes = stage in (None, "moderation", "selection")
+    found = 0
+    for track in state.tracks.values():
+        stands = standing.of(track)
+        if rewrites and rewrites_wanted(config, track, stands.decision):
+            found += 1
+        if votes and standing.rule is not None and stands.decision is None:
+            missing = standing.missing(track, "prompt")
+            if missing or track.answered is not None:
+                found += len(missing or standing.missing(track, "answer"))
+            else:
+                found += 1  # the rescuer's answer
+    return found

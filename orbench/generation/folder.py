@@ -4,7 +4,7 @@
     responses/   seeds.jsonl  rewrites.jsonl  rescue.jsonl     the calls behind them
                  panel/  prompts-N.jsonl and the run folders of the panel
                  batches/  what is under way at a vendor, with --batch
-    drops.jsonl  every prompt that is in none of the splits, and why
+    drops.jsonl  why rewrites are not in `all`, and toxic prompts not in `toxic`
     audit.csv    what each moderator says of each prompt, where moderation was done alone
     overlap.csv  which prompts of the splits are in the set of `overlap_with`, and how
     splits/      all, hard, toxic, perhaps train and test, as .csv and .parquet; review.csv
@@ -86,13 +86,17 @@ class State(msgspec.Struct):
     """Seeder's call to model."""
     usage: dict[tuple[str, str], Ledger] = {}
     """(role, model) to calls and tokens, counted over every line."""
+    estimates: dict[tuple[str, str], Ledger] = {}
+    """(role, model) to the most tokens of replies whose tokens the provider did not say."""
     outcomes: dict[tuple[str, str], Counter[str]] = {}
     """(role, model) to what came of its calls."""
 
-    def count(self, role: str, model: str, outcome: str, attempts: int, usage: Usage | None) -> None:
+    def count(self, role: str, model: str, outcome: str, line: Call | CallBrief | Vote | VoteBrief) -> None:
         """Count one line."""
-        answered = usage is not None or outcome not in ("error", "blocked", "abstained")
-        self.usage.setdefault((role, model), Ledger()).add(attempts, usage, answered=answered)
+        answered = line.usage is not None or outcome not in ("error", "blocked", "abstained")
+        self.usage.setdefault((role, model), Ledger()).add(line.attempts, line.usage, answered=answered)
+        if line.estimate is not None:
+            self.estimates.setdefault((role, model), Ledger()).add(0, line.estimate)
         self.outcomes.setdefault((role, model), Counter())[outcome] += 1
 
     def add(self, item: Item) -> Track | None:
@@ -110,25 +114,25 @@ class State(msgspec.Struct):
         """Take up a call of the seeder."""
         self.seed_calls.setdefault(call.category, []).append((call.id, call.outcome, call.wanted))
         self.seed_models[call.id] = call.model
-        self.count("seeder", call.model, call.outcome, call.attempts, call.usage)
+        self.count("seeder", call.model, call.outcome, call)
 
     def add_rewrite_call(self, call: Call | CallBrief) -> None:
         """Take up a call of the rewriter."""
-        self.count("rewriter", call.model, call.outcome, call.attempts, call.usage)
+        self.count("rewriter", call.model, call.outcome, call)
         track = self.tracks.get(call.id.partition("+")[0])
         if track is not None and self._settle(call, "rewrites", ""):
             track.rewritten += call.wanted
 
     def add_rescue_call(self, call: Call | CallBrief) -> None:
         """Take up a call of the rescuer."""
-        self.count("rescue", call.model, call.outcome, call.attempts, call.usage)
+        self.count("rescue", call.model, call.outcome, call)
         track = self.tracks.get(call.id)
         if track is not None and self._settle(call, "answer", ""):
             track.answered = call.outcome
 
     def add_vote(self, vote: Vote | VoteBrief) -> None:
         """Take up a moderator's reply."""
-        self.count("moderator", vote.moderator, vote.verdict, vote.attempts, vote.usage)
+        self.count("moderator", vote.moderator, vote.verdict, vote)
         track = self.tracks.get(vote.prompt_id)
         if track is None:
             return
@@ -180,6 +184,7 @@ class CallBrief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     wanted: int
     items: int
     usage: Usage | None = None
+    estimate: Usage | None = None
     attempts: int = 1
 
 
@@ -192,6 +197,7 @@ class VoteBrief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ask: int
     verdict: Verdict
     usage: Usage | None = None
+    estimate: Usage | None = None
     attempts: int = 1
     error: str | None = None
 
@@ -266,6 +272,20 @@ def read_generation(folder: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
+def _refuse_foreign(path: Path) -> None:
+    """Before anything is written into it.
+
+    Raises:
+        RunError: A folder that holds something, and was not made here.
+    """
+    if not path.exists() or (path / GENERATION).exists():
+        return
+    others = sorted(e.name for e in path.iterdir() if e.name[0] != "." and not e.name.endswith(".part"))
+    if others:
+        listed = ", ".join(others[:3])
+        raise RunError(f"{path}: not empty, but no {GENERATION} in it ({listed}). Choose another --out")
+
+
 class OpenFolder:
     """The folder opened for writing: locked, its definitions checked, its files open for appending."""
 
@@ -283,7 +303,8 @@ class OpenFolder:
         """
         self.path = path
         try:
-            (path / PANEL).mkdir(parents=True, exist_ok=True)
+            _refuse_foreign(path)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path}: cannot be made: {error.strerror}. Choose another --out") from None
         lock = filelock.FileLock(path / _LOCK)
@@ -296,6 +317,10 @@ class OpenFolder:
         with ExitStack() as opened:
             opened.callback(lock.release)
             self.before = self._prepare(config, created)
+            try:
+                (path / PANEL).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(f"{path / PANEL}: cannot be made: {error.strerror}. Choose another --out") from None
 
             def appender(name: str) -> Any:
                 return opened.enter_context(closing(Appender[Any](path / name)))
@@ -310,11 +335,6 @@ class OpenFolder:
 
     def _prepare(self, config: GenerationConfig, created: dict[str, Any]) -> dict[str, Any]:
         if not (self.path / GENERATION).exists():
-            others = sorted(e.name for e in self.path.iterdir() if e.name[0] != "." and e.name != "responses")
-            others = [name for name in others if not name.endswith(".part")]
-            if others:
-                listed = ", ".join(others[:3])
-                raise RunError(f"{self.path}: not empty, but no {GENERATION} in it ({listed}). Choose another --out")
             found = {**created, "config": config.to_dict()}
             write_json(self.path / GENERATION, found)
             return found

@@ -6,7 +6,9 @@ generation.json keeps. Every call is held at its high estimate until its reply i
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,9 +34,9 @@ from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import PANEL, State
 from orbench.models.base import Model
 from orbench.models.batch import BatchModel
-from orbench.records import Request
+from orbench.records import Request, Usage
 from orbench.report.format import money, plural
-from orbench.results import Evaluation
+from orbench.results import Evaluation, Ledger
 
 
 class Money:
@@ -43,7 +45,7 @@ class Money:
     Attributes:
         budget: What the command may spend; None without a bound.
         prices: Role and model, such as `rewriter openai/x`, to its price where one is known.
-        refused: Calls that were not made for want of money.
+        refused: Role to its calls that were not made for want of money.
     """
 
     def __init__(self, config: GenerationConfig, before: Mapping[str, object]) -> None:
@@ -59,7 +61,7 @@ class Money:
         self.table = load_prices(config.prices)
         self.budget: Budget | None = make_budget(config.max_cost)
         self.prices = msgspec.convert(before.get("prices", {}), dict[str, Price])
-        self.refused = 0
+        self.refused: Counter[str] = Counter()
         self._of_panel = 0.0
 
     def purse(self, role: str, model: Model) -> Purse:
@@ -74,7 +76,7 @@ class Money:
         name = f"{role} {model.name}"
         if price is not None:
             self.prices[name] = price
-        return Purse(self, name, model, price)
+        return Purse(self, role, model, price)
 
     def count_spent(self, state: State, folder: Path) -> None:
         """Count what earlier runs in the folder have spent, the panel's included."""
@@ -82,7 +84,8 @@ class Money:
             return
         for (role, model), ledger in state.usage.items():
             if (price := self.prices.get(f"{role} {model}")) is not None:
-                self.budget.spent_usd += ledger.known_cost(price)
+                at_most = state.estimates.get((role, model), Ledger())
+                self.budget.spent_usd += ledger.known_cost(price) + at_most.known_cost(price)
         self._of_panel = sum(_spent(run.parent) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}")))
         self.budget.spent_usd += self._of_panel
 
@@ -106,9 +109,10 @@ class Money:
 class Purse:
     """What one role pays its calls from."""
 
-    def __init__(self, money: Money, name: str, model: Model, price: Price | None) -> None:
+    def __init__(self, money: Money, role: str, model: Model, price: Price | None) -> None:
         """Use `Money.purse`."""
-        self._money, self._name, self._model, self._price = money, name, model, price
+        self._money, self._role, self._model, self._price = money, role, model, price
+        self._name = f"{role} {model.name}"
         self._begun = False
 
     async def hold(self, request: Request, *, wait: bool = True) -> bool:
@@ -142,15 +146,36 @@ class Purse:
         completion, key = result.completion, (self._name, result.request.id)
         if completion is not None and result.error is None:
             usd = usage_cost(price, completion.usage)
-            if usd is None and not completion.blocked_by:
-                _, sent, _ = call_tokens(self._model, result.request)
-                usd = cost_range(price, sent, text_tokens(completion.text)).high
-            budget.spend(key, usd or 0.0)
+            if usd is None:
+                said, at_most = completion.usage or Usage(), unsaid(self._model, result) or Usage()
+                usd = sum(
+                    usage_cost(price, Usage(input_tokens=sent or 0, output_tokens=received or 0, batch=said.batch))
+                    or 0.0
+                    for sent, received in ((each.input_tokens, each.output_tokens) for each in (said, at_most))
+                )
+            budget.spend(key, usd)
         budget.release(key)
 
     def refuse(self) -> None:
         """A call is not made for want of money."""
-        self._money.refused += 1
+        self._money.refused[self._role] += 1
+
+
+def unsaid(model: Model, result: CallResult) -> Usage | None:
+    """Most tokens of a reply, as far as its provider does not say them; None if it says all, or nothing came of it.
+
+    They stand in the reply's line, so that later runs count as much for it.
+    """
+    completion = result.completion
+    if completion is None or result.error is not None or completion.blocked_by is not None:
+        return None
+    said = completion.usage or Usage()
+    sent = received = 0
+    if said.input_tokens is None:
+        sent = math.ceil(call_tokens(model, result.request)[1].high)
+    if said.output_tokens is None:
+        received = math.ceil(text_tokens(completion.text).high)
+    return Usage(input_tokens=sent, output_tokens=received, batch=said.batch) if sent or received else None
 
 
 def _spent(run: Path) -> float:

@@ -18,14 +18,14 @@ from orbench.engine.jsonl import read_lines
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.engine.progress import Tally
-from orbench.errors import UsageError
+from orbench.errors import RunError, UsageError
 from orbench.generation import roles
 from orbench.generation.cleaning import clean
 from orbench.generation.config import STAGES, GenerationConfig, Role
 from orbench.generation.flow import Flow, Job, Station
 from orbench.generation.folder import RESPONSES, OpenFolder, State, Track, answers, call_name, half_read
 from orbench.generation.formats import FoundItem, read_items
-from orbench.generation.money import Money
+from orbench.generation.money import Money, unsaid
 from orbench.generation.records import GIVEN, Call, Item, Subject, text_id
 from orbench.generation.rules import Decision, Rule, make_rule
 from orbench.models.base import Model
@@ -125,6 +125,33 @@ class Standing:
         return Progress("toxic", reason="voted toxic, and so was the answer")
 
 
+def rewrites_wanted(config: GenerationConfig, track: Track, decision: Decision | None) -> int:
+    """Rewrites of a prompt that are still to be asked for: of seeds, and of what stayed toxic while rounds are left."""
+    if not track.is_seed and (decision != "toxic" or track.item.round > config.rounds):
+        return 0
+    return max(0, config.rewrites - track.rewritten)
+
+
+def is_dry(config: GenerationConfig, state: State, category: str) -> bool:
+    """Whether the seeder's last five calls brought next to nothing new: under 5 % of what they were asked for."""
+    role = config.seeder
+    if role is None:
+        return True
+    calls = [
+        call
+        for call in state.seed_calls.get(category, [])
+        if call[1] != "error" and state.seed_models[call[0]] == role.name
+    ][-_DRY_CALLS:]
+    if len(calls) < _DRY_CALLS:
+        return False
+    new = sum(
+        state.rows.get((name, place), (True, "no row"))[1] in (None, SURPLUS)
+        for name, _, _ in calls
+        for place in range(state.places[name])
+    )
+    return new < _DRY_SHARE * sum(wanted for _, _, wanted in calls)
+
+
 def standing(config: GenerationConfig) -> Standing:
     """How prompts stand under a configuration."""
     names = [role.name for role in config.moderators]
@@ -199,10 +226,14 @@ class Pipeline:
                 with suppress(Exception):
                     await model.close()
 
-    async def _begin(self, given: Sequence[Item]) -> None:
-        """Take up what the folder and the given file hold, then make seeds."""
+    def catch_up(self) -> None:
+        """Make rows of replies that were there when an earlier run was stopped."""
         for is_seeder, call in half_read(self._folder.path, self.state):
             self._take(call, is_seed=is_seeder)
+
+    async def _begin(self, given: Sequence[Item]) -> None:
+        """Take up what the folder and the given file hold, then make seeds."""
+        self.catch_up()
         owed = {track.item.id for track in self.state.tracks.values() if self._needs_answer(track)}
         for prompt_id, answer in answers(self._folder.path, owed):
             self.state.tracks[prompt_id].answer = answer
@@ -263,23 +294,8 @@ class Pipeline:
         return self.seed_counts.get(category, 0) < self._config.seeds_per_category
 
     def is_dry(self, category: str) -> bool:
-        """Whether the seeder's last five calls brought next to nothing new: under 5 % of what they were asked for."""
-        role = self._config.seeder
-        if role is None:
-            return True
-        calls = [
-            call
-            for call in self.state.seed_calls.get(category, [])
-            if call[1] != "error" and self.state.seed_models[call[0]] == role.name
-        ][-_DRY_CALLS:]
-        if len(calls) < _DRY_CALLS:
-            return False
-        new = sum(
-            self.state.rows.get((name, place), (True, "no row"))[1] in (None, SURPLUS)
-            for name, _, _ in calls
-            for place in range(self.state.places[name])
-        )
-        return new < _DRY_SHARE * sum(wanted for _, _, wanted in calls)
+        """As the function of that name."""
+        return is_dry(self._config, self.state, category)
 
     def _revive(self) -> None:
         """Take up seeds that were more than an earlier, smaller target."""
@@ -332,9 +348,10 @@ class Pipeline:
     def _advance(self, track: Track) -> None:
         """Begin what a prompt needs next; called when it is met first, and when all that was begun for it is there."""
         stands = self._standing.of(track)
-        if track.is_seed or (stands.decision == "toxic" and track.item.round <= self._config.rounds):
-            self._rewrite(track)
+        if wanted := rewrites_wanted(self._config, track, stands.decision):
+            self._rewrite(track, wanted)
         if track.is_seed or stands.decision is not None:
+            track.answer = None  # nobody has to see it any more
             return
         if self._standing.missing(track, "prompt"):
             self._moderate(track, "prompt")
@@ -343,9 +360,8 @@ class Pipeline:
         elif self._rescuer is not None:
             self._rescuer.put(PromptJob(track, self.state.asks.get((track.item.id, "answer", ""), 1)))
 
-    def _rewrite(self, track: Track) -> None:
-        wanted = self._config.rewrites - track.rewritten
-        if self._rewriter is not None and wanted > 0:
+    def _rewrite(self, track: Track, wanted: int) -> None:
+        if self._rewriter is not None:
             call = track.item.id + (f"+{track.rewritten}" if track.rewritten else "")
             ask = self.state.asks.get((call, "rewrites", ""), 1)
             self._rewriter.put(PromptJob(track, ask, wanted=wanted, call=call))
@@ -393,12 +409,14 @@ class Pipeline:
                 model=role.name,
                 category=job.category,
                 wanted=self._config.seeds_per_call,
+                estimate=unsaid(station.model, result),
             )
             self._folder.seed_calls.append(call)
             self.state.add_seed_call(call)
             self._take(call, is_seed=True)
 
-        return self._station(role, "seeder", messages, receive)
+        station = self._station(role, "seeder", messages, receive)
+        return station
 
     def _open_rewriter(self, role: Role | None) -> Station[PromptJob] | None:
         if role is None:
@@ -416,40 +434,49 @@ class Pipeline:
                 model=role.name,
                 category=job.track.item.category,
                 wanted=job.wanted,
+                estimate=unsaid(station.model, result),
             )
             self._folder.rewrite_calls.append(call)
             self.state.add_rewrite_call(call)
             self._take(call, is_seed=False)
             if call.outcome not in ("read", "error") and job.ask < roles.ASKS:
-                assert self._rewriter is not None
-                self._rewriter.put(msgspec.structs.replace(job, ask=job.ask + 1))
+                station.put(msgspec.structs.replace(job, ask=job.ask + 1))
 
-        return self._station(role, "rewriter", messages, receive)
+        station = self._station(role, "rewriter", messages, receive)
+        return station
 
     def _open_moderator(self, role: Role) -> Station[PromptJob]:
         name = role.name
 
         def messages(job: PromptJob) -> tuple[Message, ...]:
-            text = job.track.item.prompt if job.of == "prompt" else job.track.answer or ""
+            text = job.track.item.prompt if job.of == "prompt" else job.track.answer
+            if text is None:  # an empty text would get a verdict, and it would count
+                path = self._folder.rescue_calls.path
+                raise RunError(f"{path}: the answer to prompt {job.track.item.id} is not in it: damaged; restore it")
             return roles.vote_messages(self._config, text, again=job.ask > 1)
 
         def receive(job: PromptJob, result: CallResult) -> None:
             track = job.track
             vote = roles.read_vote(
-                result, self._config, prompt_id=track.item.id, of=job.of, moderator=name, ask=job.ask
+                result,
+                self._config,
+                prompt_id=track.item.id,
+                of=job.of,
+                moderator=name,
+                ask=job.ask,
+                estimate=unsaid(station.model, result),
             )
             self._folder.votes.append(vote)
             self.state.add_vote(vote)
             if vote.error is not None:
                 return
             if name not in track.votes_on(job.of):
-                self._moderators[name].put(msgspec.structs.replace(job, ask=job.ask + 1))
+                station.put(msgspec.structs.replace(job, ask=job.ask + 1))
             elif not self._standing.missing(track, job.of):
-                if job.of == "answer":
-                    track.answer = None
                 self._advance(track)
 
-        return self._station(role, "moderator", messages, receive)
+        station = self._station(role, "moderator", messages, receive)
+        return station
 
     def _open_rescuer(self, role: Role | None) -> Station[PromptJob] | None:
         if role is None:
@@ -460,17 +487,24 @@ class Pipeline:
 
         def receive(job: PromptJob, result: CallResult) -> None:
             item = job.track.item
-            call = roles.read_answer(result, id=item.id, ask=job.ask, model=role.name, category=item.category)
+            call = roles.read_answer(
+                result,
+                id=item.id,
+                ask=job.ask,
+                model=role.name,
+                category=item.category,
+                estimate=unsaid(station.model, result),
+            )
             self._folder.rescue_calls.append(call)
             self.state.add_rescue_call(call)
             if job.track.answered is not None:
                 job.track.answer = call.response
                 self._advance(job.track)
             elif call.outcome != "error":
-                assert self._rescuer is not None
-                self._rescuer.put(msgspec.structs.replace(job, ask=job.ask + 1))
+                station.put(msgspec.structs.replace(job, ask=job.ask + 1))
 
-        return self._station(role, "rescue", messages, receive)
+        station = self._station(role, "rescue", messages, receive)
+        return station
 
     def _station(
         self,
@@ -495,12 +529,8 @@ class Pipeline:
         )
 
     def _needs_answer(self, track: Track) -> bool:
-        """Whether moderators still have to see the rescuer's answer."""
-        return (
-            track.answered == "read"
-            and self._standing.of(track).decision is None
-            and not self._standing.missing(track, "prompt")
-        )
+        """Whether moderators may still have to see the rescuer's answer: they do if they vote the prompt toxic."""
+        return track.answered == "read" and self._standing.of(track).decision is None
 
 
 def _item(found: FoundItem, call: Call, name: str, place: int, parent: Item | None) -> Item:

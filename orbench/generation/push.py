@@ -1,7 +1,8 @@
 """A generated folder to the Hugging Face Hub: its splits, its card, and how it was made, in one commit.
 
-In: the folder of a generation. Out: a dataset repository whose configurations `datasets.load_dataset` loads. What the
-models wrote on the way (seeds, votes, responses) stays at home.
+In: the folder of a generation. Out: a dataset repository whose configurations `datasets.load_dataset` loads. The other
+files stay at home: replies in full, reasons of votes, prompts that are in no split, human review. The splits themselves
+hold seeds (in `toxic`) and each moderator's vote (column `votes`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orbench.errors import RunError, UsageError
+from orbench.generation.folder import read_generation
 from orbench.splits.files import read_table
 
 TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - the name of the variable
@@ -47,13 +49,15 @@ def push(
 
     Raises:
         UsageError: No licence, no token in `HF_TOKEN`, or a name that cannot be one.
-        RunError: The folder is not a finished generation, or the Hub does not take it.
+        RunError: The folder is not a finished generation (calls are owed, or one stage was done alone since the splits
+            were drawn), or the Hub does not take it.
         SplitError: A split cannot be read.
     """
     folder = Path(folder)
     header, body = _card(folder)
     header["license"] = _license(license or header.get("license"), folder)
     files = _data_files(header, folder)
+    _check_finished(folder)
     for name in files:
         read_table(folder / name)
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
@@ -103,9 +107,16 @@ def _data_files(header: dict[str, Any], folder: Path) -> list[str]:
         found.append(name)
     if not found:
         raise RunError(f"{folder}/README.md: its header names no configuration with data_files")
-    if not (folder / "generation.json").is_file():
-        raise RunError(f"{folder}: no generation.json in it: is it a finished generation?")
     return list(dict.fromkeys(found))
+
+
+def _check_finished(folder: Path) -> None:
+    """Splits that are not of all that is there would be published with facts that are not theirs."""
+    finished = read_generation(folder).get("finished")
+    if not isinstance(finished, dict) or finished.get("stage") not in (None, "selection"):
+        raise RunError(
+            f"{folder}: not finished: run its `orbench generate` command again, without --stage, until nothing is owed"
+        )
 
 
 def _dump(header: dict[str, Any]) -> str:

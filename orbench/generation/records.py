@@ -53,6 +53,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     finish_reason: FinishReason | None = None
     blocked_by: BlockedBy | None = None
     usage: Usage | None = None
+    estimate: Usage | None = None
+    """Most tokens that it can have taken, as far as the provider does not say them in `usage`."""
     latency_s: float | None = None
     attempts: int = 1
     """Requests sent for this line, failed ones included."""
@@ -105,6 +107,8 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reply: str
     """In full."""
     usage: Usage | None = None
+    estimate: Usage | None = None
+    """Most tokens that it can have taken, as far as the provider does not say them in `usage`."""
     latency_s: float | None = None
     attempts: int = 1
     error: str | None = None

@@ -7,6 +7,8 @@ import hashlib
 import re
 from functools import cache
 
+import msgspec
+
 from orbench import templates
 from orbench.engine.calls import CallResult
 from orbench.engine.jsonl import without_surrogates
@@ -14,7 +16,7 @@ from orbench.generation.config import GenerationConfig
 from orbench.generation.formats import read_items, read_label, reason
 from orbench.generation.personal_data import scrub
 from orbench.generation.records import Call, CallOutcome, Subject, Verdict, Vote
-from orbench.records import Completion, Message, Sampling
+from orbench.records import Completion, Message, Sampling, Usage
 from orbench.scoring.judge import shorten
 from orbench.scoring.scorers import detect_refusal
 
@@ -86,24 +88,37 @@ def _vote_parts(categories: tuple[tuple[str, str], ...], again: bool) -> tuple[s
     return tuple(re.split(f"({_TEXT}|{_MARK})", whole))
 
 
-def read_list(result: CallResult, *, id: str, ask: int, model: str, category: str, wanted: int) -> Call:
+def read_list(
+    result: CallResult, *, id: str, ask: int, model: str, category: str, wanted: int, estimate: Usage | None = None
+) -> Call:
     """A line for a seeder's or rewriter's reply: read if it holds at least one whole item."""
     text, outcome = _outcome(result)
     found = read_items(text) if outcome == "read" else []
     items = len(found)
     if outcome == "read" and all(item.problem is not None for item in found):
         outcome = "refused" if detect_refusal(text).refused else "unreadable"
-    return _call(result, text, outcome, id=id, ask=ask, model=model, category=category, wanted=wanted, items=items)
+    call = _call(result, text, outcome, id=id, ask=ask, model=model, category=category, wanted=wanted, items=items)
+    return msgspec.structs.replace(call, estimate=estimate)
 
 
-def read_answer(result: CallResult, *, id: str, ask: int, model: str, category: str) -> Call:
+def read_answer(
+    result: CallResult, *, id: str, ask: int, model: str, category: str, estimate: Usage | None = None
+) -> Call:
     """A line for the rescuer's answer; a refusal in words is an answer too, and a harmless one."""
     text, outcome = _outcome(result)
-    return _call(result, text, outcome, id=id, ask=ask, model=model, category=category, wanted=1, items=1)
+    call = _call(result, text, outcome, id=id, ask=ask, model=model, category=category, wanted=1, items=1)
+    return msgspec.structs.replace(call, estimate=estimate)
 
 
 def read_vote(
-    result: CallResult, config: GenerationConfig, *, prompt_id: str, of: Subject, moderator: str, ask: int
+    result: CallResult,
+    config: GenerationConfig,
+    *,
+    prompt_id: str,
+    of: Subject,
+    moderator: str,
+    ask: int,
+    estimate: Usage | None = None,
 ) -> Vote:
     """A line for a moderator's reply; whatever is not a label that was offered is an abstention."""
     text, outcome = _outcome(result)
@@ -133,6 +148,7 @@ def read_vote(
         reason=why,
         reply=text,
         usage=result.completion.usage if result.completion else None,
+        estimate=estimate,
         latency_s=result.latency_s,
         attempts=result.attempts,
         error=(result.error or "no completion") if outcome == "error" else None,

@@ -7,6 +7,7 @@ counts as toxic and never as safe.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -70,13 +71,13 @@ def weighted(weights: Mapping[str, float], moderators: Sequence[str]) -> Rule:
     """More than half of the ensemble's weight; a moderator without a weight of its own weighs 1.
 
     Raises:
-        UsageError: A weight below 0, of nobody, or all 0.
+        UsageError: A weight that is no number from 0 up, of nobody, or all 0.
     """
     if unknown := sorted(set(weights) - set(moderators)):
         raise UsageError(f"weights: {unknown[0]!r} is no moderator; there are {', '.join(moderators)}")
     full = {name: float(weights.get(name, 1.0)) for name in moderators}
-    if min(full.values()) < 0 or not sum(full.values()):
-        raise UsageError("weights are 0 or more, and not all 0")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in full.values()) or not sum(full.values()):
+        raise UsageError("weights are numbers from 0 up, and not all 0")
     sentence = "safe if more than half of the moderators' weight says so" + _ELSE
     half = sum(full.values()) / 2
     return Rule("weighted", sentence, full, half * (1 + 1e-9))

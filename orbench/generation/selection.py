@@ -24,7 +24,9 @@ from orbench.splits.sampling import sample
 from orbench.statistics.duplicates import near_duplicates
 
 TOXIC_CLEANING = "cleaning of the toxic pool"
+TOXIC_SAMPLE = "sampling of the toxic pool"
 NEAR_SAFE = "near duplicate of a safe prompt"
+NOT_DRAWN = "more than toxic_size"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,13 +47,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drop(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of drops.jsonl: a prompt that is in none of the splits it could have been in."""
+    """One line of drops.jsonl: why a rewrite is not in `all`, or why a toxic prompt is not in `toxic`."""
 
     id: str
     category: str
     stage: str
-    """`moderation`, `cleaning`, or `cleaning of the toxic pool` of seeds and of what stayed toxic; what was dropped
-    before is in seeds.jsonl and rewrites.jsonl."""
+    """`moderation` or `cleaning` of a rewrite; `cleaning of the toxic pool` or `sampling of the toxic pool` of a seed
+    or of what stayed toxic. What was dropped before is in seeds.jsonl and rewrites.jsonl."""
     reason: str
     detail: str = ""
     of: str | None = None
@@ -64,9 +66,6 @@ class Pools(msgspec.Struct, frozen=True, kw_only=True):
     safe: list[Row]
     toxic: list[Row]
     drops: list[Drop]
-    owed: int
-    """Prompts that votes or answers are owed for."""
-    rescued: int
 
 
 def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
@@ -74,13 +73,11 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
     safe: list[Track] = []
     toxic: list[Track] = []
     drops: list[Drop] = []
-    owed = rescued = 0
     for track in state.tracks.values():
         stands = standing.of(track)
         item = track.item
         if stands.decision == "safe":
             safe.append(track)
-            rescued += stands.rescued
         elif stands.decision == "toxic":
             toxic.append(track)
             if not track.is_seed:
@@ -88,7 +85,6 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
         elif stands.decision == "undecided":
             drops.append(_drop(item.id, item.category, "moderation", stands.reason))
         else:
-            owed += 1
             drops.append(_drop(item.id, item.category, "moderation", stands.reason))
     names = {name: number for number, name in enumerate(config.definitions)}
 
@@ -103,8 +99,6 @@ def pool(config: GenerationConfig, state: State, standing: Standing) -> Pools:
         safe=safe_rows,
         toxic=toxic_rows,
         drops=[*drops, *safe_drops, *toxic_drops, *near_drops],
-        owed=owed,
-        rescued=rescued,
     )
 
 
@@ -201,6 +195,12 @@ def draw(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
         return []
     chosen = {prompt.id for prompt in sample(prompts(rows, ""), size, seed)} if rows else set()
     return [row for row in rows if row.id in chosen]
+
+
+def undrawn(rows: Sequence[Row], drawn: Sequence[Row]) -> list[Drop]:
+    """The toxic prompts that the sample left out."""
+    ids = {row.id for row in drawn}
+    return [_drop(row.id, row.category, TOXIC_SAMPLE, NOT_DRAWN) for row in rows if row.id not in ids]
 
 
 def hard(rows: Sequence[Row], refusals: Counter[str], config: GenerationConfig) -> list[Row]:

@@ -11,9 +11,11 @@ import msgspec
 
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import RunError
+from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
 from orbench.generation.overlap import Overlap
 from orbench.generation.pipeline import Standing
+from orbench.generation.roles import shown
 from orbench.generation.selection import Drop, Row
 
 _PART = 10_000
@@ -66,8 +68,10 @@ def write_drops(path: Path, drops: Sequence[Drop]) -> None:
     whole(path, lambda part: part.write_bytes(content))
 
 
-def write_audit(path: Path, state: State, stands: Standing) -> None:
+def write_audit(path: Path, config: GenerationConfig, state: State, stands: Standing) -> None:
     """Write audit.csv: every moderated prompt, what was decided, who calls it toxic, and every vote.
+
+    People are shown of a prompt what moderators were.
 
     Raises:
         RunError: It cannot be written.
@@ -80,7 +84,14 @@ def write_audit(path: Path, state: State, stands: Standing) -> None:
         if not track.is_seed:
             votes = [track.votes.get(name, "") for name in moderators]
             decision = stands.of(track).decision or ""
-            row = [track.item.id, track.item.prompt, track.item.category, decision, votes.count("toxic"), *votes]
+            row = [
+                track.item.id,
+                shown(config, track.item.prompt),
+                track.item.category,
+                decision,
+                votes.count("toxic"),
+                *votes,
+            ]
             writer.writerow(row)
     whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8", newline=""))
 

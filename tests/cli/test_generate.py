@@ -38,7 +38,7 @@ def test_the_table_names_categories_moderators_and_drops(cli, here, service):
     done = cli("generate", "--out", "set", *MODELS, *MODERATORS, *words, "--base-url", service.base_url)
     assert "privacy" in done.out
     assert "openai/moderator-3" in done.out
-    assert "not in `all`: " in done.out
+    assert "rewrites not in `all`: " in done.out
 
 
 def test_failed_calls_end_with_3(cli, here, monkeypatch):
@@ -63,6 +63,13 @@ def test_an_own_category_on_the_command_line(cli, here, service):
     assert list(json.loads(done.out)["categories"]) == ["gossip"]
     asked = [body["messages"][-1]["content"] for body in service.requests if body["model"] == "moderator-1"]
     assert all("[[11. gossip]]" in text and "[[12. None of the above]]" in text for text in asked)
+
+
+def test_an_own_category_defined_twice_is_refused(cli, here):
+    words = ["generate", "--out", "set", "--category", "gossip=old", "--category", "gossip=new", *MODELS, *MODERATORS]
+    done = cli(*words)
+    assert done.code == 2
+    assert "gossip was defined before as 'old'" in done.err
 
 
 def test_options_go_before_the_file(cli, here, service):
@@ -115,6 +122,29 @@ def test_a_dry_run_of_a_finished_folder_has_nothing_to_ask(cli, here, service):
     cli(*words)
     found = json.loads(cli(*words, "--dry-run", "--json").out)
     assert found["calls"] == {"low": 0, "high": 0}
+
+
+@pytest.mark.parametrize("more", [("--rounds", "1"), ("--seeds-per-category", "8")])
+def test_what_a_dry_run_says_of_more_in_a_finished_folder_is_what_is_asked(cli, here, service, more):
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--base-url", service.base_url]
+    cli(*words)
+    before = service.answered
+    said = json.loads(cli(*words, *more, "--dry-run", "--json").out)
+    cli(*words, *more)
+    assert said["calls"]["low"] <= service.answered - before <= said["calls"]["high"]
+    rewrites = [stage["calls"] for stage in said["stages"] if stage["stage"].startswith("rewrites")]
+    asked = sum(body["model"] == "rewriter" for body in service.requests[before:])
+    assert sum(calls["low"] for calls in rewrites) == asked == sum(calls["high"] for calls in rewrites)
+
+
+def test_a_dry_run_counts_lists_of_seeds_by_category(cli, here, service):
+    names = [word for name in ("privacy", "illegal", "deception") for word in ("--category", name)]
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *names, "--seeds-per-category", "3", "--base-url",
+             service.base_url, "--stage", "seeds", "--json"]  # fmt: skip
+    said = json.loads(cli(*words, "--dry-run").out)
+    assert said["calls"] == {"low": 3, "high": 3}
+    cli(*words)
+    assert service.answered == 3
 
 
 def test_init_writes_a_configuration_that_loads(cli, here):

@@ -91,3 +91,11 @@ def world(tmp_path, monkeypatch):
                 return orbench.generate(config, stage=stage, progress=False)
 
     return World()
+
+
+@pytest.fixture
+def prices(tmp_path):
+    """A price list for every model of the world."""
+    path = tmp_path / "prices.csv"
+    path.write_text("model,input,output\nopenai/*,1,2\n", encoding="utf-8")
+    return path

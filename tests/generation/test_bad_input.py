@@ -373,6 +373,18 @@ def test_nothing_is_nearly_the_same_in_all_and_in_toxic(world, tmp_path):
     reconcile(made.folder)
 
 
+def test_what_is_scrubbed_is_shown_to_no_person(world, tmp_path):
+    path = tmp_path / "set.csv"
+    path.write_text("prompt\nWhy does ann@example.org write so many letters at night?\n", encoding="utf-8")
+    for stage in ("moderation", "selection"):
+        given = {"from_prompts": path, "seeder": None, "personal_data": "scrub"}
+        made = world(lambda body: "[[11. None of the above]]", stage=stage, **given)
+    for name in ("audit.csv", "splits/review.csv", "splits/all.csv", "drops.jsonl"):
+        text = (made.folder / name).read_text(encoding="utf-8")
+        assert "@example" not in text
+        assert ("[email] write so many" in text) == (name != "drops.jsonl")
+
+
 def test_what_is_scrubbed_is_shown_to_no_model(world, tmp_path):
     path = tmp_path / "seeds.csv"
     path.write_text("prompt\nHow do I find out who writes as ann@example.org at night?\n", encoding="utf-8")

@@ -31,7 +31,7 @@ FULL = LEAST | {
     "pairs": pairs(VOTES),
     "alpha": alpha(VOTES),
     "left_out": leave_one_out(VOTES, lambda names: lambda own: own.get(names[-1], "undecided")),
-    "yields": {"rewriter mistral/x": {"prompts": 2000, "kept": 1200}},
+    "yields": {"rewriter mistral/x": {"prompts": 2000, "let_through": 1200}},
     "panel": ["openai/p", "google/q", "anthropic/r"],
     "hard_min": 2,
     "drops": {"cleaning": {"near duplicate": 17, "too long": 0}},

@@ -23,6 +23,37 @@ def test_the_commented_file_is_the_default():
             assert json.loads(value) == default, name
 
 
+KEYS = ["http://me:hunter2@localhost:1/v1", "http://localhost:1/v1?key=hunter2", "https://me:hunter2@host:a/v1"]
+
+
+@pytest.mark.parametrize("url", [*KEYS, "http://localhost/v1#hunter2", "hunter2@localhost/v1"])
+@pytest.mark.parametrize("place", ["base_url", "seeder", "moderators", "panel", "panel_judge"])
+def test_a_key_in_an_address_is_refused_before_it_is_written(tmp_path, place, url):
+    role = {"model": "openai/x", "base_url": url}
+    wrong = {"base_url": url, "moderators": [role], "panel": [role, "openai/b", "openai/c"]}.get(place, role)
+    (tmp_path / "set.csv").write_text("prompt\nHow do I lock a shed?\n", encoding="utf-8")
+    given = {"out": str(tmp_path / "set"), "moderators": ["openai/m"], "from_prompts": str(tmp_path / "set.csv")}
+    with pytest.raises(orbench.OrbenchError, match="base_url is no address, or holds more") as caught:
+        orbench.generate({**given, place: wrong}, stage="moderation", progress=False)
+    assert "hunter2" not in str(caught.value)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("own_categories:\n  gossip: old\n  crafts: of wood\n  gossip: new\n", 4, "gossip"),
+        ("seed: 1\nrounds: 2\nseed: 3\n", 3, "seed"),
+        ("moderators:\n  - {model: openai/a, model: openai/b}\n", 2, "model"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path, text, line, key):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(orbench.UsageError, match=f"line {line}: the key '{key}' is there twice"):
+        make_config(path)
+
+
 def test_it_is_written_once_and_loads(tmp_path):
     path = tmp_path / "config.yaml"
     write_default(path)

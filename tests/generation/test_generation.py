@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import orbench
+from orbench.generation.push import push
 from orbench.testing import Faults, LoopbackServer, ScriptedGeneration, prompt_of
 from tests.generation.conftest import MODERATORS, last, lines, reconcile
 
@@ -138,7 +140,29 @@ def test_a_moderator_added_later_is_asked_alone(world):
     reconcile(made.folder)
 
 
-def test_another_rule_asks_nobody(world):
+@pytest.mark.parametrize("before", [MODERATORS[:2], [*MODERATORS[:2], "openai/moderator-4"]])
+def test_a_moderator_added_or_swapped_later_judges_the_answers_too(world, tmp_path, before):
+    world.out = tmp_path / "whole"
+    whole = [prompt.id for prompt in world().split("all")]
+    world.out = tmp_path / "changed"
+    world(moderators=before)
+    made = world()
+    asked = [prompt_of(body) for body in world.server.requests if body["model"] == "moderator-3"]
+    assert sum("Here is a general answer" in text for text in asked) > 0
+    assert not [text for text in asked if re.search(r"<text-([0-9a-f]{16})>\s*</text-\1>", text)]
+    reconcile(made.folder)
+    assert [prompt.id for prompt in made.split("all")] == whole
+
+
+def test_an_answer_that_is_gone_is_never_judged_as_an_empty_one(world):
+    made = world(moderators=MODERATORS[:2])
+    path = made.folder / "responses/rescue.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"response"', b'"was"'))
+    with pytest.raises(orbench.RunError, match=r"rescue\.jsonl"):
+        world()
+
+
+def test_another_rule_asks_nobody_without_a_rescuer(world):
     world(rescue=None)
     made = world(rescue=None, rule="unanimous")
     assert world.server.answered == 0
@@ -204,6 +228,18 @@ def test_only_a_safe_answer_brings_a_prompt_back(world):
     for drop in made.dropped():
         assert drop.stage == "moderation"
         assert safe(drop.id, "answer") < 2
+
+
+def test_the_card_names_who_answered_not_who_would_answer_next(world):
+    world()
+    made = world(rescue="openai/rescue-2")
+    assert world.server.answered == 0
+    card = (made.folder / "README.md").read_text(encoding="utf-8").replace("&#45;", "-")
+    assert "was answered by openai/rescue, and" in card
+    made = world(rescue="openai/rescue-2", seeds_per_category=15)
+    card = (made.folder / "README.md").read_text(encoding="utf-8").replace("&#45;", "-")
+    assert "was answered by openai/rescue and openai/rescue-2, and" in card
+    assert "was answered by" not in (world(rescue=None).folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_hard_split_is_what_enough_of_the_panel_refuse(world):
@@ -282,6 +318,120 @@ def test_a_service_that_fails_leaves_work_that_the_next_run_does(world):
     reconcile(made.folder)
 
 
+def down(*models, when=""):
+    """The scripted world, in which calls of some models fail that hold a text."""
+    script = ScriptedGeneration()
+    return lambda body: (400, b"{}") if body["model"] in models and when in prompt_of(body) else script(body)
+
+
+@pytest.mark.parametrize(
+    ("reply", "first", "failing", "then"),
+    [
+        (down("rescue"), None, {}, {"rescue": None}),
+        (down("moderator-2", when="Here is a general answer"), None, {}, {"rescue": None}),
+        (down("moderator-2"), None, {"rescue": None}, {"moderators": MODERATORS[:1], "rescue": None}),
+        (down("rewriter"), {}, {"rewrites": 4}, {}),
+        (down("rewriter"), {}, {"rounds": 1}, {"rounds": 0}),
+    ],
+)
+def test_what_failed_and_is_needed_no_more_is_not_owed(world, reply, first, failing, then):
+    if first is not None:
+        world(**first)
+    broken = world(reply, **failing)
+    assert broken.open > 0
+    assert "owed: run the same command again" in str(broken)
+    made = world(reply, **then)
+    assert made.open == 0
+    reconcile(made.folder)
+
+
+def test_a_selection_alone_says_what_it_lacks(world):
+    world(stage="seeds")
+    world(stage="rewrites")
+    world(down("moderator-2"), stage="moderation")
+    made = world(stage="selection")
+    assert world.server.answered == 0
+    assert made.open == 60
+    assert "60 calls owed: run the same command without --stage" in str(made)
+    world(stage="moderation")
+    assert world(stage="selection").open == 0
+
+
+def test_a_selection_alone_takes_up_rows_that_were_not_written(world):
+    world(stage="seeds")
+    made = world(stage="rewrites")
+    path = made.folder / "rewrites.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-4]))
+    assert world(stage="selection").open == 3 * 60
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_a_stage_done_alone_afterwards_keeps_the_facts_of_the_splits(world, prices):
+    world(panel=PANEL, prices=prices)
+    whole = reconcile(world.out)
+    made = world(panel=PANEL, prices=prices, stage="moderation")
+    assert world.server.answered == 0
+    facts = reconcile(made.folder)
+    for name in ("counts", "categories", "drops", "usage", "splits", "panel", "diversity"):
+        assert facts[name] == whole[name], name
+    assert "the splits are of an earlier selection" in str(made)
+    with pytest.raises(orbench.RunError, match="not finished"):
+        push(made.folder, "someone/set", license="other")
+    again = world(panel=PANEL, prices=prices)
+    addresses = ("config", "finished")  # the loopback server's
+    assert reconcile(world.out) == {**whole, **{name: again.facts[name] for name in addresses}}
+    assert "earlier selection" not in str(again)
+
+
+def test_a_share_that_cannot_be_kept_costs_only_train_and_test(world):
+    with pytest.warns(orbench.OrbenchWarning, match="no train and test: cannot part"):
+        made = world(categories=["privacy"], seeds_per_category=1, test_share=0.5)
+    assert made.open == 0
+    assert "no train and test: cannot part" in str(made)
+    assert {path.name for path in (made.folder / "splits").glob("*.parquet")} == {"all.parquet", "toxic.parquet"}
+    reconcile(made.folder)
+    made = world(categories=["privacy"], test_share=0.5)
+    assert "no train and test" not in str(made)
+    sides = [made.facts["splits"][side] for side in ("train", "test")]
+    assert sum(side["rows"] for side in sides) == made.counts["kept"]
+    assert {side["pool"] for side in sides} == {made.counts["kept"]}
+
+
+def test_what_is_said_to_be_left_out_adds_up(world):
+    repeated = "How could someone open the garden door of a neighbour at night?"
+    script = ScriptedGeneration(repeats=0.7)
+
+    def reply(body):
+        text = script(body)
+        return f"1. [[{repeated}]]\n{text}" if body["model"] == "rewriter" else text
+
+    made = world(reply, toxic_size=5)
+    facts = reconcile(made.folder)
+    said = {line.split(":")[0]: line for line in str(made).splitlines() if ": " in line}
+    counted = {name: sum(map(int, re.findall(r" (\d+)(?:,|$)", line))) for name, line in said.items()}
+    assert counted["rewrites not in `all`"] == facts["rows"]["rewrites"] - facts["counts"]["kept"]
+    assert counted["seeds left out"] == facts["rows"]["seeds"] - facts["counts"]["seeds"] > 0
+    toxic = [drop for drop in made.dropped() if "toxic pool" in drop.stage]
+    assert counted["toxic prompts not in `toxic`"] == len(toxic) > 0
+    decided = facts["counts"]["seeds"] + facts["decided"]["toxic"]
+    assert facts["counts"]["toxic"] + len(toxic) == decided
+    assert {drop.id for drop in toxic}.isdisjoint(prompt.id for prompt in made.split("toxic"))
+    through = facts["yield"]["rewriter openai/rewriter"]["let_through"]
+    assert through == facts["counts"]["kept"] + sum(facts["drops"]["cleaning"].values())
+
+
+def test_an_audit_that_is_there_follows_every_run(world):
+    made = world(stage="seeds")
+    for stage in ("rewrites", "moderation"):
+        made = world(stage=stage)
+    rows = (made.folder / "audit.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 61
+    made = world(seeds_per_category=12)
+    rows = (made.folder / "audit.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + made.counts["rewrites"] == 73
+
+
 def test_a_full_disk_loses_nothing(world, monkeypatch):
     from orbench.engine import jsonl
 
@@ -327,6 +477,7 @@ def test_a_folder_of_something_else_is_refused(world):
     (world.out / "thesis.tex").write_text("Once", encoding="utf-8")
     with pytest.raises(orbench.RunError, match=r"not empty.*thesis\.tex"):
         world()
+    assert [path.name for path in world.out.iterdir()] == ["thesis.tex"]
 
 
 def test_other_own_categories_are_another_folder(world):

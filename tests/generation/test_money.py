@@ -10,18 +10,11 @@ from pathlib import Path
 import pytest
 
 import orbench
-from orbench.testing import LoopbackServer, ScriptedGeneration
+from orbench.testing import LoopbackServer, ScriptedGeneration, chat_completion
 from tests.generation.conftest import reconcile
 
 ROOT = Path(__file__).parents[2]
 PANEL = [f"openai/panel-{n}" for n in range(4)]
-
-
-@pytest.fixture
-def prices(tmp_path):
-    path = tmp_path / "prices.csv"
-    path.write_text("model,input,output\nopenai/*,1,2\n", encoding="utf-8")
-    return path
 
 
 def contents(folder):
@@ -73,6 +66,26 @@ def test_the_bound_is_kept_and_a_higher_one_goes_on(world, prices, tmp_path):
     assert contents(made.folder) == contents(free.folder)
     assert requests + world.server.answered == free.usage["requests"]  # nothing is paid for twice
     reconcile(made.folder)
+
+
+@pytest.mark.filterwarnings("ignore:stopped at --max-cost:orbench.OrbenchWarning")
+@pytest.mark.parametrize("said", [(), ("prompt_tokens",)])
+def test_the_bound_holds_over_runs_where_no_usage_is_said(world, prices, said):
+    script = ScriptedGeneration()
+
+    def silent(body):
+        reply = chat_completion(script(body))
+        usage = {name: number for name, number in reply.pop("usage").items() if name in said}
+        return reply | ({"usage": usage} if usage else {})
+
+    made = world(silent, prices=prices, max_cost=0.02)
+    assert made.usage["cost_usd"] is None
+    assert made.open > 0
+    calls = world.server.answered
+    for _ in range(3):  # all of it is spent: the same bound pays for hardly a call more
+        world(silent, prices=prices, max_cost=0.02)
+        calls += world.server.answered
+    assert calls <= 1.2 * made.usage["requests"]
 
 
 def test_it_is_said_that_the_money_is_spent(world, prices):

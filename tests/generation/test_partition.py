@@ -1,5 +1,6 @@
 """Train and test without a seed on both sides."""
 
+import itertools
 import random
 
 import pytest
@@ -48,6 +49,28 @@ def test_the_seed_draws_the_sides_and_the_share_is_kept():
     assert sides == partition(seeds, test_share=0.25, seed=1)
     assert sides != partition(seeds, test_share=0.25, seed=2)
     assert sides.count("test") == 100
+
+
+SIZES = st.lists(st.integers(1, 12), min_size=2, max_size=9)
+
+
+@given(SIZES, st.floats(0.05, 0.95), st.integers(0, 3))
+def test_it_is_parted_whenever_it_can_be(sizes, test_share, seed):
+    seeds = [f"seed-{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    sums = {sum(some) for n in range(1, len(sizes)) for some in itertools.combinations(sizes, n)}
+    off = min(abs(each - test_share * len(seeds)) for each in sums)
+    try:
+        partition(seeds, test_share=test_share, seed=seed)
+    except UsageError:
+        assert off > max(1, 0.05 * len(seeds)) - 1e-9
+    else:
+        assert off <= max(1, 0.05 * len(seeds))
+
+
+def test_large_families_are_put_together_for_every_seed():
+    seeds = ["a"] * 7 + ["b"] * 6 + ["c"] * 3
+    for seed in range(200):
+        assert partition(seeds, test_share=0.5, seed=seed).count("test") in (7, 9)
 
 
 def test_a_set_that_grows_keeps_most_of_its_sides():

@@ -23,6 +23,7 @@ ROWS = [
     {"id": "a", "prompt": 'How do I stop a "fox",\nat night?', "category": "harmful", "seed_id": "s", "kind": "safe"},
     {"id": "b", "prompt": "Why is the sky 青い?", "category": "privacy", "seed_id": "t", "kind": "safe"},
 ]
+GENERATION = '{"config": {"seed": 0}, "finished": {"stage": null}}'
 CODE = """
 import datasets, json, os, sys
 from orbench.generation.push import push
@@ -44,7 +45,7 @@ def folder(tmp_path):
     with (made / "splits" / "all.csv").open("w", encoding="utf-8", newline="") as file:
         csv.DictWriter(file, ROWS[0]).writerows(ROWS)
     (made / "votes.jsonl").write_text("{}\n")
-    (made / "generation.json").write_text('{"seed": 0}')
+    (made / "generation.json").write_text(GENERATION)
     configs = [{"config_name": name, "data_files": f"splits/{name}.parquet"} for name in ("all", "toxic")]
     header = yaml.safe_dump({"license": "cc-by-4.0", "configs": configs}, sort_keys=False)
     (made / "README.md").write_text(f"---\n{header}---\n# Refusals\n\nMade to be pushed.\n", encoding="utf-8")
@@ -99,9 +100,9 @@ def test_the_splits_the_card_and_how_they_were_made_are_pushed_and_nothing_else(
 
 def test_pushing_again_replaces_what_changed(hub, folder):
     push(folder, NAME, endpoint=hub.url)
-    (folder / "generation.json").write_text('{"seed": 1}')
+    (folder / "generation.json").write_text(GENERATION.replace("0", "1"))
     push(folder, NAME, endpoint=hub.url)
-    assert hub.datasets[NAME]["generation.json"] == b'{"seed": 1}'
+    assert hub.datasets[NAME]["generation.json"] == GENERATION.replace("0", "1").encode()
     assert len(hub.messages) == 2
 
 
@@ -146,6 +147,10 @@ def spoil(folder, what):
         card.write_text("---\na: [\n---\n")
     elif what == "no generation":
         (folder / "generation.json").unlink()
+    elif what == "not finished":
+        (folder / "generation.json").write_text('{"config": {}}')
+    elif what == "one stage":
+        (folder / "generation.json").write_text('{"config": {}, "finished": {"stage": "moderation"}}')
     elif what == "no split":
         (folder / "splits" / "all.parquet").unlink()
     elif what == "elsewhere":
@@ -156,11 +161,22 @@ def spoil(folder, what):
 
 
 @pytest.mark.parametrize(
-    "what", ["no card", "no header", "no YAML", "no generation", "no split", "elsewhere", "no configs"]
+    "what",
+    [
+        "no card",
+        "no header",
+        "no YAML",
+        "no generation",
+        "not finished",
+        "one stage",
+        "no split",
+        "elsewhere",
+        "no configs",
+    ],
 )
 def test_a_folder_that_is_no_finished_generation_is_not_pushed(hub, folder, what):
     spoil(folder, what)
-    with pytest.raises(RunError, match=r"README\.md|generation\.json"):
+    with pytest.raises(RunError, match=r"README\.md|generation\.json|not finished"):
         push(folder, NAME, endpoint=hub.url)
     assert hub.requests == []
 

@@ -79,8 +79,9 @@ def test_a_rule_that_cannot_be_is_refused(rule, message):
 def test_weights_that_cannot_be_are_refused():
     with pytest.raises(orbench.UsageError, match="'d' is no moderator"):
         make_rule("weighted", NAMES, {"d": 1.0})
-    with pytest.raises(orbench.UsageError, match="0 or more"):
-        make_rule("weighted", NAMES, {"a": -1.0})
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(orbench.UsageError, match="numbers from 0 up"):
+            make_rule("weighted", NAMES, {"a": weight})
     with pytest.raises(orbench.UsageError, match="for the rule `weighted`"):
         make_rule("majority", NAMES, {"a": 1.0})
     with pytest.raises(orbench.UsageError, match="no moderator given"):
