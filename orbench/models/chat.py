@@ -178,8 +178,8 @@ def use_template(name: str, tokenizer: Any, options: ChatOptions) -> None:
         )
     if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
         raise ModelError(
-            f"{name}: its tokenizer has the chat templates {', '.join(tokenizer.chat_template)} and no default one; name "
-            "a Jinja file: --engine-option chat_template=FILE"
+            f"{name}: its tokenizer has the chat templates {', '.join(tokenizer.chat_template)} and no default one; "
+            "name a Jinja file: --engine-option chat_template=FILE"
         )
 
 
