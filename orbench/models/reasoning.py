@@ -35,9 +35,9 @@ def is_marker(token: str) -> bool:
     return _MARKER.fullmatch(token.strip()) is not None
 
 
-def has_markers(template: str) -> bool:
-    """Whether a chat template knows of reasoning."""
-    return _MARKER.search(template) is not None
+def has_reasoning(template: str) -> bool:
+    """Whether a chat template knows of reasoning, so that replies may begin with it."""
+    return re.search(r"<(?:think|thinking|reasoning|seed:think)>|\[THINK\]|<\|channel\|?>", template) is not None
 
 
 def split_reasoning(text: str) -> tuple[str, str | None]:

@@ -41,7 +41,7 @@ from orbench.models.chat import (
     use_template,
 )
 from orbench.models.draws import row_seed
-from orbench.models.reasoning import has_markers
+from orbench.models.reasoning import has_reasoning
 from orbench.records import Completion, FinishReason, Request
 
 _WAITING = 1024
@@ -181,7 +181,7 @@ class _Engine:
         self.chat = Chat(name, tokenizer, self.config.max_model_len, options)
         self._authors: dict[str, Any] = self.config.get_diff_sampling_param()
         self._stops = (self.config.try_get_generation_config() or {}).get("stop_strings")
-        self._thinks = has_markers(tokenizer.get_chat_template())
+        self._thinks = has_reasoning(tokenizer.get_chat_template())
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield each completion when it is finished, those that cannot be asked as they are come to.

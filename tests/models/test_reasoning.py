@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbench.models.reasoning import split_reasoning
+from orbench.models.reasoning import has_reasoning, split_reasoning
 
 TAGS = st.sampled_from(["think", "thinking", "reasoning", "THINK", "Think"])
 WITHOUT_TAGS = st.text().filter(lambda text: "<" not in text)
@@ -74,3 +74,17 @@ def test_a_block_without_end_leaves_no_answer(tag: str, reasoning: str) -> None:
 @given(WITHOUT_TAGS)
 def test_a_text_without_tags_is_the_answer_as_it_is(text: str) -> None:
     assert split_reasoning(text) == (text, None)
+
+
+@pytest.mark.parametrize(
+    ("template", "knows"),
+    [
+        ("<|{{ role }}|>{{ content }}<|end|><|start|>", False),
+        ("{{ content }}<think>", True),
+        ("[THINK]{{ thinking }}[/THINK]", True),
+        ("<|start|>assistant<|channel|>analysis<|message|>", True),
+        ("<|channel>thought", True),
+    ],
+)
+def test_a_template_that_knows_of_reasoning_is_told_from_one_with_mere_turns(template: str, knows: bool) -> None:
+    assert has_reasoning(template) is knows
