@@ -91,7 +91,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
         lines += [f"  {check}" for check in self.checks]
         if self.open:
             owed = plural(self.open, "prompt")
-            lines.append(f"  not finished: {owed} without an outcome or in error; the same evaluate command goes on")
+            lines.append(f"  not finished: {owed} without an outcome or in error; the same command goes on")
         return "\n".join(lines)
 
 

@@ -51,6 +51,8 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     safety_failed: bool = False
     scorer: str = ""
     """Digest of the scorer that gave the verdict."""
+    stale: bool = False
+    """The only verdict is another scorer's than the run's, of before a rescoring that was stopped: it counts nowhere."""
 
     def fits(self, verdict: Verdict) -> bool:
         """Whether the verdict is one of the last response: `error` beside a later good reply is void."""
@@ -154,12 +156,13 @@ def _add(ledgers: Ledgers, judgement: Judgement) -> None:
         ledgers.setdefault(part.model, Ledger()).add(part.requests, part.usage, answered=bool(part.reply))
 
 
-def scan(folder: Path, model: str) -> RunState:
+def scan(folder: Path, model: str, scorer: str | None = None) -> RunState:
     """Read what a run folder holds, a line at a time.
 
     Args:
         folder: The run folder.
         model: Whose replies it holds.
+        scorer: Digest of the one scorer whose verdicts shall count; by default the last ones do, whosever they are.
 
     Raises:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
@@ -173,9 +176,25 @@ def scan(folder: Path, model: str) -> RunState:
         if verdict.safety is not None and "safety" not in verdict.repeats:
             state.add_safety(verdict.safety)
         row = state.rows.get(verdict.key)
-        if row is not None and row.fits(verdict):
+        mine = scorer in (None, verdict.scorer) or verdict.outcome is Outcome.ERROR
+        if row is not None and mine and row.fits(verdict):
             row.settle(verdict)
     return state
+
+
+def _read_by(state: RunState, scorer: str) -> RunState:
+    """The same run without the verdicts of other scorers; those of the safety judge stay."""
+    rows = state.rows
+    if all(row.scorer == scorer or row.failed or row.outcome is None for row in rows.values()):
+        return state
+    kept = ("kind", "category", "failed", "unsafe", "safety_digest", "safety_failed", "scorer")
+    found = {
+        key: row
+        if row.scorer == scorer or row.failed or row.outcome is None
+        else RowState(**{name: getattr(row, name) for name in kept}, stale=True)
+        for key, row in rows.items()
+    }
+    return msgspec.structs.replace(state, rows=found)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +255,7 @@ class Evaluation:
         self.run = run
         self.config = config
         self.policy: Policy = policy
-        self._state = state
+        self._state = _read_by(state, config["scorer"]["digest"])
         self.corrected: dict[str, Any] | None = None
         self.rescored: dict[str, Any] | None = None
         self.splits = {split["name"]: self._count(split) for split in config["splits"]}
@@ -314,7 +333,10 @@ class Evaluation:
 
     @property
     def open(self) -> int:
-        """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
+        """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge.
+
+        Without outcome is also what only an earlier scorer has read.
+        """
         rows = self._state.rows.values()
         wanted = len(rows) if self.config.get("stopped_early") else self.prompts
         done = (row.outcome is not None and not (row.failed or row.judge_failed or row.safety_failed) for row in rows)
@@ -336,6 +358,11 @@ class Evaluation:
         facts = {name: stopped[name] for name in ("half_width", "asked", "prompts", "saved")}
         known = known_of(stopped, self._state.rows, self.policy)
         return facts | {kind: {"low": found.low, "high": found.high} for kind, found in known.items()}
+
+    @property
+    def stale(self) -> int:
+        """Replies that only an earlier scorer has read, because scoring again was stopped; they are in no number."""
+        return sum(row.stale for row in self._state.rows.values())
 
     @property
     def failed_judgements(self) -> int:
@@ -468,7 +495,7 @@ class Evaluation:
         verdicts = {
             verdict.key: verdict
             for verdict in read_verdicts(self.run)
-            if (row := self._state.rows.get(verdict.key)) and row.fits(verdict)
+            if (row := self._state.rows.get(verdict.key)) and row.fits(verdict) and not row.stale
         }
         for number, response in enumerate(read_responses(self.run)):
             verdict = verdicts.get(response.key)

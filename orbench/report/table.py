@@ -104,6 +104,7 @@ def caveats(result: Evaluation) -> list[str]:
     """What a reader of the rates must know, a sentence each: what is missing, failed or left out."""
     found: list[str] = []
     missing = result.prompts - sum(result.outcomes.values())
+    unread = missing - result.stale
     if early := result.stopped_early:
         asked = (
             f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} saved"
@@ -120,8 +121,11 @@ def caveats(result: Evaluation) -> list[str]:
     elif missing and (bound := result.config.get("stopped_at_max_cost")):
         number = plural(missing, "prompt")
         found.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; a higher one goes on")
-    elif missing:
-        found.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
+    elif unread:
+        found.append(f"not finished: {plural(unread, 'prompt')} without an outcome; the same command goes on")
+    if result.stale:
+        number = plural(result.stale, "reply", "replies")
+        found.append(f"scored in part, the same command goes on: {number} that only an earlier scorer has read are counted nowhere")
     if errors := result.outcomes.get(Outcome.ERROR):
         found.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")
     if result.failed_judgements:
