@@ -52,7 +52,7 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     scorer: str = ""
     """Digest of the scorer that gave the verdict."""
     stale: bool = False
-    """The only verdict is another scorer's than the run's, of before a rescoring that was stopped: it counts nowhere."""
+    """The only verdict is another scorer's than the run's, from before scoring again was stopped: it counts nowhere."""
 
     def fits(self, verdict: Verdict) -> bool:
         """Whether the verdict is one of the last response: `error` beside a later good reply is void."""

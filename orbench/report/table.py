@@ -125,7 +125,10 @@ def caveats(result: Evaluation) -> list[str]:
         found.append(f"not finished: {plural(unread, 'prompt')} without an outcome; the same command goes on")
     if result.stale:
         number = plural(result.stale, "reply", "replies")
-        found.append(f"scored in part, the same command goes on: {number} that only an earlier scorer has read are counted nowhere")
+        found.append(
+            f"scored in part, the same command goes on: {number} that only an earlier scorer has read are counted "
+            "nowhere"
+        )
     if errors := result.outcomes.get(Outcome.ERROR):
         found.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")
     if result.failed_judgements:

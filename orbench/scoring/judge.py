@@ -1,9 +1,9 @@
 """A language model as judge: the three classes of the paper, or two, read strictly.
 
 Question and reply stand between marks drawn at random for every call, so that no reply can forge them. Services that
-can hold a model to a JSON schema are given one; from all others comes text, of which the last `[[label]]` counts, whole
-labels only. Either way what comes is read for both. A judge that cannot be read is asked again, a bounded
-number of times; then the reply is `unscored` with the reason, never given a class.
+can hold a model to a JSON schema are given one; from all others comes text that ends with a `[[label]]`, whole
+labels only (`orbench.scoring.answers`). A judge that cannot be read is asked again, a bounded number of times; then the
+reply is `unscored` with the reason, never given a class.
 
 Source: OR-Bench (arXiv 2405.20947), section 4.1 and Appendix S, for the classes; wording and reading are ours.
 """
@@ -24,6 +24,7 @@ from orbench.engine.limits import ConcurrencyLimit
 from orbench.errors import UsageError
 from orbench.models.base import Model
 from orbench.records import Judgement, Message, Request, Response, Sampling, Usage
+from orbench.scoring.answers import find_label, last_label
 from orbench.scoring.finding import Finding
 from orbench.scoring.outcomes import Outcome
 
@@ -331,20 +332,6 @@ def label_schema(labels: Iterable[str], *, reasons: bool) -> dict[str, Any]:
     }
 
 
-class _Structured(msgspec.Struct, frozen=True):
-    """An answer by the schema."""
-
-    label: str
-    reason: str = ""
-
-
-def _structured(text: str) -> _Structured | None:
-    try:
-        return msgspec.json.decode(text.strip().removeprefix("```json").removesuffix("```"), type=_Structured)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
-        return None
-
-
 def marked(template: str, response: Response, **values: object) -> tuple[Message, ...]:
     """One message: question and reply between marks that are drawn for this call alone."""
     content = templates.render(
@@ -363,21 +350,6 @@ def shorten(text: str) -> str:
         return text
     half = MAX_REPLY // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out here ...]\n{text[-half:]}"
-
-
-def last_label(text: str) -> str | None:
-    """The label of an answer: of its JSON if it is some, else the content of its last double square brackets.
-
-    In lower case with underscores; None if it has neither.
-    """
-    answer = _structured(text)
-    found = [answer.label.strip("[]")] if answer else _LABEL.findall(text)
-    return re.sub(r"[\s-]+", "_", found[-1].strip().lower()) if found else None
-
-
-def read_label(text: str) -> Outcome | None:
-    """The class that a judge's answer ends with; None if its last bracket holds none of the three."""
-    return _THREE.get(last_label(text) or "")
 
 
 def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
@@ -406,13 +378,10 @@ def _read(result: CallResult, judgement: Judgement, read: Callable[[str], str | 
     )
     if completion.blocked_by is not None:
         return Answer(None, "judge blocked by its platform", told)
-    answer = _structured(text)
-    whole = answer is not None or (text.rstrip().endswith("]]") and not text.startswith("{"))
-    if completion.finish_reason == "length" and tagged and not whole:
-        return Answer(None, "judge cut off before its label", told)  # an earlier bracket may only speak of a class
+    found = find_label(text)
+    if completion.finish_reason == "length" and tagged and not found.is_whole:
+        return Answer(None, "judge cut off before its label", told)  # what follows might have taken it back
     label = read(text)
     if label is None:
-        found = [answer.label] if answer else _LABEL.findall(text)
-        return Answer(None, f"judge gave an unknown label {found[-1][:40]!r}" if found else "judge gave no label", told)
-    why = answer.reason if answer else text
-    return Answer(label, " ".join(_LABEL.sub("", why).split())[:300] or None, told)
+        return Answer(None, found.problem or f"judge gave an unknown label {str(found.label)[:40]!r}", told)
+    return Answer(label, " ".join(found.why.split())[:300] or None, told)
