@@ -139,11 +139,20 @@ def find_template(name: str) -> JudgeTemplate:
 
 def _own_template(file: str) -> JudgeTemplate:
     """A user's file: the labels are those that it names in double square brackets."""
-    shown = templates.render(file, mark="MARK", question="QUESTION", reply="REPLY", again=False, reasons=True)
-    for part in ("QUESTION", "REPLY"):
-        # Marks on both sides, or the judged text could pass for the judge's orders.
-        if not re.search(rf"MARK.*{part}.*MARK", shown, re.DOTALL):
-            raise UsageError(f"{file}: put {{{{ {part.lower()} }}}} between two lines that hold {{{{ mark }}}}")
+    wording = templates.load(file)
+    mark, *parts = digits = [
+        str(10**19 + secrets.randbelow(10**19)) for _ in range(3)
+    ]  # nothing a template says itself
+    for again in (True, False):
+        values = dict(zip(("mark", "question", "reply"), digits, strict=True))
+        shown = wording.render(**values, again=again, reasons=True)
+        for name, part in zip(("question", "reply"), parts, strict=True):
+            places = [_is_enclosed(shown, place.start(), mark) for place in re.finditer(part, shown)]
+            if not places or not all(places):  # or the judged text could pass for the judge's orders
+                raise UsageError(
+                    f"{file}: put {{{{ {name} }}}} between two lines that hold {{{{ mark }}}}"
+                    + (", wherever it stands" if any(places) else "")
+                )
     known = {**_THREE, **_TWO}
     labels = {label: known.get(label) for label in _LABEL.findall(shown)}
     if unknown := [label for label, outcome in labels.items() if outcome is None]:
@@ -152,6 +161,16 @@ def _own_template(file: str) -> JudgeTemplate:
     if Outcome.DIRECT_ANSWER not in meant.values() or len(set(meant.values())) < 2:
         raise UsageError(f"{file}: name the labels in double square brackets, such as [[compliance]] and [[refusal]]")
     return JudgeTemplate(file, meant)
+
+
+def _is_enclosed(shown: str, place: int, mark: str) -> bool:
+    """Whether the words with a mark next to a place are one on each side, and no end before it or beginning behind."""
+    before = re.findall(rf"\S*{mark}", shown[:place])
+    behind = re.search(rf"\S*{mark}", shown[place:])
+    if not before or behind is None:
+        return False
+    begins, ends = ("/" not in before[-1], "/" in behind[0])
+    return begins and (ends or not before[-1].startswith("<"))
 
 
 class Judge:
@@ -171,6 +190,7 @@ class Judge:
         self.model = model
         self.template = template
         self._template = find_template(template)
+        self._wording = templates.load(self._template.file)
         self.limit = limit or ConcurrencyLimit(model.max_concurrency)
 
     @property
@@ -191,7 +211,7 @@ class Judge:
     @property
     def digest(self) -> str:
         """Names judge and template; verdicts of another one are not reused."""
-        return f"{named(self.model)} {self.template}:{templates.digest(self._template.file)}"
+        return f"{named(self.model)} {self.template}:{self._wording.digest}"
 
     async def judge(
         self,
@@ -241,7 +261,7 @@ class Judge:
 
     def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:
         """What the judge is asked about a reply; `again` if its last answer could not be read."""
-        return marked(self._template.file, response, again=again, reasons=self._template.reasons)
+        return marked(self._wording, response, again=again, reasons=self._template.reasons)
 
 
 def named(model: Model) -> str:
@@ -377,10 +397,10 @@ def label_schema(labels: Iterable[str], *, reasons: bool) -> dict[str, Any]:
     }
 
 
-def marked(template: str, response: Response, **values: object) -> tuple[Message, ...]:
+def marked(template: str | templates.Template, response: Response, **values: object) -> tuple[Message, ...]:
     """One message: question and reply between marks that are drawn for this call alone."""
-    content = templates.render(
-        template,
+    wording = templates.load(template) if isinstance(template, str) else template
+    content = wording.render(
         mark=secrets.token_hex(8),
         question=shorten(response.prompt),
         reply=shorten(response.response),

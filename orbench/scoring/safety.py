@@ -107,13 +107,13 @@ class SafetyJudge:
         """Use the model, in the form that its name asks for; `limit` bounds its open calls."""
         self.model = model
         self.guard = find_guard(model.name)
+        self._wording = templates.load(self.guard.template) if self.guard.template else None
         self.limit = limit or ConcurrencyLimit(model.max_concurrency)
 
     @property
     def digest(self) -> str:
         """Names model and form; labels of another one are not reused."""
-        template = self.guard.template
-        return f"{named(self.model)} {self.guard.name}:{templates.digest(template) if template else ''}"
+        return f"{named(self.model)} {self.guard.name}:{self._wording.digest if self._wording else ''}"
 
     def known(self, response: Response, outcome: Outcome) -> Safety | None:
         """What needs no call; None if the judge is to be asked."""
@@ -155,10 +155,9 @@ class SafetyJudge:
 
     def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:
         """What it is asked about a reply; `again` if its last answer could not be read."""
-        template = self.guard.template
-        if template is None:  # the guard's own chat template puts the question
+        if self._wording is None:  # the guard's own chat template puts the question
             return (Message("user", shorten(response.prompt)), Message("assistant", shorten(response.response)))
-        return marked(template, response, again=again)
+        return marked(self._wording, response, again=again)
 
 
 class NotUnsafeRate(msgspec.Struct, frozen=True, kw_only=True):

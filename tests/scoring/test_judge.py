@@ -230,7 +230,16 @@ def test_a_template_of_ones_own_is_asked_and_belongs_to_the_digest(reply: MakeRe
         (OWN.replace("[[refusal]]", "[[no]]"), r"\[\[no\]\] is no label: there are direct_answer, "),
         (OWN.replace("[[compliance]]", "yes"), r"such as \[\[compliance\]\] and \[\[refusal\]\]"),
         (OWN + "{{ unheard_of }}", "unheard_of"),
+        (OWN + "{{ reply }}", r"put \{\{ reply \}\} between two lines that hold \{\{ mark \}\}, wherever it stands"),
+        ("{{ question }}" + OWN, r"put \{\{ question \}\} between .*, wherever it stands"),
+        (
+            OWN.replace("</{{ mark }}>\n", "</{{ mark }}>\n{{ reply }}\n"),
+            r"put \{\{ reply \}\} between .*, wherever it",
+        ),
+        (OWN + "{% if again %}{{ reply }}{% endif %}", r"put \{\{ reply \}\} between .*, wherever it stands"),
         (OWN + "{% if %}", "template '.*own.jinja'"),
+        (OWN + "{{ 1 / 0 }}", "template '.*own.jinja': division by zero"),
+        (OWN + "{% include 'x' %}", "template '.*own.jinja'"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_before_anything_is_asked(
@@ -240,6 +249,35 @@ def test_a_template_that_cannot_work_is_refused_before_anything_is_asked(
     file.write_text(text)
     with pytest.raises(OrbenchError, match=message):
         Judge(ScriptedModel(""), str(file))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "REPLY or MARK? [[compliance]] [[refusal]]\n{{ mark }}\n{{ question }}\n{{ mark }}\n{{ reply }}\n{{ mark }}\n",
+        OWN + "<{{ mark }}>\n{{ reply | upper }}\n</{{ mark }}>\n",
+        OWN.replace("<", "[").replace(">", "]"),
+    ],
+)
+def test_marks_of_any_form_enclose(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text(text)
+    assert Judge(ScriptedModel(""), str(file)).template == str(file)
+
+
+def test_an_edited_template_is_asked_in_its_new_wording_by_new_judges_alone(
+    reply: MakeResponse, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text(OWN)
+    before = Judge(ScriptedModel(""), str(file))
+    digest = before.digest
+    file.write_text("Think twice. " + OWN)
+    after = Judge(ScriptedModel(""), str(file))
+    response = reply("Certainly.")
+    assert before.messages(response)[0].content.startswith("Did it")
+    assert after.messages(response)[0].content.startswith("Think twice. Did it")
+    assert before.digest == digest != after.digest
 
 
 def test_a_missing_template_is_named(tmp_path: Path) -> None:
