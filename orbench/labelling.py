@@ -94,7 +94,7 @@ def draw(result: Evaluation, n: int, seed: int = 0) -> list[Task]:
 def _doubt(row: Row) -> str:
     if row.outcome is Outcome.UNSCORED:
         return "undecided"
-    if len(set((row.votes or {}).values())) > 1:
+    if row.is_disputed:
         return "disputed"
     return "doubtful" if row.confidence is not None and row.confidence < _SURE else "sure"
 

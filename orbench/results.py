@@ -63,7 +63,8 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         self.outcome = verdict.outcome
         self.judge_failed = verdict.judge_failed
         self.failure = sys.intern(verdict.reason or "") if verdict.judge_failed else ""
-        self.unsure = verdict.reason in (UNSURE, DISAGREE)
+        # a judge's own words may be the same as ours
+        self.unsure = verdict.outcome is Outcome.UNSCORED and verdict.reason in (UNSURE, DISAGREE)
         self.by = verdict.by
         judge = verdict.judge
         self.audit = Outcome(judge.audit) if judge and judge.audit else None
@@ -232,6 +233,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     votes: dict[str, str] | None = None
     """Judge to its own label, where there were several, or where one checked what another stage had decided."""
     seed_id: str | None = None
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether judges differ with one another, or with the stage that they checked; unread answers are none."""
+        return len(set((self.votes or {}).values()) - {Outcome.UNSCORED.value}) > 1
 
 
 class SplitResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -426,11 +432,13 @@ class Evaluation:
 
         read = [[None if vote is Outcome.UNSCORED else vote.value for vote in votes] for votes in voted]
         columns = list(zip(*read, strict=True))
+        unread = [column.count(None) for column in columns]
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
         return {
             "judges": names,
             "rule": self.config["scorer"].get("judge_rule"),
             "replies": len(read),
+            "unread": dict(zip(names, unread, strict=True)),
             "disagreements": sum(len(set(votes) - {None}) > 1 for votes in read),
             "alpha": krippendorff_alpha(read),
             "kappa": {f"{names[i]} ~ {names[j]}": cohen_kappa(columns[i], columns[j]) for i, j in pairs},
@@ -495,7 +503,7 @@ class Evaluation:
         _check_known("outcome", outcome, list(Outcome))
         _check_known("category", category, sorted(categories))
         found = self._rows(outcome, split, category, refused)
-        return (row for row in found if len(set((row.votes or {}).values())) > 1) if disagreements else found
+        return (row for row in found if row.is_disputed) if disagreements else found
 
     def _rows(
         self, outcome: str | None, split: str | None, category: str | None, refused: bool | None

@@ -183,7 +183,7 @@ class Run:
         )
         self._note_facts = lambda: note_facts(opened, self.model)
         work = Work(opened, state, self._scorer, progress, self._safety, self._money)
-        work.keep_labels(read_verdicts(self.folder))
+        work.take_over(read_verdicts(self.folder))
 
         stopper = self._stopper(state)
 

@@ -24,7 +24,7 @@ from orbench.engine.calls import CallResult, complete, first_error
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.errors import UsageError
 from orbench.models.base import Model
-from orbench.records import Judgement, Message, Request, Response, Sampling, Usage
+from orbench.records import Judgement, Message, Request, Response, Sampling, Usage, Vote
 from orbench.scoring.answers import find_label, last_label
 from orbench.scoring.finding import Finding
 from orbench.scoring.outcomes import Outcome
@@ -73,6 +73,8 @@ JUDGE_TEMPLATES: dict[str, JudgeTemplate] = {
 TEMPLATE = "three-classes"
 
 Receive = Callable[[Response, Finding], Awaitable[None]]
+Votes = Mapping[tuple[str, str], Mapping[str, Vote]]
+"""What the judges of a panel, by name, have said of each row before."""
 
 
 class AnyJudge(Protocol):
@@ -104,7 +106,12 @@ class AnyJudge(Protocol):
         ...
 
     async def judge(
-        self, responses: AsyncIterable[Response], receive: Receive, *, unread: Receive | None = None
+        self,
+        responses: AsyncIterable[Response],
+        receive: Receive,
+        *,
+        unread: Receive | None = None,
+        earlier: Votes | None = None,
     ) -> None:
         """Judge every response and hand each finding on."""
         ...
@@ -220,6 +227,7 @@ class Judge:
         machine: AbstractAsyncContextManager[Any] | None = None,
         *,
         unread: Receive | None = None,
+        earlier: Votes | None = None,
     ) -> None:
         """Judge every response and hand each finding on.
 
@@ -227,6 +235,7 @@ class Judge:
             responses: The replies.
             receive: Gets each finding.
             unread: Gets what could not be read and is asked again, as `unscored`; see `ask`.
+            earlier: Of no use to one judge, who is asked again because nothing of what it said could be read.
             machine: Held while an engine on this machine is at work; judges that share one take turns.
 
         Raises:
