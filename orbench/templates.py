@@ -65,14 +65,17 @@ class Template(msgspec.Struct, frozen=True):
         """The text with the values put in.
 
         Raises:
-            TemplateError: It is no template, or a value is missing.
+            TemplateError: It is no template, a value is missing, or what it computes fails.
         """
         import jinja2
 
         try:
             return _compiled(self.text).render(**values)
-        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise TemplateError(f"template {self.name!r}: {error}") from None
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"template {self.name!r}: {error.message}") from None
+        except Exception as error:  # what a template computes can fail in any way
+            problem = f"cannot be rendered: {type(error).__name__}: {error}"
+            raise TemplateError(f"template {self.name!r}: {problem}") from None
 
 
 def load(name: str) -> Template:
@@ -90,8 +93,8 @@ def load(name: str) -> Template:
         return Template(name, file.read_bytes().decode("utf-8"))
     except OSError as error:
         raise TemplateError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise TemplateError(f"{file}: is no text in UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"template {name!r}: not text in UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
 def digest(name: str) -> str:
@@ -103,7 +106,7 @@ def render(name: str, /, **values: object) -> str:
     """The text of a template as it is now, with the values put in.
 
     Raises:
-        TemplateError: No such template, it is none, or a value is missing.
+        TemplateError: No such template, it is none, a value is missing, or what it computes fails.
     """
     return load(name).render(**values)
 
