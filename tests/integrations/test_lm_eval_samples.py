@@ -60,6 +60,44 @@ def test_the_results_beside_them_say_who_replied(write):
     assert orbench.import_run(write(SAMPLES), "other", model="acme/large").model == "acme/large"
 
 
+CANARY = "sk-CANARY"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {
+            "model": "m",
+            "revision": "main",
+            "base_url": f"https://user:{CANARY}@host:8000/{CANARY}/v1?api_key={CANARY}",
+            "api_key": CANARY,
+            "token": CANARY,
+            "header": {"Authorization": f"Bearer {CANARY}"},
+            "tokenizer": {"auth": CANARY},
+        },
+        f"model=m,api_key={CANARY},revision=main,token={CANARY},base_url=https://user:{CANARY}@host/v1?key={CANARY}",
+    ],
+)
+def test_no_key_of_the_harness_reaches_run_report_or_parquet(write, arguments):
+    said = {
+        "model_source": "local-chat-completions",
+        "model_name": f"https://{CANARY}@host/m",
+        "config": {"model_args": arguments},
+    }
+    Path(f"results_{STAMP}.json").write_text(json.dumps(said), encoding="utf-8")
+    result = orbench.import_run(write(SAMPLES), "run")
+    assert result.config["imported_from"]["model_args"] == {
+        "model": "m",
+        "revision": "main",
+        "base_url": "https://host",
+    }
+    orbench.write_report(result, "report.html")
+    result.to_parquet("rows.parquet")
+    made = [path for path in (*Path("run").iterdir(), Path("report.html"), Path("rows.parquet")) if path.is_file()]
+    assert len(made) > 4
+    assert [path for path in made if b"CANARY" in path.read_bytes()] == []
+
+
 def test_two_files_of_one_harness_run_are_one_run(write):
     toxic = [sample(7, "Never.", kind="toxic", split="toxic")]
     files = [write(SAMPLES), write(toxic, f"samples_orbench_toxic_{STAMP}.jsonl")]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,6 +18,8 @@ from orbench.records import Kind, Prompt, Response, Sampling
 from orbench.splits import Split
 
 _STAMP = re.compile(r"_(\d{4}-\d{2}-\d{2}T.+)\.jsonl$")
+_PUBLIC = ("pretrained", "model", "revision", "dtype", "tokenizer", "peft", "base_url")
+"""The model arguments that say which model it was. No others are kept: keys, tokens and headers are among them."""
 
 
 class _Doc(msgspec.Struct):
@@ -85,7 +88,7 @@ def read_samples(path: Path, model: str | None = None) -> Imported:
         origin={
             "tool": "lm_eval",
             "version": results.get("lm_eval_version"),
-            "model_args": config.get("model_args") if isinstance(config, Mapping) else None,
+            "model_args": _public(config.get("model_args")) if isinstance(config, Mapping) else None,
         },
     )
 
@@ -123,7 +126,27 @@ def _results(path: Path) -> dict[str, Any]:
 
 def _model(results: Mapping[str, Any]) -> str | None:
     source, name = results.get("model_source"), results.get("model_name")
-    return f"{source}/{name}" if source and name else None
+    return f"{_bare(str(source))}/{_bare(str(name))}" if source and name else None
+
+
+def _public(arguments: Any) -> dict[str, str]:
+    """Which model it was, of `--model_args`, given as `name=value,...` or as an object."""
+    if isinstance(arguments, str):
+        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
+    given = arguments if isinstance(arguments, Mapping) else {}
+    kept = {name: given[name] for name in _PUBLIC if isinstance(given.get(name), (str, int, float))}
+    return {name: _bare(str(value)) for name, value in kept.items()}
+
+
+def _bare(value: str) -> str:
+    """An address without what may be a key in it: scheme and host alone; another value as it is."""
+    if "://" not in value:
+        return value
+    try:
+        parts = urlsplit(value)
+        return f"{parts.scheme}://{parts.hostname or '?'}"
+    except ValueError:
+        return "?"
 
 
 def _sampling(arguments: Any) -> Sampling:
