@@ -19,6 +19,8 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """Who replied."""
     splits: Sequence[Split]
     """The prompts, each split of one kind."""
+    described: Sequence[dict[str, Any]] | None = None
+    """The splits as `run.json` describes them, where the file says so itself: its rows may stand in another order."""
     responses: Sequence[Response]
     """One for each prompt that has a reply or an error."""
     sampling: Sampling = Sampling()
