@@ -71,6 +71,8 @@ def import_run(
     if target.exists():
         raise RunError(f"{target}: is there already. Choose another --out, or remove it")
     imported = _joined([_read(str(file), model, columns or {}) for file in given], given)
+    if scorer is None and imported.unusable:
+        raise UsageError(f"{imported.unusable}. --scorer cascade reads all replies anew, by orbench alone")
     config = {**_config(imported), "policy": check_policy(policy or imported.policy or "default")}
     kept = imported.verdicts if scorer is None else ()
     reader = None if kept else make_scorer(scorer or "cascade", judge=None, model=imported.model, family=family)
@@ -174,13 +176,17 @@ def _joined(parts: Sequence[Imported], files: Sequence[str | Path]) -> Imported:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two files give a split called {name!r}: rename one")
-    alike = all(part.verdicts and (part.scorer, part.policy) == (first.scorer, first.policy) for part in parts)
+    alike = all((part.scorer, part.policy) == (first.scorer, first.policy) for part in parts)
+    unusable = [part.unusable for part in parts if part.unusable]
+    if not (unusable or alike):
+        unusable = [f"{', '.join(map(str, files))}: not all with verdicts of the same scorer and policy"]
     return msgspec.structs.replace(
         first,
         splits=splits,
         described=[split for part in parts for split in _described(part)],
         responses=[response for part in parts for response in part.responses],
-        verdicts=[line for part in parts for line in part.verdicts] if alike else (),
+        verdicts=[line for part in parts for line in part.verdicts] if not unusable else (),
+        unusable=unusable[0] if unusable else None,
     )
 
 

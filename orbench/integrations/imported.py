@@ -31,6 +31,8 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """One for each response, where the file has those of one orbench scorer; else none."""
     scorer: dict[str, Any] | None = None
     """That scorer, as in `run.json`."""
+    unusable: str | None = None
+    """Why the file's own verdicts cannot be taken, although it has some; the replies can still be read anew."""
     policy: str | None = None
     """The policy under which the tool read them."""
 
