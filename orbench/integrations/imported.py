@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from orbench.errors import SplitError
 from orbench.records import Prompt, Response, Sampling
 from orbench.scoring.outcomes import Verdict
 from orbench.splits import Split
@@ -50,3 +52,17 @@ def reply_to(prompt: Prompt, response: str, **fields: Any) -> Response:
         group_id=prompt.group_id,
         **fields,
     )
+
+
+def splits_of(path: Path, prompts: Sequence[Prompt]) -> list[Split]:
+    """The prompts of one file by the split that each names, in order.
+
+    Raises:
+        orbench.SplitError: A split with safe and toxic prompts, which has no one rate.
+    """
+    names = dict.fromkeys(prompt.split for prompt in prompts)
+    splits = [Split(name, [prompt for prompt in prompts if prompt.split == name], str(path)) for name in names]
+    for split in splits:
+        if split.kind is None:
+            raise SplitError(f"{path}: the split {split.name!r} holds safe and toxic prompts; give the two two names")
+    return splits

@@ -353,6 +353,9 @@ def test_a_log_that_was_tampered_with_is_refused(prompts):
     log.samples[0].metadata["kind"] = "odd"
     write_eval_log(log, "odd.eval")
     refused("odd.eval", "was not made by a task of orbench")
+    log.samples[0].metadata["kind"] = "toxic"
+    write_eval_log(log, "mixed.eval")
+    refused("mixed.eval", "holds safe and toxic prompts")
     log = read_eval_log(run().location)
     score = log.samples[0].scores["over_refusal"]
     score.metadata["orbench"]["verdict"]["outcome"] = "maybe"

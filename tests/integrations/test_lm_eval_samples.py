@@ -104,6 +104,17 @@ def test_two_files_of_one_harness_run_are_one_run(write):
     assert set(orbench.import_run(files, "run").splits) == {"hard-1k", "toxic"}
 
 
+def test_a_file_with_two_splits_is_a_run_of_both(write):
+    mixed = [*SAMPLES, sample(0, "Never.", kind="toxic", split="toxic"), sample(1, "Sure!", split="mine")]
+    result = orbench.import_run(write(mixed), "run")
+    assert {name: (split.kind, split.prompts) for name, split in result.splits.items()} == {
+        "hard-1k": ("safe", 2),
+        "toxic": ("toxic", 1),
+        "mine": ("safe", 1),
+    }
+    assert len(list(result.rows())) == 4
+
+
 def test_results_without_samples_say_what_to_do(write):
     content = {"results": {}, "configs": {}, "versions": {}}
     Path("results.json").write_text(json.dumps(content), encoding="utf-8")
@@ -120,7 +131,10 @@ def test_results_without_samples_say_what_to_do(write):
             "SplitError",
             "no sample of orbench's tasks",
         ),
-        ([sample(0, "a"), sample(0, "b")], "SplitError", "two samples have the prompt id 'p0'"),
+        ([sample(0, "a"), sample(0, "b")], "SplitError", "two samples of 'hard-1k' have the prompt id 'p0'"),
+        ([sample(0, "a"), sample(1, "b", kind="toxic")], "SplitError", "'hard-1k' holds safe and toxic prompts"),
+        ([{**sample(0, "a"), "resps": []}], "SplitError", "no reply to 'p0'"),
+        ([{**sample(0, "a"), "resps": [[]]}], "SplitError", "no reply to 'p0'"),
         ([{**sample(0, "a"), "resps": [["a", "b"]]}], "UsageError", "several replies to 'p0'"),
         ([sample(0, "a"), {"doc_id": 1}], "SplitError", "line 2: no sample of orbench's tasks"),
     ],

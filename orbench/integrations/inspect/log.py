@@ -11,14 +11,13 @@ import msgspec
 
 from orbench.engine.threads import run_sync
 from orbench.errors import MissingExtraError, SplitError, UsageError
-from orbench.integrations.imported import Imported, reply_to
+from orbench.integrations.imported import Imported, reply_to, splits_of
 from orbench.models import is_installed
 from orbench.records import Kind, Prompt, Response, Sampling
 from orbench.report.format import plural
 from orbench.scoring.finding import verdict
 from orbench.scoring.outcomes import Policy, Verdict, is_refused
 from orbench.scoring.signals import signals
-from orbench.splits import Split
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample
@@ -102,10 +101,7 @@ def read_log(path: Path, model: str | None = None) -> Imported:
     verdicts, first = ([], None) if unusable else _verdicts(replied)
     return Imported(
         model=model or log.eval.model,
-        splits=[
-            Split(name, [prompt for prompt in prompts if prompt.split == name], str(path))
-            for name in dict.fromkeys(prompt.split for prompt in prompts)
-        ],
+        splits=splits_of(path, prompts),
         responses=[response for _, _, response, _ in rows],
         sampling=Sampling(
             temperature=Sampling().temperature if config.temperature is None else config.temperature,
