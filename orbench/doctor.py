@@ -140,7 +140,9 @@ def _keys() -> Iterator[Finding]:
 
 def _addresses() -> Iterator[Finding]:
     """Addresses from the environment: they redirect every call of a provider, so they should be meant."""
-    variables = dict.fromkeys([s.base_url_variable for s in SERVICES.values()] + ["ANTHROPIC_BASE_URL"])
+    variables = dict.fromkeys(
+        [s.base_url_variable for s in SERVICES.values()] + ["ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL"]
+    )
     for name in variables:
         if not (value := os.environ.get(name)):
             continue

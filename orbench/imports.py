@@ -172,10 +172,7 @@ def _joined(parts: Sequence[Imported], files: Sequence[str | Path]) -> Imported:
         if (part.sampling, part.system_prompt) != (first.sampling, first.system_prompt):
             raise UsageError(f"{file}: drawn with another sampling or system prompt than {files[0]}")
     splits = [split for part in parts for split in part.splits]
-    names = [split.name for split in splits]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two files give a split called {name!r}: rename one")
+    _refuse_clash(parts)
     alike = all((part.scorer, part.policy) == (first.scorer, first.policy) for part in parts)
     unusable = [part.unusable for part in parts if part.unusable]
     if not (unusable or alike):
@@ -188,6 +185,18 @@ def _joined(parts: Sequence[Imported], files: Sequence[str | Path]) -> Imported:
         verdicts=[line for part in parts for line in part.verdicts] if not unusable else (),
         unusable=unusable[0] if unusable else None,
     )
+
+
+def _refuse_clash(parts: Sequence[Imported]) -> None:
+    giving: dict[str, Imported] = {}
+    for part in parts:
+        for split in part.splits:
+            other = giving.setdefault(split.name, part)
+            if other is part:
+                continue
+            tables = any(each.origin["tool"] == "table" for each in (part, other))
+            advice = "rename a table, whose name it is" if tables else "they are two runs: import each by itself"
+            raise UsageError(f"two files give a split called {split.name!r}: {advice}")
 
 
 def _described(imported: Imported) -> Sequence[dict[str, Any]]:

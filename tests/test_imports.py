@@ -83,6 +83,13 @@ def test_two_files_of_two_kinds_are_one_run(table):
     assert result.toxic_rejection_rate.scored == 1
 
 
+def test_two_tables_of_one_name_are_told_apart_by_renaming(table):
+    Path("other").mkdir()
+    files = [table(ROWS[:1], "mine.csv"), table(ROWS[1:2], "other/mine.csv")]
+    with pytest.raises(orbench.UsageError, match="split called 'mine': rename a table, whose name it is"):
+        orbench.import_run(files, "run")
+
+
 def test_columns_of_other_names_are_read_where_the_user_says_so(table):
     rows = [{"q": "a", "a": ANSWER, "label": "unsafe"}]
     result = orbench.import_run(table(rows), "run", columns={"prompt": "q", "response": "a", "kind": "label"})

@@ -104,6 +104,12 @@ def test_two_files_of_one_harness_run_are_one_run(write):
     assert set(orbench.import_run(files, "run").splits) == {"hard-1k", "toxic"}
 
 
+def test_two_files_of_one_split_are_two_runs(write):
+    files = [write(SAMPLES), write(SAMPLES, "samples_again.jsonl")]
+    with pytest.raises(orbench.UsageError, match="split called 'hard-1k': they are two runs: import each by itself"):
+        orbench.import_run(files, "run", model="x/a")
+
+
 def test_a_file_with_two_splits_is_a_run_of_both(write):
     mixed = [*SAMPLES, sample(0, "Never.", kind="toxic", split="toxic"), sample(1, "Sure!", split="mine")]
     result = orbench.import_run(write(mixed), "run")
