@@ -35,6 +35,8 @@ OTHERS = (0.25, 2.0)
 """Fewest and most tokens of a character that is not ASCII: from Russian with GPT-4o's tokenizer to rare scripts."""
 FRAME = (3, 20)
 """Tokens around a message: its role and the marks of the chat format."""
+BATCH_SHARE = 0.5
+"""What tokens cost that went through a batch API, as a share of their price: half, at both vendors."""
 SHORTEST = 10
 """Tokens of a short refusal: the low end of a reply."""
 
@@ -110,17 +112,19 @@ def find_price(prices: Mapping[str, Price], model: _Priced) -> Price | None:
     """The price of a model; None if it is unknown.
 
     The name counts, then the name without the date of a snapshot (`-2024-07-18`), then `provider/*`. A model behind
-    another address than the vendor's own has a price only in the user's file. Batches cost half.
+    another address than the vendor's own has a price only in the user's file. It is the price of single calls; what
+    went through a batch API costs `BATCH_SHARE` of it, which the tokens themselves say (`Usage.batch`).
     """
     full = _DEFENDED.sub("", model.name)
     found = [prices.get(name) for name in (full, _DATED.sub("", full), f"{full.partition('/')[0]}/*")]
     own = _is_own(model)
-    price = next((price for price in found if price is not None and (price.anywhere or own)), None)
+    return next((price for price in found if price is not None and (price.anywhere or own)), None)
+
+
+def price_share(model: object) -> float:
+    """The share of its price at which a model's calls go out, but for the first of a command's: 1, or `BATCH_SHARE`."""
     share: float = getattr(model, "price_share", 1.0)
-    if price is None or share == 1:
-        return price
-    source = f"{price.source}, times {share:g}"
-    return msgspec.structs.replace(price, input=price.input * share, output=price.output * share, source=source)
+    return share
 
 
 def need_price(prices: Mapping[str, Price], model: _Priced, option: str = "--max-cost") -> Price:
@@ -173,7 +177,7 @@ def usage_cost(price: Price, usage: Usage | None) -> float | None:
         return 0.0
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
-    return price.cost(usage.input_tokens, usage.output_tokens)
+    return price.cost(usage.input_tokens, usage.output_tokens) * (BATCH_SHARE if usage.batch else 1.0)
 
 
 def cost_range(price: Price, tokens_in: Range, tokens_out: Range) -> Range:
@@ -197,12 +201,17 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 def estimate(model: _Priced, prices: Mapping[str, Price], calls: Range, sent: Range, received: Range) -> Estimate:
     """Put calls, their tokens and the model's price together."""
     price = find_price(prices, model)
+    cost = None if price is None else cost_range(price, sent, received)
+    share = price_share(model)
+    if cost is not None and share < 1 and calls.high:  # the first call of a command is a single one
+        first = Range(cost.low / calls.low if calls.low else 0, cost.high / calls.high)
+        cost = cost * share + first * (1 - share)
     return Estimate(
         model=model.name,
         calls=calls,
         input_tokens=Range(round(sent.low), round(sent.high)),
         output_tokens=Range(round(received.low), round(received.high)),
-        cost_usd=None if price is None else cost_range(price, sent, received),
+        cost_usd=cost,
         price=price,
     )
 
@@ -226,14 +235,13 @@ class Budget:
     Attributes:
         max_usd: The bound.
         spent_usd: What was spent, in earlier runs of the same command too.
-        refused: Pieces of work for which there was no money.
     """
 
     def __init__(self, max_usd: float) -> None:
         """Begin with nothing spent."""
         self.max_usd = max_usd
         self.spent_usd = 0.0
-        self.refused = 0
+        self._refused: dict[Hashable, float] = {}
         self._held: dict[Hashable, float] = {}
         self._held_usd = 0.0
         self._waiting: list[asyncio.Future[None]] = []
@@ -242,6 +250,16 @@ class Budget:
     def held_usd(self) -> float:
         """What is held back for work under way."""
         return self._held_usd
+
+    @property
+    def refused(self) -> int:
+        """Pieces of work for which there was no money, and none later."""
+        return len(self._refused)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the same bound has room again for something that was refused: what was held back turned out less."""
+        return self.spent_usd + self._held_usd + min(self._refused.values(), default=math.inf) <= self.max_usd
 
     def holds(self, work: Hashable) -> bool:
         """Whether money is held for it."""
@@ -261,14 +279,19 @@ class Budget:
         """
         while self.spent_usd + self._held_usd + usd > self.max_usd:
             if not self._held or not wait:
-                self.refused += 1
+                self._refused[work] = usd
                 return False
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             await waiter
+        self.take(work, usd)
+        return True
+
+    def take(self, work: Hashable, usd: float) -> None:
+        """Hold money back for work that is under way or paid for already, whether it fits or not."""
+        self._refused.pop(work, None)
         self._held[work] = self._held.get(work, 0.0) + usd
         self._held_usd += usd
-        return True
 
     def spend(self, work: Hashable, usd: float) -> None:
         """Count what a part of the work has cost; as much less is held for the rest of it."""

@@ -165,7 +165,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     reply: str = ""
     """Its last reply in full."""
     requests: int = 0
-    """Calls to it, failed and unreadable ones included."""
+    """Calls to it, failed ones included, but for those that an earlier line of the row counts."""
     usage: Usage | None = None
     """Tokens over all of them."""
 
@@ -178,7 +178,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     reply: str = ""
     """The judge's last reply in full, so that a verdict can be read again later."""
     requests: int = 1
-    """Calls to it, failed and unreadable ones included."""
+    """Calls to it, failed ones included. An answer that could not be read and was asked for again has a line of its
+    own in `verdicts.jsonl`, saved at once, and counts there."""
     usage: Usage | None = None
     """Tokens over all of them."""
     votes: tuple[Vote, ...] = ()

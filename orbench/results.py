@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orbench.costs import Price
+from orbench.costs import BATCH_SHARE, Price
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.errors import UsageError
 from orbench.records import BlockedBy, FinishReason, Judgement, Kind, Response, Stage, Usage
@@ -80,6 +80,9 @@ class Ledger(msgspec.Struct):
     output_tokens: int = 0
     uncounted: int = 0
     """Replies whose tokens the provider did not say; what they cost is not known."""
+    batch_input_tokens: int = 0
+    """Those of `input_tokens` that went through a batch API."""
+    batch_output_tokens: int = 0
 
     def add(self, requests: int, usage: Usage | None, *, answered: bool = True) -> None:
         """Count some calls.
@@ -94,6 +97,9 @@ class Ledger(msgspec.Struct):
         if usage is not None:
             self.input_tokens += usage.input_tokens or 0
             self.output_tokens += usage.output_tokens or 0
+            if usage.batch:
+                self.batch_input_tokens += usage.input_tokens or 0
+                self.batch_output_tokens += usage.output_tokens or 0
         if answered and (usage is None or usage.input_tokens is None or usage.output_tokens is None):
             self.uncounted += 1
 
@@ -101,7 +107,12 @@ class Ledger(msgspec.Struct):
         """USD; None where the price or a number of tokens is unknown, which is not 0."""
         if price is None or (self.uncounted and not price.is_free):
             return None
-        return round(price.cost(self.input_tokens, self.output_tokens), 6)
+        return round(self.known_cost(price), 6)
+
+    def known_cost(self, price: Price) -> float:
+        """USD of the tokens that are known."""
+        saved = (1 - BATCH_SHARE) * price.cost(self.batch_input_tokens, self.batch_output_tokens)
+        return price.cost(self.input_tokens, self.output_tokens) - saved
 
     def to_dict(self, price: Price | None = None) -> dict[str, Any]:
         """For result.json."""

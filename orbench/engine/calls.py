@@ -8,6 +8,7 @@ one; a request that waits for its next attempt holds no slot.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import math
 import random
 import time
@@ -91,7 +92,8 @@ async def complete(
         retries: How long a request is tried.
 
     Raises:
-        OrbenchError: The model cannot be used at all, or `receive` raised it. Open calls are cancelled.
+        OrbenchError: The model cannot be used at all, or is overloaded and asks to wait beyond `retries`, or `receive`
+            raised it. Open calls are cancelled.
     """
     if model.batch_size is None:
         await _complete_list(model, [request async for request in each(requests)], receive, retries)
@@ -179,11 +181,9 @@ class _Calls:
                 self._reached = self._reached or not failure.unreachable
                 if not self._reached and attempt >= _UNREACHABLE_ATTEMPTS:
                     raise ModelError(f"{self._model.name}: {failure}")
-                wait = self._retries.next_wait_s(attempt, time.monotonic() - began, failure.retry_after)
+                wait = self._wait_s(failure, attempt, began)
                 if wait is None:
                     return CallResult(request=request, completion=None, error=describe(failure), attempts=attempt)
-                if failure.retry_after is None and time.monotonic() - self._answered_at < _ANSWERS_S:
-                    wait = min(wait, _WHILE_OTHERS_S)
                 if self._reached:  # else the others would not reach it either, and need not try
                     self._limit.release()
                     has_slot = False
@@ -196,6 +196,17 @@ class _Calls:
         finally:
             if has_slot:
                 self._limit.release()
+
+    def _wait_s(self, failure: RetryableError, attempt: int, began: float) -> float | None:
+        """Seconds until the next attempt; None where it is given up."""
+        retries, retry_after = self._retries, failure.retry_after
+        wait = retries.next_wait_s(attempt, time.monotonic() - began, retry_after)
+        in_vain = wait is None and attempt < retries.attempts and self._answered_at < began
+        if in_vain or (retry_after or 0.0) > retries.budget_s:
+            _check_closed(self._model, failure)
+        if wait is not None and retry_after is None and time.monotonic() - self._answered_at < _ANSWERS_S:
+            return min(wait, _WHILE_OTHERS_S)
+        return wait
 
     def _told(self) -> None:
         self._limit.pace.told(getattr(self._model, "rate_limits", None), self._limit.open)
@@ -243,12 +254,35 @@ async def _complete_list(model: Model, requests: list[Request], receive: Receive
             if not reached and calls >= _UNREACHABLE_ATTEMPTS:
                 raise ModelError(f"{model.name}: {failure}")
             wait = retries.next_wait_s(failures, time.monotonic() - failing_since, failure.retry_after)
+            if (failure.retry_after or 0.0) > retries.budget_s or (wait is None and failures < retries.attempts):
+                _check_closed(model, failure)
             if wait is not None:
                 await asyncio.sleep(wait)
                 continue
         for request in owed.values():
             await receive(CallResult(request=request, completion=None, error=describe(failure), attempts=calls))
         return
+
+
+def _check_closed(model: Model, failure: RetryableError) -> None:
+    """Stop the run where an overloaded service wants to be left alone for longer than we wait.
+
+    The other requests would each meet the same answer, at the full speed of the wire, and end as errors.
+
+    Raises:
+        ModelError: It does; says when to come back.
+    """
+    if not failure.overloaded or failure.retry_after is None:
+        return
+    try:
+        then = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=failure.retry_after)
+        when = f"after {then:%Y-%m-%d %H:%M}"
+    except OverflowError:
+        when = "another day"
+    raise ModelError(
+        f"{model.name}: {describe(failure)}; the service asks to wait {failure.retry_after:.0f} s. What was received "
+        f"is kept: run the same command again {when}"
+    )
 
 
 def describe(error: BaseException) -> str:

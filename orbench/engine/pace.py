@@ -18,6 +18,7 @@ from orbench.records import Request, Usage
 
 _CATCH_UP_S = 0.1
 """Late calls may follow each other closer than the cap for so long; the event loop is not exact."""
+_DAY_MIN = 24 * 60
 _LONGEST_S = 60.0
 """No call waits longer for what a service says is left; a refusal then tells more."""
 
@@ -41,14 +42,19 @@ class Pace:
             clock: Seconds from any beginning, never going back.
 
         Raises:
-            UsageError: A cap that is not above 0.
+            UsageError: A cap that is not above 0, or so low that nothing would be sent for a day.
         """
         for name, value in (("rpm", rpm), ("tpm", tpm)):
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"{name} is {value}: a number above 0")
+        if rpm is not None and rpm * _DAY_MIN < 1:
+            raise UsageError(f"rpm is {rpm}: less than one request a day; at least {1 / _DAY_MIN:.4f}")
+        if tpm is not None and tpm < 1:
+            raise UsageError(f"tpm is {tpm}: at least 1")
         self.waited_s = 0.0
         self.slowed = 0
         self._clock = clock
+        self._unchecked_tpm = tpm
         self._request_s = 60.0 / rpm if rpm else 0.0
         self._token_s = 60.0 / tpm if tpm else 0.0
         self._next = self._next_tokens = self._next_left = -math.inf
@@ -58,7 +64,11 @@ class Pace:
         self._reserved: dict[str, float] = {}
 
     def delay_s(self, request: Request) -> float:
-        """Seconds to wait before this call is sent; its place is taken."""
+        """Seconds to wait before this call is sent; its place is taken.
+
+        Raises:
+            UsageError: The first prompt alone takes more tokens than `tpm` has in a minute.
+        """
         if not (self._request_s or self._token_s or self._left_s):
             return 0.0
         now = at = self._clock()
@@ -66,6 +76,10 @@ class Pace:
             self._next = max(self._next, now - _CATCH_UP_S)
             at = max(at, self._next)
             self._next += self._request_s
+        if self._unchecked_tpm is not None:
+            tpm, self._unchecked_tpm = self._unchecked_tpm, None
+            if (least := request_tokens(request).low) > tpm:
+                raise UsageError(f"tpm is {tpm:g}: the first prompt alone takes {least:.0f} tokens; give a higher one")
         if self._token_s:
             self._next_tokens = max(self._next_tokens, now - _CATCH_UP_S)
             at = max(at, self._next_tokens)

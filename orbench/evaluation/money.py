@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,19 +25,22 @@ from orbench.costs import (
     estimate,
     find_price,
     need_price,
+    price_share,
     reply_tokens,
     request_tokens,
     text_tokens,
     total_cost,
     usage_cost,
 )
+from orbench.engine.run_folder import read_responses, read_verdicts
 from orbench.errors import OrbenchWarning, UsageError
 from orbench.models.base import Model
-from orbench.records import Judgement, Kind, Prompt, Request, Response
+from orbench.models.batch import BatchModel
+from orbench.records import Judgement, Kind, Prompt, Request, Response, Vote
 from orbench.report.format import money, plural
 from orbench.results import Evaluation
 from orbench.scoring.audit import LEAST
-from orbench.scoring.judge import MAX_ANSWER, MAX_REPLY, ROUNDS, Judge, shorten
+from orbench.scoring.judge import MAX_ANSWER, MAX_REPLY, ROUNDS, TEMPLATE, Judge, find_template, marked, shorten
 from orbench.scoring.safety import SafetyJudge
 from orbench.scoring.scorers import Scorer
 
@@ -53,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The run folder it would go on with, or make."""
     prompts: int
     to_ask: int
-    """Prompts without a reply so far."""
+    """Prompts without a reply so far, and in no batch that is under way."""
     target: Estimate | None
     """None where only judges are asked."""
     judges: list[Estimate]
@@ -61,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Range | None
     """All together; None if a price is unknown."""
     max_tokens: int
+    under_way: int = 0
+    """Prompts whose replies come with a batch of an earlier command: nothing more is to be paid for them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers: what `--dry-run --json` prints."""
@@ -93,8 +98,20 @@ class Money:
         budget: Budget | None,
         folder: Path,
         max_tokens: int,
+        request: Callable[[str], Request],
     ) -> None:
         """Look the prices up.
+
+        Args:
+            name: The evaluated model's.
+            model: The evaluated model; None where only judges are asked.
+            scorer: With its judges.
+            safety: The safety judge.
+            table: The price list.
+            budget: What may be spent; None without a bound.
+            folder: The run folder.
+            max_tokens: Tokens of a reply at most.
+            request: What is sent for a prompt.
 
         Raises:
             UsageError: There is a budget, and a model without a price.
@@ -102,6 +119,7 @@ class Money:
         self.model = name
         self._target, self._scorer, self._safety = model, scorer, safety
         self._table, self._budget, self._folder, self._max_tokens = table, budget, folder, max_tokens
+        self._request = request
         self._judges = scorer.judge.judges if scorer.judge else ()
         models = [*([model] if model else []), *(judge.model for judge in self._judges)]
         models += [safety.model] if safety else []
@@ -113,11 +131,47 @@ class Money:
         # What takes its requests as a list begins when all others are drawn; nothing may wait for it meanwhile.
         self._waits = all(each.batch_size is not None for each in models)
         self._frames: dict[str, Range] = {}
+        self._paid: set[tuple[Path, str, str]] = set()
+        """Rows whose reply comes with a batch of an earlier command; there is no money held for judging them."""
+        self._unknown: dict[str, None] = {}
+        self._begun: set[str] = set()
+        """Models of which a call has been admitted; the first of a batch command goes out by itself."""
 
-    def count_spent(self, usd: float | None) -> None:
-        """Count what earlier runs in the same folder have spent, as far as it is known."""
-        if self._budget is not None:
-            self._budget.spent_usd += usd or 0.0
+    def count_spent(self, before: Mapping[str, Any]) -> None:
+        """Count what earlier commands in the same folder have spent: every stored line at the price of today.
+
+        Where a line does not say its tokens they count at their high estimate, as they do while a command runs.
+
+        Args:
+            before: The folder's run.json.
+        """
+        if self._budget is None:
+            return
+        spent = 0.0
+        for response in read_responses(self._folder):
+            price = self._known_price(self.model, before)
+            spent += self._reply_usd(response, price) if price is not None else 0.0
+        unsaid: dict[tuple[str, str], list[tuple[Vote | Judgement, Price]]] = {}
+        for line in read_verdicts(self._folder):
+            given = [line.judge if "judge" not in line.repeats else None]
+            given += [line.safety if "safety" not in line.repeats else None]
+            for part in (part for one in given if one is not None for part in one.votes or (one,)):
+                price = self._known_price(part.model, before)
+                usd = 0.0 if price is None else usage_cost(price, part.usage)
+                if usd is None and price is not None:
+                    unsaid.setdefault(line.key, []).append((part, price))
+                spent += usd or 0.0
+        for response in read_responses(self._folder) if unsaid else ():
+            if response.error is None:
+                spent += sum(self._answer_usd(response, *one) for one in unsaid.pop(response.key, ()))
+        self._budget.spent_usd += spent
+        if self._unknown:
+            warnings.warn(
+                f"--max-cost: {self._folder}: no price is known for {', '.join(self._unknown)}, so what earlier "
+                "commands paid for it is not counted. Give its price with --prices FILE",
+                OrbenchWarning,
+                stacklevel=2,
+            )
 
     @property
     def is_out(self) -> bool:
@@ -125,53 +179,113 @@ class Money:
         return self._budget is not None and self._budget.refused > 0
 
     @property
+    def goes_on(self) -> bool:
+        """Whether some of that fits after all, now that what was held back is free."""
+        return self._budget is not None and self._budget.goes_on
+
+    @property
     def max_usd(self) -> float | None:
         """The bound, if there is one."""
         return None if self._budget is None else self._budget.max_usd
 
+    def is_under_way(self, model: Model | None, row: tuple[str, str]) -> bool:
+        """Whether a batch of an earlier command holds what the model would be asked about a row: it is paid for."""
+        return isinstance(model, BatchModel) and model.is_under_way("\n".join(row))
+
     async def admit(self, prompt: Prompt, request: Request) -> bool:
-        """Hold money for a prompt, its reply and its judges; False if there is none left."""
+        """Hold money for a prompt, its reply and its judges; False if there is none left.
+
+        What is under way in a batch is admitted in any case, for its reply alone.
+        """
         if self._budget is None:
             return True
         assert self._target is not None
         key = (self._folder, prompt.split, prompt.id)
         _, sent, received = call_tokens(self._target, request)
         usd = cost_range(self.prices[self.model], sent, received).high
+        if self.is_under_way(self._target, key[1:]):
+            self._paid.add(key)
+            self._budget.take(key, usd * price_share(self._target))
+            return True
+        usd *= self._share(self._target)
         usd += self._judging(prompt.text, prompt.kind, may_defer(self._scorer))
         return await self._budget.hold(key, usd, wait=self._waits)
 
     async def admit_reply(self, response: Response) -> bool:
         """Hold money for judging a reply, where none is held for its row; False if there is none left."""
-        if self._budget is None or self._budget.holds(key := (self._folder, *response.key)):
+        if self._budget is None:
             return True
-        return await self._budget.hold(key, self._judging(response.prompt, response.kind, True), wait=self._waits)
+        key = (self._folder, *response.key)
+        if key in self._paid:
+            self._paid.discard(key)
+            self._budget.release(key)
+        if self._budget.holds(key):
+            return True
+        usd = self._judging(response.prompt, response.kind, True)
+        judges = [judge.model for judge in self._judges] + ([self._safety.model] if self._safety else [])
+        if any(self.is_under_way(model, response.key) for model in judges):
+            self._budget.take(key, usd)
+            return True
+        return await self._budget.hold(key, usd, wait=self._waits)
 
     def asked(self, response: Response) -> None:
         """Count what a reply has cost; at its high estimate where its tokens are not said."""
-        if self._budget is None or response.error is not None:
-            return
-        price = self.prices[self.model]
-        usd = usage_cost(price, response.usage)
-        if usd is None:
-            sent, received = text_tokens(response.prompt), text_tokens(response.response)
-            usd = 0.0 if response.blocked_by and response.usage is None else cost_range(price, sent, received).high
-        self._budget.spend((self._folder, *response.key), usd)
+        if self._budget is not None:
+            self._budget.spend((self._folder, *response.key), self._reply_usd(response, self.prices[self.model]))
 
     def judged(self, response: Response, judgement: Judgement) -> None:
         """Count what judging a reply has cost."""
         if self._budget is None:
             return
         for part in judgement.votes or (judgement,):
-            price = self.prices[part.model]
-            usd = usage_cost(price, part.usage)
-            if usd is None:
-                tokens = self._asked(response.prompt, text_tokens(response.response), part.model)
-                usd = cost_range(price, tokens, text_tokens(part.reply)).high if part.reply else 0.0
+            usd = self._answer_usd(response, part, self.prices[part.model])
             self._budget.spend((self._folder, *response.key), usd)
+
+    def _reply_usd(self, response: Response, price: Price) -> float:
+        """What a stored reply has cost; a call that failed without a word on tokens is taken to cost nothing."""
+        usd = usage_cost(price, response.usage)
+        if usd is not None:
+            return usd
+        if response.usage is None and (response.error is not None or response.blocked_by is not None):
+            return 0.0
+        calls, sent, received = call_tokens(self._target, self._request(response.prompt))
+        if calls == 1:  # of a defence's others we know only the bound
+            received = text_tokens(response.response) + text_tokens(response.reasoning or "")
+        return cost_range(price, sent, received).high
+
+    def _answer_usd(self, response: Response, part: Vote | Judgement, price: Price) -> float:
+        """What a judge's answers on a reply have cost; nothing where there is none."""
+        usd = usage_cost(price, part.usage)
+        if usd is not None:
+            return usd
+        if not part.reply:
+            return 0.0
+        tokens = self._asked(response.prompt, text_tokens(shorten(response.response)), part.model)
+        return cost_range(price, tokens, text_tokens(part.reply)).high
+
+    def _known_price(self, name: str, before: Mapping[str, Any]) -> Price | None:
+        """The price of a model that earlier commands asked, who may not be at work now."""
+        if (price := self.prices.get(name)) is not None:
+            return price
+        address = before.get("base_url") if name == self.model else None
+        price = find_price(self._table, _Earlier(name, address))
+        if price is None and (kept := before.get("prices", {}).get(name)):
+            price = msgspec.convert(kept, Price)
+        if price is None:
+            self._unknown[name] = None
+        return price
+
+    def _share(self, model: Model) -> float:
+        """Of the price, for a call that is about to be made; a command's first goes out singly, at the full one."""
+        if model.name in self._begun:
+            return price_share(model)
+        self._begun.add(model.name)
+        return 1.0
 
     def done(self, key: tuple[str, str]) -> None:
         """A row needs no more."""
         if self._budget is not None:
+            self._paid.discard((self._folder, *key))
             self._budget.release((self._folder, *key))
 
     def _judging(self, prompt: str, kind: Kind, deferred: bool) -> float:
@@ -181,7 +295,7 @@ class Money:
         usd = 0.0
         for judge in judges:
             sent = self._asked(prompt, self._longest, judge.model.name, judge)
-            usd += ROUNDS * self.prices[judge.model.name].cost(sent.high, MAX_ANSWER)
+            usd += ROUNDS * self.prices[judge.model.name].cost(sent.high, MAX_ANSWER) * self._share(judge.model)
         return usd
 
     @property
@@ -193,9 +307,13 @@ class Money:
     def _asked(self, prompt: str, reply: Range, name: str, judge: Judge | SafetyJudge | None = None) -> Range:
         """Tokens of the question to a judge."""
         if name not in self._frames:
-            judge = judge or next(one for one in (*self._judges, self._safety) if one and one.model.name == name)
+            judge = judge or next(
+                (one for one in (*self._judges, self._safety) if one and one.model.name == name), None
+            )
             empty = Response(prompt_id="", split="", category="", kind="safe", prompt="", response="")
-            self._frames[name] = request_tokens(Request(id="", messages=judge.messages(empty)))
+            # of a judge that is not at work now, what the usual one is asked
+            asked = judge.messages(empty) if judge else marked(find_template(TEMPLATE).file, empty, again=False)
+            self._frames[name] = request_tokens(Request(id="", messages=asked))
         return self._frames[name] + text_tokens(shorten(prompt)) + reply
 
     def plan(
@@ -216,26 +334,37 @@ class Money:
             unlabelled: Stored replies with a verdict that the safety judge has not seen.
             audit: Share of local verdicts that the judge checks.
         """
-        to_ask = calls = unknown = 0
+        to_ask = calls = unknown = under_way = 0
         sent, received = NONE, NONE
         judged = _Judging(self)
         labelled = _Judging(self)
         for prompt, request in owed:
-            to_ask += 1
-            times, tokens_in, tokens_out = call_tokens(self._target, request)
-            calls, sent, received = calls + times, sent + tokens_in, received + tokens_out
+            if self.is_under_way(self._target, (prompt.split, prompt.id)):
+                under_way += 1
+            else:
+                to_ask += 1
+                times, tokens_in, tokens_out = call_tokens(self._target, request)
+                calls, sent, received = calls + times, sent + tokens_in, received + tokens_out
             if may_defer(self._scorer, prompt.split):
                 judged.add(prompt.text, self._longest, sure=always_defers(self._scorer, prompt.split))
                 unknown += not always_defers(self._scorer, prompt.split)
             if prompt.kind == "toxic":
                 labelled.add(prompt.text, self._longest, sure=False)
-        for response in replies:
-            if self._scorer.judge is not None and self._scorer.read(response) is None:
-                judged.add(response.prompt, text_tokens(shorten(response.response)), sure=True)
-            if response.kind == "toxic":
+        safety_model = self._safety.model if self._safety is not None else None
+
+        def label(response: Response) -> None:
+            if response.kind == "toxic" and not self.is_under_way(safety_model, response.key):
                 labelled.add(response.prompt, text_tokens(shorten(response.response)), sure=False)
+
+        def is_judged(response: Response) -> bool:
+            return all(self.is_under_way(judge.model, response.key) for judge in self._judges)
+
+        for response in replies:
+            if self._judges and self._scorer.read(response) is None and not is_judged(response):
+                judged.add(response.prompt, text_tokens(shorten(response.response)), sure=True)
+            label(response)
         for response in unlabelled:
-            labelled.add(response.prompt, text_tokens(shorten(response.response)), sure=False)
+            label(response)
         if self._scorer.can_be_audited and audit:
             judged.at_least(min(unknown, max(LEAST, round(audit * unknown))))
         target = None
@@ -253,7 +382,15 @@ class Money:
             safety_judge=safety,
             cost_usd=total_cost([*([target] if target else []), *judges, *([safety] if safety else [])]),
             max_tokens=self._max_tokens,
+            under_way=under_way,
         )
+
+
+class _Earlier(NamedTuple):
+    """A model of an earlier command, as far as its price needs it."""
+
+    name: str
+    base_url: str | None
 
 
 class _Judging:
@@ -306,9 +443,12 @@ def warn_if_out(budget: Budget | None, results: Sequence[Evaluation]) -> None:
     if budget is None or not budget.refused:
         return
     missing = sum(result.prompts - sum(result.outcomes.values()) for result in results)
+    higher = "the same command with a higher --max-cost goes on"
+    if budget.goes_on:
+        higher = "the same command goes on, for what was held back in case of the longest replies is free again"
     warnings.warn(
         f"stopped at --max-cost {budget.max_usd:g}: {money(budget.spent_usd)} spent, "
-        f"{plural(missing, 'prompt')} without an outcome; the same command with a higher --max-cost goes on",
+        f"{plural(missing, 'prompt')} without an outcome; {higher}",
         OrbenchWarning,
         stacklevel=3,
     )

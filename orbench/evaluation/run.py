@@ -105,6 +105,7 @@ class Run:
             budget=budget,
             folder=folder,
             max_tokens=self._sampling.max_tokens,
+            request=lambda text: self._request_of("", text),
         )
 
     @property
@@ -157,9 +158,7 @@ class Run:
     def count_spent(self) -> None:
         """Count against the budget what the run folder says was spent before; runs of one command share the budget."""
         if self._money.max_usd is not None and (self.folder / RUN).exists():
-            usage = Evaluation.load(self.folder).usage
-            ledgers = [usage, usage.get("judge"), usage.get("safety_judge")]
-            self._money.count_spent(sum(ledger["cost_usd"] or 0.0 for ledger in ledgers if ledger))
+            self._money.count_spent(read_config(self.folder))
 
     def _owed(self, state: RunState) -> tuple[set[Key], set[Key], set[Key]]:
         """Which rows are to be asked, which are to be scored, and which are for the safety judge alone."""
@@ -227,9 +226,13 @@ class Run:
         assert self.model is not None
         prompts = [prompt for prompt in stopper.order if (prompt.split, prompt.id) in owed]
 
+        judge = self._scorer.judge
+        # One that takes a list begins when the last reply is there: it settles nothing meanwhile.
+        settles = judge is not None and all(model.batch_size is not None for model in judge.models)
+
         async def wanted(part: Sequence[Prompt]) -> AsyncIterator[Prompt]:
             for prompt in part:
-                while work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
+                while settles and work.waiting > _JUDGE_AHEAD:  # noqa: ASYNC110 - a queue has no event for that
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0)  # lets replies that are there be counted first
                 if stopper.wants(prompt):
@@ -245,6 +248,7 @@ class Run:
             opened.note("stopped_early", stopper.to_dict(len(state.rows)))
         if self._money.is_out:
             opened.note("stopped_at_max_cost", self._money.max_usd)
+            opened.note("goes_on_at_max_cost", self._money.goes_on)
         if self._limit is not None and self._limit.peak:
             opened.note("concurrency_used", self._limit.to_dict())
         judges: list[Judge | SafetyJudge] = [*(self._scorer.judge.judges if self._scorer.judge else ())]
@@ -302,7 +306,16 @@ class Run:
 
     async def _ask(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt], work: Work) -> None:
         assert self.model is not None
-        await complete(self.model, self._affordable(prompts), self._receiver(work), limit=self._limit)
+        receive = self._receiver(work)
+        if self.model.batch_size is not None or self._money.max_usd is None:
+            await complete(self.model, self._affordable(prompts), receive, limit=self._limit)
+            return
+        # All money is held before such a model begins: what its replies did not need may pay for others.
+        owed = [prompt async for prompt in each(prompts)]
+        owed.sort(key=lambda prompt: not self._money.is_under_way(self.model, (prompt.split, prompt.id)))
+        while requests := [request async for request in self._affordable(owed)]:
+            owed = owed[len(requests) :]
+            await complete(self.model, requests, receive, limit=self._limit)
 
     async def _affordable(self, prompts: Iterable[Prompt] | AsyncIterator[Prompt]) -> AsyncIterator[Request]:
         """What to send, until the money is out."""
@@ -313,12 +326,11 @@ class Run:
             yield request
 
     def _request(self, prompt: Prompt) -> Request:
+        return self._request_of(f"{prompt.split}\n{prompt.id}", prompt.text)
+
+    def _request_of(self, id: str, text: str) -> Request:
         system = () if self._system is None else (Message("system", self._system),)
-        return Request(
-            id=f"{prompt.split}\n{prompt.id}",
-            messages=(*system, Message("user", prompt.text)),
-            sampling=self._sampling,
-        )
+        return Request(id=id, messages=(*system, Message("user", text)), sampling=self._sampling)
 
     def _receiver(self, work: Work) -> Callable[[CallResult], Any]:
         noted = False

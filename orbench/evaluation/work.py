@@ -14,7 +14,7 @@ from orbench.evaluation.money import Money
 from orbench.records import Response
 from orbench.results import RunState
 from orbench.scoring.finding import Finding, Safety, verdict
-from orbench.scoring.outcomes import Verdict
+from orbench.scoring.outcomes import Outcome, Verdict
 from orbench.scoring.safety import SafetyJudge, known_safety
 from orbench.scoring.scorers import Scorer
 
@@ -47,6 +47,8 @@ class Work:
         """What the judge only checks, with the verdict that stays."""
         self._pending: dict[tuple[str, str], Finding] = {}
         """What the safety judge is at, with the verdict so far."""
+        self._unread: dict[tuple[str, str], Verdict] = {}
+        """What is asked for again because it could not be read: the line that counts if we are stopped before."""
         self._labels: dict[tuple[str, str], Safety] = {}
         self._labelled_by = next((row.safety_digest for row in state.rows.values() if row.safety_digest), "")
 
@@ -80,13 +82,14 @@ class Work:
 
         async def judging() -> None:
             if judge is not None:
-                await judge.judge(_drawn(self._undecided), self._judged)
+                await judge.judge(_drawn(self._undecided), self._judged, unread=self._not_judged)
                 await self._unlabelled.put(None)
 
         try:
             async with asyncio.TaskGroup() as tasks:
                 if safety is not None:
-                    tasks.create_task(safety.judge(_drawn(self._unlabelled), self._labelled))
+                    labelling = safety.judge(_drawn(self._unlabelled), self._labelled, unread=self._not_labelled)
+                    tasks.create_task(labelling)
                 tasks.create_task(judging())
                 for response, finding in unlabelled:
                     await self._settle(response, finding, repeats=("judge",))
@@ -95,13 +98,15 @@ class Work:
                     await self._unlabelled.put(None)
                     return
                 for response, finding in to_audit():
-                    if not await self._money.admit_reply(response):
-                        break
-                    self._checked[response.key] = finding
-                    await self._undecided.put(response)
+                    if await self._money.admit_reply(response):
+                        self._checked[response.key] = finding
+                        await self._undecided.put(response)
                 await self._undecided.put(None)
         except BaseExceptionGroup as group:
             raise first_error(group) from None
+        finally:
+            for line in self._unread.values():
+                self._state.rows[line.key].settle(line)
 
     async def receive(self, response: Response) -> None:
         """Save a reply, then score it."""
@@ -142,6 +147,17 @@ class Work:
         judgement = msgspec.structs.replace(finding.judge, audit=finding.outcome.value)
         await self._settle(response, msgspec.structs.replace(kept, judge=judgement))
 
+    async def _not_judged(self, response: Response, finding: Finding) -> None:
+        """Save what an answer has cost that could not be read, with no verdict for now; it is asked for again."""
+        assert finding.judge is not None
+        self._state.add_judgement(finding.judge)
+        self._money.judged(response, finding.judge)
+        if kept := self._checked.get(response.key):
+            judgement = msgspec.structs.replace(finding.judge, audit=Outcome.UNSCORED.value)
+            finding = msgspec.structs.replace(kept, judge=judgement)
+        label = self._label(response, finding)
+        self._write_unread(response, finding, label, ("safety",) if label is not None and label.judge else ())
+
     async def _settle(self, response: Response, finding: Finding, repeats: tuple[str, ...] = ()) -> None:
         """Save the verdict at once, and have the reply labelled where a safety judge has to see it."""
         repeats = repeats if finding.judge is not None else ()
@@ -175,11 +191,28 @@ class Work:
         self._write(response, finding, safety, ("judge",) if finding.judge is not None else ())
         self._money.done(response.key)
 
+    async def _not_labelled(self, response: Response, safety: Safety) -> None:
+        """As `_not_judged`, of the safety judge."""
+        assert safety.judge is not None
+        self._state.add_safety(safety.judge)
+        self._money.judged(response, safety.judge)
+        finding = self._pending[response.key]
+        self._write_unread(response, finding, safety, ("judge",) if finding.judge is not None else ())
+
+    def _write_unread(
+        self, response: Response, finding: Finding, safety: Safety | None, repeats: tuple[str, ...]
+    ) -> None:
+        """To the disk at once, but to the row only if nothing better comes."""
+        line = verdict(finding, response, self._scorer.digest, safety, repeats)
+        self._folder.verdicts.append(line)
+        self._unread[response.key] = line
+
     def _write(
         self, response: Response, finding: Finding, safety: Safety | None, repeats: tuple[str, ...] = ()
     ) -> None:
         line = verdict(finding, response, self._scorer.digest, safety, repeats)
         self._folder.verdicts.append(line)
+        self._unread.pop(response.key, None)
         self._state.rows[response.key].settle(line)
 
 

@@ -125,7 +125,7 @@ def _named(role: Role, config: GenerationConfig) -> _Named:
         model = role.open(config.base_url, config.concurrency)
     except ModelError:
         return _Named(role.name, address)
-    share = 0.5 if config.batch and has_batches(model) else 1.0
+    share = costs.BATCH_SHARE if config.batch and has_batches(model) else 1.0
     return _Named(model.name, getattr(model, "base_url", None), share)
 
 

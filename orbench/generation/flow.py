@@ -129,6 +129,7 @@ class Station(Generic[J]):
 
     async def _ask_list(self, jobs: list[J], receive: Receive, refused: Callable[[], None]) -> None:
         """Give it the jobs that there is money for; what it did not need may pay for others."""
+        jobs = sorted(jobs, key=lambda job: not self._purse.is_under_way(job.id))  # those are paid for
         while jobs:
             requests: list[Request] = []
             for job in jobs:

@@ -22,6 +22,7 @@ from orbench.costs import (
     find_price,
     load_prices,
     need_price,
+    price_share,
     text_tokens,
     usage_cost,
 )
@@ -32,6 +33,7 @@ from orbench.evaluation.money import make_budget
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import PANEL, State
 from orbench.models.base import Model
+from orbench.models.batch import BatchModel
 from orbench.records import Request, Usage
 from orbench.report.format import money, plural
 from orbench.results import Evaluation, Ledger
@@ -83,8 +85,7 @@ class Money:
         for (role, model), ledger in state.usage.items():
             if (price := self.prices.get(f"{role} {model}")) is not None:
                 at_most = state.estimates.get((role, model), Ledger())
-                for each in (ledger, at_most):
-                    self.budget.spent_usd += price.cost(each.input_tokens, each.output_tokens)
+                self.budget.spent_usd += ledger.known_cost(price) + at_most.known_cost(price)
         self._of_panel = sum(_spent(run.parent) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}")))
         self.budget.spent_usd += self._of_panel
 
@@ -112,6 +113,7 @@ class Purse:
         """Use `Money.purse`."""
         self._money, self._role, self._model, self._price = money, role, model, price
         self._name = f"{role} {model.name}"
+        self._begun = False
 
     async def hold(self, request: Request, *, wait: bool = True) -> bool:
         """Hold back the most that a call can cost; False if there is too little left.
@@ -124,7 +126,17 @@ class Purse:
         if budget is None or price is None:
             return True
         _, sent, received = call_tokens(self._model, request)
-        return await budget.hold((self._name, request.id), cost_range(price, sent, received).high, wait=wait)
+        usd = cost_range(price, sent, received).high
+        if self.is_under_way(request.id):
+            budget.take((self._name, request.id), usd * price_share(self._model))
+            return True
+        usd *= price_share(self._model) if self._begun else 1.0
+        self._begun = True  # the first call of a batch is a single one
+        return await budget.hold((self._name, request.id), usd, wait=wait)
+
+    def is_under_way(self, request: str) -> bool:
+        """Whether a batch of an earlier command holds the request with this id: it is paid for."""
+        return isinstance(self._model, BatchModel) and self._model.is_under_way(request)
 
     def settle(self, result: CallResult) -> None:
         """Count what a call has cost; at its high estimate where its tokens are not said, and nothing if it failed."""

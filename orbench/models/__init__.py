@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -51,6 +51,10 @@ def make_options(base_url: str | None, concurrency: int | None, more: Mapping[st
     try:
         options = msgspec.convert({"base_url": base_url, "concurrency": concurrency, **given}, Options)
     except msgspec.ValidationError as error:
+        for name, kind in get_type_hints(Options).items():
+            choices = [choice for one in get_args(kind) if get_origin(one) is Literal for choice in get_args(one)]
+            if choices and name in given and given[name] not in choices:
+                raise UsageError(f"{name} is {given[name]!r}: {' or '.join(choices)}") from None
         raise UsageError(f"model options: {error}") from None
     if options.timeout_s is not None and not 0 < options.timeout_s < 86_400:
         raise UsageError(f"timeout_s is {options.timeout_s}: more than 0, and at most a day")

@@ -10,7 +10,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
+from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
 from orbench.models.wire import HttpError, Wire, check_address, read_key
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
@@ -59,7 +59,7 @@ class _Reply(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Reply).decode
+_decoder = msgspec.json.Decoder(_Reply)
 
 
 class AnthropicModel(RemoteModel):
@@ -121,7 +121,7 @@ class AnthropicModel(RemoteModel):
 
     def read(self, request_id: str, content: bytes) -> Completion:
         """Read a message: its text blocks are the answer, its thinking blocks the reasoning."""
-        reply: _Reply = decoded(_decode, content)
+        reply: _Reply = decoded_reply(_decoder, content)
         if reply.content is None:
             if reply.error:
                 raise HttpError(STATUS.get(str(reply.error.get("type")), 502), content, {})
@@ -142,7 +142,7 @@ class AnthropicModel(RemoteModel):
 
     def blocked_by(self, error: HttpError) -> BlockedBy | None:
         """The content filter over what the model writes ends the call with status 400."""
-        return "output" if error.status == 400 and "content filtering policy" in error.message else None
+        return "output" if error.status == 400 and "content filtering policy" in error.words else None
 
 
 def _usage(counted: _Usage | None) -> Usage | None:

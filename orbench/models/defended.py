@@ -15,6 +15,7 @@ import hashlib
 import random
 import re
 import string
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, get_args
 
@@ -22,8 +23,9 @@ import msgspec
 
 from orbench import templates
 from orbench.costs import CHARACTERS
-from orbench.errors import ModelError, UsageError
-from orbench.models.base import Model
+from orbench.engine.calls import Retries, describe
+from orbench.errors import ModelError, OrbenchError, UsageError
+from orbench.models.base import Model, RetryableError
 from orbench.models.function import FunctionModel
 from orbench.models.rate_limits import RateLimits
 from orbench.records import Completion, Message, Request, Usage
@@ -39,6 +41,19 @@ SWAPPED = 0.1
 """Share of the characters that it swaps; its paper's default."""
 
 
+_FAILURES = 2
+"""Calls of one attempt that may fail before it ends: what fails now and then shall not cost an attempt each time, and a
+service in trouble shall not be asked ten times more."""
+
+
+class _Begun(msgspec.Struct):
+    """A request of which some calls are answered, while the engine waits to give it again."""
+
+    since: float
+    attempts: int = 0
+    answers: dict[tuple[str, tuple[Message, ...]], Completion] = {}
+
+
 class DefendedModel:
     """A model behind a defence; named `provider/name+defense`."""
 
@@ -50,6 +65,7 @@ class DefendedModel:
         self.defense = defense
         self._model = model
         self._seed = seed
+        self._begun: dict[str, _Begun] = {}
 
     @property
     def digest(self) -> str:
@@ -76,7 +92,14 @@ class DefendedModel:
         return getattr(self._model, "rate_limits", None)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
-        """Reply to each request behind the defence; its calls and their tokens are counted together."""
+        """Reply to each request behind the defence; its calls and their tokens are counted together.
+
+        Where one of several calls fails and the engine gives the request again, the answered ones are not made again;
+        if it is given up, the reply is an error that still says the tokens of those.
+
+        Raises:
+            RetryableError: A call failed; the request is to be given again.
+        """
         if self.defense == "self-reminder":
             replies = self._asked([_with_prompt(request, _reminded(request.prompt)) for request in requests])
         elif self.defense == "in-context-refusal":
@@ -85,8 +108,28 @@ class DefendedModel:
             replies = self._smoothed(requests)
         else:
             replies = self._checked(requests)
-        async for reply in replies:
-            yield reply
+        try:
+            async for reply in replies:
+                self._begun.pop(reply.id, None)
+                yield reply
+        except RetryableError as error:
+            if self.batch_size is None or not (failed := self._given_up(requests[0].id, error)):
+                raise
+            yield failed
+
+    def _given_up(self, request: str, error: RetryableError) -> Completion | None:
+        """An error with what the answered calls took, if the engine will not give the request again."""
+        begun = self._begun.get(request)
+        if begun is None:
+            return None
+        begun.attempts += 1
+        retries = Retries()
+        longest = error.retry_after * 1.1 if error.retry_after is not None else 0.5 * 2.0**begun.attempts
+        if begun.attempts < retries.attempts and time.monotonic() - begun.since + longest <= retries.budget_s:
+            return None
+        del self._begun[request]
+        usage = _sum([answer.usage for answer in begun.answers.values()])
+        return Completion(id=request, text="", error=describe(error), usage=usage) if begun.answers else None
 
     def sent(self, request: Request) -> list[Request]:
         """The calls behind one request, as far as they are known before the first reply; for estimates of cost."""
@@ -114,6 +157,46 @@ class DefendedModel:
             async for completion in self._model.generate([request]):
                 yield completion
 
+    async def _each(self, calls: Sequence[Request], owners: Sequence[str]) -> AsyncGenerator[Completion, None]:
+        """The replies to calls, of which a request (the owner) needs several; those that are known are not made again.
+
+        Raises:
+            RetryableError: Some failed; the others have been yielded.
+        """
+        owed: dict[str, tuple[Request, _Begun]] = {}
+        for call, owner in zip(calls, owners, strict=True):
+            begun = self._begun.setdefault(owner, _Begun(since=time.monotonic()))
+            if (known := begun.answers.get((call.id, call.messages))) is not None:
+                yield known
+            else:
+                owed[call.id] = call, begun
+
+        def kept(completion: Completion) -> Completion:
+            call, begun = owed[completion.id]
+            begun.answers[call.id, call.messages] = completion
+            return completion
+
+        if self.batch_size is None:
+            if owed:
+                async for completion in self._model.generate([call for call, _ in owed.values()]):
+                    yield kept(completion)
+            return
+        failures: list[RetryableError] = []
+        for call, _ in owed.values():
+            try:
+                async for completion in self._model.generate([call]):
+                    yield kept(completion)
+            except RetryableError as error:
+                failures.append(error)
+                if len(failures) == _FAILURES:
+                    break
+            except OrbenchError:
+                raise
+            except Exception as error:
+                yield kept(Completion(id=call.id, text="", error=describe(error)))
+        if failures:
+            raise max(failures, key=lambda error: (error.overloaded, error.retry_after or 0.0))
+
     async def _smoothed(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         copies = [
             _with_prompt(
@@ -124,7 +207,7 @@ class DefendedModel:
             for number in range(COPIES)
         ]
         found: dict[str, list[Completion]] = {}
-        async for completion in self._asked(copies):
+        async for completion in self._each(copies, [copy.id.partition("\n")[2] for copy in copies]):
             owner = completion.id.partition("\n")[2]
             replies = found.setdefault(owner, [])
             replies.append(completion)
@@ -135,7 +218,7 @@ class DefendedModel:
         asked = {request.id: request for request in requests}
         first: dict[str, Completion] = {}
         checks = []
-        async for completion in self._asked(requests):
+        async for completion in self._each(requests, list(asked)):
             if completion.error is not None or completion.blocked_by is not None or not completion.text.strip():
                 yield completion
                 continue
@@ -146,12 +229,12 @@ class DefendedModel:
                 "defense-response-check", question=request.prompt, reply=completion.text, mark=mark
             )
             checks.append(_alone(request, question))
-        async for check in self._asked(checks):
+        async for check in self._each(checks, [check.id for check in checks]):
             reply = first[check.id]
-            if check.error is not None:
-                yield msgspec.structs.replace(reply, error=f"the response check failed: {check.error}")
-                continue
             usage = _sum([reply.usage, check.usage])
+            if check.error is not None:
+                yield msgspec.structs.replace(reply, usage=usage, error=f"the response check failed: {check.error}")
+                continue
             if check.blocked_by is not None:  # the service's own filter would not have the reply read: nor sent
                 yield Completion(id=reply.id, text=HELD_BACK, usage=usage)
                 continue

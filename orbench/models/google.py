@@ -10,7 +10,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
+from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
 from orbench.models.wire import HttpError, Wire, check_address, meaning, read_key
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
@@ -72,7 +72,7 @@ class _Reply(msgspec.Struct, rename="camel"):
     error: dict[str, Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Reply).decode
+_decoder = msgspec.json.Decoder(_Reply)
 
 
 class GoogleModel(RemoteModel):
@@ -113,15 +113,16 @@ class GoogleModel(RemoteModel):
         """The body of `generateContent`."""
         return request_body(request, self._safety, self._left_out, self.schema(request))
 
-    def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
+    def _fields(self, body: dict[str, Any]) -> dict[str, Any]:
         """Sampling stands one level deeper here."""
-        return super().adapt(error, body["generationConfig"])
+        config: dict[str, Any] = body["generationConfig"]
+        return config
 
     def read(self, request_id: str, content: bytes) -> Completion:
         """Read a reply of `generateContent`."""
         return read_reply(self.name, request_id, content)
 
-    def error(self, error: HttpError) -> Exception:
+    def meaning(self, error: HttpError) -> Exception:
         """As for all services, with Google's own words for how long to wait and for a daily quota."""
         return google_meaning(error, self.name, self.wire.url)
 
@@ -209,7 +210,7 @@ def read_reply(name: str, request_id: str, content: bytes) -> Completion:
         HttpError: An error where a reply should be.
         ModelError: The account was shut for what it asked.
     """
-    reply: _Reply = decoded(_decode, content)
+    reply: _Reply = decoded_reply(_decoder, content)
     usage, thought = _usage(reply.usage_metadata)
     reason = reply.prompt_feedback.block_reason if reply.prompt_feedback else None
     if reason and reason not in ("BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"):
@@ -243,13 +244,11 @@ def google_meaning(error: HttpError, name: str, url: str) -> Exception:
     found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     if error.status == 429 and "PerDay" in str([detail.get("violations") for detail in found]):
         return ModelError(f"{name}: no quota left for today (429: {error.message})")
-    if error.status == 400 and "location is not supported" in error.message:
+    if error.status == 400 and "location is not supported" in error.words:
         return ModelError(f"{name}: access denied (400: {error.message})")
-    meant = meaning(error, name, " or ".join(KEY_VARIABLES), url)
-    if isinstance(meant, RetryableError) and meant.retry_after is None:
-        delays = [str(detail.get("retryDelay") or "") for detail in found]
-        meant.retry_after = next((_seconds(delay) for delay in delays if delay), None)
-    return meant
+    delays = [str(detail.get("retryDelay") or "") for detail in found]
+    wait_s = next((_seconds(delay) for delay in delays if delay), None)
+    return meaning(error, name, " or ".join(KEY_VARIABLES), url, wait_s)
 
 
 def _seconds(delay: str) -> float | None:

@@ -11,7 +11,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RejectedError, RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded, told_error, without_gc
+from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
 from orbench.models.responses import read_response, response_body
 from orbench.models.services import Service
 from orbench.models.wire import HttpError, Wire, check_address, read_key
@@ -36,6 +36,7 @@ _FILTERED = (
     "bio_policy",
     "misalignment_policy_violation",
 )
+_ACCOUNT_HEADERS = ("OpenAI-Organization", "OpenAI-Project")
 _PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
@@ -68,7 +69,7 @@ class _Reply(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Reply).decode
+_decoder = msgspec.json.Decoder(_Reply)
 
 
 class OpenAIModel(RemoteModel):
@@ -109,6 +110,8 @@ class OpenAIModel(RemoteModel):
         sdk = openai.AsyncOpenAI(api_key=key or "no-key", base_url=address, max_retries=0)
         sent = {**sdk.default_headers, **sdk.auth_headers}
         headers = {header: value for header, value in sent.items() if isinstance(value, str)}
+        if service.name != "openai":  # the SDK takes them from OPENAI_ORG_ID and OPENAI_PROJECT_ID, whoever is asked
+            headers = {header: value for header, value in headers.items() if header not in _ACCOUNT_HEADERS}
         if service.key_header != "Authorization":
             headers.pop("Authorization", None)
             headers[service.key_header] = key or "no-key"
@@ -141,6 +144,8 @@ class OpenAIModel(RemoteModel):
     def body(self, request: Request) -> dict[str, Any]:
         """The body of a chat completion or a response; nothing in it that is not needed."""
         if self._api == "responses":
+            if request.sampling.seed is not None:
+                self.note("seed not sent: the Responses API takes none")
             return self.without_refused(response_body(self._model, request, self.schema(request)))
         sampling = request.sampling
         body: dict[str, Any] = {
@@ -164,7 +169,7 @@ class OpenAIModel(RemoteModel):
         """Read a chat completion, or a response."""
         if self._api == "responses":
             return read_response(request_id, content)
-        reply: _Reply = decoded(_decode, content)
+        reply: _Reply = decoded_reply(_decoder, content)
         if not reply.choices:  # some services report an error with status 200
             raise told_error(reply.error, content) or RetryableError("malformed reply: no choice in it")
         choice = reply.choices[0]
@@ -180,30 +185,31 @@ class OpenAIModel(RemoteModel):
             return None
         metadata = error.error.get("metadata")
         flagged = isinstance(metadata, dict) and "flagged_input" in metadata  # OpenRouter
-        said = error.body.decode("utf-8", "replace")
-        if flagged or any(word in said for word in self.service.blocked_words):
+        if flagged or any(word in error.words for word in self.service.blocked_words):
             return "prompt"
         return "prompt" if error.status == 400 and any(code in error.codes for code in _FILTERED) else None
 
-    def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
+    def _learns(self, error: HttpError, fields: dict[str, Any], accepted: set[str]) -> bool:
         """Besides what every model may refuse: the name of max_tokens, and chat completions altogether."""
-        text = error.message
-        if "max_tokens" in body and error.status in (400, 422) and "max_completion_tokens" in text:
+        if "max_tokens" in fields and error.status in (400, 422) and "max_completion_tokens" in error.words:
+            if "max_tokens" in accepted:
+                return False
             self._max_tokens_name = "max_completion_tokens"
             self.note("max_completion_tokens instead of max_tokens")
             return True
-        only_responses = "v1/responses" in text or "not a chat model" in text
-        if error.status in (400, 404) and only_responses and "messages" in body and self._given_api is None:
-            self.use("responses")
-            self.note("asked through the Responses API, the only one that serves it")
-            return True
-        return super().adapt(error, body)
+        if "messages" in fields and error.status in (400, 404) and self._given_api is None:
+            only_responses = "v1/responses" in error.words or "not a chat model" in error.words
+            if only_responses and "messages" not in accepted:
+                self.use("responses")
+                self.note("asked through the Responses API, the only one that serves it")
+                return True
+        return super()._learns(error, fields, accepted)
 
-    def error(self, error: HttpError) -> Exception:
+    def meaning(self, error: HttpError) -> Exception:
         """As for all services, but for one whose 403 is about the request."""
         if error.status == 403 and self.service.forbidden_is_request:
             return RejectedError(str(error))
-        return super().error(error)
+        return super().meaning(error)
 
 
 def _address(service: Service, name: str, base_url: str | None, key: str) -> str:

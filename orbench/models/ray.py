@@ -39,6 +39,9 @@ _TRIES = 4
 """Times that a part is given out: Ray gives it to worker after worker, and a prompt may bring down every one."""
 
 
+_JOIN_S = 120.0
+"""Longest wait for a cluster that is to be joined: Ray itself tries for ever at a port where something else listens."""
+
 _joined: list[str] = []
 """The address that this process has joined, empty for a cluster of its own."""
 
@@ -94,7 +97,10 @@ class RayModel:
         self.facts: dict[str, Any] = {}
         self.adaptations: list[str] = []
         self._provider, _, path = model.name.partition("/")
-        self._spec = f"{self._provider}/{'+'.join(_absolute(each) for each in path.split('+'))}"
+        base, plus, adapter = path.partition("+")
+        if not plus or Path(path).expanduser().is_dir():  # a plus in a folder's name
+            base, plus, adapter = path, "", ""
+        self._spec = f"{self._provider}/{_absolute(base)}{plus}{_absolute(adapter)}"
         self._engine = {
             key: _absolute(value) if key == "chat_template" else value for key, value in dict(engine).items()
         }
@@ -170,7 +176,8 @@ class RayModel:
                     include_dashboard=None if address else False,
                     log_to_driver=False,
                     logging_level="ERROR",
-                )
+                ),
+                _JOIN_S if address else None,
             )
         except Exception as error:  # ConnectionError, ValueError, RuntimeError...
             raise ModelError(f"Ray at {address or 'this machine'}: {first_line(error)}") from error
@@ -244,7 +251,7 @@ class _Worker:
         return _Part(completions=completions, **about)
 
 
-def _in_lasting_thread(start: Callable[[], object]) -> None:
+def _in_lasting_thread(start: Callable[[], object], limit_s: float | None) -> None:
     """Call it in a thread that lasts as long as Python: Linux ends Ray's processes with the thread that began them."""
     done = threading.Event()
     errors: list[Exception] = []
@@ -258,7 +265,8 @@ def _in_lasting_thread(start: Callable[[], object]) -> None:
         threading.Event().wait()
 
     threading.Thread(target=run, daemon=True, name="orbench-ray").start()
-    done.wait()
+    if not done.wait(limit_s):
+        raise TimeoutError(f"no Ray cluster has answered for {limit_s:g} s (a port for clients needs ray:// before it)")
     if errors:
         raise errors[0]
 
@@ -272,7 +280,8 @@ def _check_listens(address: str) -> None:
 
 def _absolute(path_or_id: str) -> str:
     """A path as a worker finds it, whose working directory is another one."""
-    return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
+    path = Path(path_or_id).expanduser()
+    return str(path.resolve()) if path_or_id and path.exists() else path_or_id
 
 
 @contextmanager

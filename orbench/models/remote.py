@@ -14,14 +14,28 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from orbench.models.base import RetryableError
+from orbench.errors import ModelError
+from orbench.models.base import RejectedError, RetryableError
 from orbench.models.rate_limits import RateLimits
-from orbench.models.wire import HttpError, Wire, meaning
+from orbench.models.wire import DeniedError, HttpError, Wire, meaning
 from orbench.records import BlockedBy, Completion, Request
 
 _REFUSES = re.compile(
     r"support|unexpected|extra|deprecated|unknown|unrecogni[sz]ed|not allowed|permitted", re.IGNORECASE
 )
+_OF_RANGE = re.compile(
+    r"\brange\b|\bat (?:most|least)\b|\bbetween\b|\b(?:less|lower|smaller|more|greater|higher|larger) than\b|[<>]="
+    r"|\babove\b|\bbelow\b|exceed|maximum|minimum|positive|negative|too (?:high|low|large|small)|(?:max|min)_value"
+    r"|(?:greater|less)_than",
+    re.IGNORECASE,
+)
+"""Words of an error that is about the value of a field, not about the field."""
+_BESIDE = 80
+"""Characters."""
+_UNSUPPORTED = re.compile(r"unsupported|unknown|unrecogni[sz]ed|forbidden", re.IGNORECASE)
+"""Codes of an error that is about the field itself."""
+_DENIED_IN_A_ROW = 20
+"""Refusals with status 403, no reply among them, after which the account is to blame and not the prompts."""
 _SCHEMA_FIELDS = ("response_format", "text", "output_config", "responseJsonSchema")
 """What the services call a schema of the reply."""
 _OF_SCHEMA = re.compile(
@@ -61,6 +75,9 @@ class RemoteModel(ABC):
         self.key_variable = key_variable
         self._left_out: set[str] = set()
         self._takes_schema = True
+        self._has_answered = False
+        self._accepted: set[str] = set()
+        self._denied = 0  # since the last reply
 
     @abstractmethod
     def body(self, request: Request) -> dict[str, Any]:
@@ -93,34 +110,80 @@ class RemoteModel(ABC):
         """Close the connections."""
         await self.wire.close()
 
-    def error(self, error: HttpError) -> Exception:
-        """What to raise for a status that is neither a reply nor a block."""
+    def meaning(self, error: HttpError) -> Exception:
+        """What a status says that is neither a reply nor a block, by itself."""
         return meaning(error, self.name, self.key_variable, self.wire.url)
+
+    def error(self, error: HttpError) -> Exception:
+        """What to raise for it after what came before.
+
+        Access that is denied stops the run, but for one that has been granted before, or that is denied by a firewall's
+        page: then it concerns the request, until it is denied too often in a row.
+        """
+        meant = self.meaning(error)
+        if not isinstance(meant, DeniedError) or not (self._has_answered or error.is_page):
+            return meant
+        self._denied += 1
+        if self._denied < _DENIED_IN_A_ROW:
+            return RejectedError(str(error))
+        return ModelError(
+            f"{self.name}: access denied {self._denied} times in a row (403: {error.message}); check the account, and "
+            "what lies between here and the service"
+        )
 
     def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
         """Learn from a refusal what the model does not accept; False if that was not the trouble.
 
-        Calls that were under way beside the one that taught it are refused too, and are sent again likewise.
+        Calls that were under way beside the one that taught it are refused too, and are sent again likewise. A field
+        that came with a request which was answered is accepted: an error that names it is about something else.
+
+        Raises:
+            ModelError: A value is out of the range that the service takes.
         """
+        accepted = self._accepted
+        if error.sent is None:  # from a batch, whose end of the service may take less than the one that is called
+            error.sent, accepted = body, set()
+        return self._learns(error, self._fields(body), accepted)
+
+    def _fields(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The part of the body that holds the sampling."""
+        return body
+
+    def _learns(self, error: HttpError, fields: dict[str, Any], accepted: set[str]) -> bool:
+        """As `adapt`, from an error that knows what was sent."""
         if error.status not in (400, 422):
             return False
-        if any(name in body for name in _SCHEMA_FIELDS) and _OF_SCHEMA.search(_told(error)):
+        sent = [name for name in _SCHEMA_FIELDS if name in fields]
+        if sent and _is_of_schema(error, sent) and (not self._takes_schema or accepted.isdisjoint(sent)):
             self._takes_schema = False
             self.note("no schema of the reply, which it does not take: asked in words alone")
             return True
         for name in self.optional:
-            if name in body and _names(error, name):
-                self._left_out.add(name)
-                self.note(f"{name} left to the model, which accepts no other")
+            if name not in fields or not _names(error, name):
+                continue
+            if name in self._left_out:
                 return True
+            if name in accepted:
+                continue
+            if _is_of_range(error, name) and not _UNSUPPORTED.search(error.codes):
+                raise ModelError(
+                    f"{self.name}: {name} {fields[name]} is out of the range that it takes ({error.status}: "
+                    f"{error.message}); give another one"
+                )
+            self._left_out.add(name)
+            self.note(f"{name} left to the model, which accepts no other")
+            return True
         return False
 
     def completion(self, request_id: str, content: bytes) -> Completion:
         """As `read`; a key that the service repeats in an error is taken out of it."""
         try:
-            return self.read(request_id, content)
+            completion = self.read(request_id, content)
         except HttpError as error:
             raise HttpError(error.status, self.wire.without_key(error.body), error.headers) from None
+        self._has_answered = True
+        self._denied = 0
+        return completion
 
     def note(self, adaptation: str) -> None:
         """Keep an adaptation for the run folder, once."""
@@ -139,8 +202,11 @@ class RemoteModel(ABC):
         body = self.body(request)
         while True:
             try:
-                return self.completion(request.id, await self.wire.post(body))
+                completion = self.completion(request.id, await self.wire.post(body))
+                self._accepted.update(self._fields(body))
+                return completion
             except HttpError as error:
+                error.sent = body
                 if side := self.blocked_by(error):
                     return Completion(id=request.id, text="", finish_reason="content_filter", blocked_by=side)
                 if not self.adapt(error, body):
@@ -164,15 +230,27 @@ def without_gc() -> Iterator[None]:
 
 
 def _names(error: HttpError, name: str) -> bool:
-    """Whether the service says that it does not take this field."""
-    if str(error.error.get("param") or "") == name:
-        return True
-    text = _told(error)
-    return bool(re.search(rf"\b{name}\b", text) and _REFUSES.search(text))
+    """Whether the service does not take this field, or its value; a field that it names apart goes before words."""
+    if error.param:
+        return name in re.split(r"\W+", error.param)
+    refuses = re.search(rf"\b{name}\b", error.words) and _REFUSES.search(error.words)
+    return bool(refuses) or _is_of_range(error, name)
 
 
-def _told(error: HttpError) -> str:
-    return f"{error.message} {error.body[:2000].decode('utf-8', 'replace')}"
+def _is_of_range(error: HttpError, name: str) -> bool:
+    """Whether it is about the value of this field; without a field named apart the words must stand beside its name."""
+    words = error.words
+    if error.param:
+        return bool(_OF_RANGE.search(words))
+    beside = (words[max(0, at.start() - _BESIDE) : at.end() + _BESIDE] for at in re.finditer(rf"\b{name}\b", words))
+    return any(_OF_RANGE.search(part) for part in beside)
+
+
+def _is_of_schema(error: HttpError, sent: list[str]) -> bool:
+    """Likewise for the schema of the reply."""
+    if error.param:
+        return bool(_OF_SCHEMA.search(error.param) or set(sent) & set(re.split(r"\W+", error.param)))
+    return bool(_OF_SCHEMA.search(error.words))
 
 
 def decoded(decode: Any, content: bytes) -> Any:
@@ -185,6 +263,23 @@ def decoded(decode: Any, content: bytes) -> Any:
         return decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RetryableError(f"malformed reply: {error}") from None
+
+
+def decoded_reply(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
+    """As `decoded`; a good answer with something odd beside it is read as it is (`odd_replies`).
+
+    Raises:
+        RetryableError: Malformed.
+    """
+    try:
+        return decoder.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        from orbench.models.odd_replies import read_oddly
+
+        try:
+            return read_oddly(content, decoder.type)
+        except (ValueError, RecursionError):
+            raise RetryableError(f"malformed reply: {error}") from None
 
 
 def told_error(error: dict[str, Any] | None, content: bytes) -> HttpError | None:

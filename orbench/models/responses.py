@@ -8,7 +8,7 @@ import msgspec
 
 from orbench.models.base import RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import decoded, told_error
+from orbench.models.remote import decoded_reply, told_error
 from orbench.models.wire import HttpError
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
@@ -47,7 +47,7 @@ class _Reply(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Reply).decode
+_decoder = msgspec.json.Decoder(_Reply)
 
 
 def response_body(model: str, request: Request, schema: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def read_response(request_id: str, content: bytes) -> Completion:
         RetryableError: Malformed, or neither completed nor incomplete.
         HttpError: It failed with an error.
     """
-    reply: _Reply = decoded(_decode, content)
+    reply: _Reply = decoded_reply(_decoder, content)
     if reply.error:
         code = str(reply.error.get("code"))
         status = {"rate_limit_exceeded": 429, "server_error": 500}.get(code, 400)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import functools
 import io
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -35,16 +36,34 @@ _SHORTEST_KEY = 8
 """Characters below which a key is a dummy for a server of one's own (`x`, `none`) and no secret, but may be a part of
 any word that a service says."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+_LONGEST_SAID = 10_000
+"""Characters of an error in which its meaning is looked for."""
+_WORD = re.compile(r"[A-Za-z0-9_]+|[^\x00-\x7f]")
+"""A word, or a letter of a script that may do without spaces."""
+_LOGIN = re.compile(r"://[^/\s'\"]*@")
 _REFUSED_KEY = re.compile(r"API_KEY_INVALID|(?:incorrect|invalid) api key|api key (?:not valid|expired)", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient_quota|billing|credit balance is too low|insufficient balance", re.IGNORECASE)
+_NO_QUOTA_CODE = re.compile(r"insufficient_quota|billing_", re.IGNORECASE)
+"""Codes that say so. With status 429 they alone do: in their messages Gemini and Groq name billing at every limit a
+minute."""
 _NO_MODEL = re.compile(r"model_not_found|\b(?:invalid|unknown) model\b|not a valid model", re.IGNORECASE)
 
 
 class HttpError(CallError):
-    """A status other than 200, before the provider has said what it means."""
+    """A status other than 200, before the provider has said what it means.
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    Attributes:
+        status: Such as 400.
+        body: What came with it.
+        headers: Its headers.
+        sent: The body of the request, which the service may repeat in its error; None where it is not known.
+    """
+
+    def __init__(
+        self, status: int, body: bytes, headers: Mapping[str, str], sent: Mapping[str, Any] | None = None
+    ) -> None:
         """Keep what came."""
+        self.sent = sent
         self.status = status
         self.body = body
         self.headers = headers
@@ -63,6 +82,11 @@ class HttpError(CallError):
         return error if isinstance(error, dict) else {"message": str(error)}
 
     @property
+    def is_page(self) -> bool:
+        """Whether the body is no JSON: it comes from something on the way, not from the service."""
+        return not self.error
+
+    @property
     def codes(self) -> str:
         """Everything in the body that names the kind of error: `code`, `type` and `status`, the inner error's too."""
         error = self.error
@@ -72,10 +96,91 @@ class HttpError(CallError):
         return " ".join(str(code) for code in named if code)
 
     @property
+    def param(self) -> str | None:
+        """The field of the request that the service names apart from its message; None if it names none."""
+        param = self.error.get("param") or next(_found("loc", self.error), None)
+        if isinstance(param, list):
+            param = ".".join(map(str, param))
+        return param if isinstance(param, str) else None
+
+    @property
+    def words(self) -> str:
+        """All that the service says of its own: every text of its error, without what repeats the prompt."""
+        if self.is_page:
+            said = self.body[:_LONGEST_SAID].decode("utf-8", "replace")
+        else:
+            said = " ".join(_texts(self.error))[:_LONGEST_SAID]
+        return without_echo(said, _prompt_texts(self.sent))
+
+    @property
     def message(self) -> str:
         """What the service says was wrong, in one line."""
         text = str(self.error.get("message") or self.body[:300].decode("utf-8", "replace"))
         return " ".join(text.split())[:300]
+
+
+_PROMPT_FIELDS = ("messages", "input", "contents", "system", "systemInstruction")
+"""What the services call the field that holds prompt or system prompt."""
+_RUN = 4
+
+
+def without_echo(said: str, asked: Iterable[str]) -> str:
+    """What is said, without the words of what was asked.
+
+    Four words in a row that stand in the prompt too come from there, however they are quoted, escaped or cut; a shorter
+    prompt is found as a whole.
+    """
+    words = list(_WORD.finditer(said))
+    told = [word.group().lower() for word in words]
+    repeated: set[int] = set()
+    for text in asked:
+        of_prompt = [word.lower() for word in _WORD.findall(text)]
+        length = min(_RUN, len(of_prompt))
+        if length == 0:
+            continue
+        runs = {tuple(of_prompt[start : start + length]) for start in range(len(of_prompt) - length + 1)}
+        for start in range(len(told) - length + 1):
+            if tuple(told[start : start + length]) in runs:
+                repeated.update(range(start, start + length))
+    kept, end = [], 0
+    for number in sorted(repeated):
+        kept.append(said[end : words[number].start()])
+        end = words[number].end()
+    return "".join([*kept, said[end:]])
+
+
+def _prompt_texts(sent: Mapping[str, Any] | None) -> list[str]:
+    fields = [sent[name] for name in _PROMPT_FIELDS if name in sent] if sent else []
+    return list(_texts(msgspec.to_builtins(fields)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text within, but under `input`, where pydantic repeats what it was given, and who speaks."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name not in ("input", "role"):
+                yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _found(name: str, value: Any) -> Iterator[Any]:
+    """Every value of that name, however deep."""
+    if isinstance(value, dict):
+        if name in value:
+            yield value[name]
+        for inner in value.values():
+            yield from _found(name, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _found(name, inner)
+
+
+class DeniedError(ModelError):
+    """Status 403: the account may not do this, or something on the way (a firewall) does not like one request."""
 
 
 class Wire:
@@ -195,9 +300,15 @@ class Wire:
             return RetryableError(f"no reply within {self.timeout_s:g} s")
         if isinstance(error, aiohttp.ClientConnectorError):
             return RetryableError(f"cannot reach {url}: {_why(error)}", unreachable=True)
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            said = f"the proxy on the way to {url} says {error.status} {error.message}"
+            if error.status in (401, 403, 407):
+                return ModelError(f"{said}; check the user and password in {urlsplit(url).scheme.upper()}_PROXY")
+            return RetryableError(said, unreachable=True)
+        told = _without_login(str(error), self._proxy(url))
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)):
-            return ModelError(f"{url}: not an address that can be asked ({error})")
-        return RetryableError(f"connection failed: {type(error).__name__}: {error}")
+            return ModelError(f"{url}: not an address that can be asked ({told})")
+        return RetryableError(f"connection failed: {type(error).__name__}: {told}")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -240,8 +351,28 @@ class Wire:
 
 
 def hide(key: str, content: bytes) -> bytes:
-    """The content without the key."""
-    return content.replace(key.encode(), b"[key]") if len(key) >= _SHORTEST_KEY else content
+    """The content without the key, also where its characters are escaped, as JSON (in JSON), a URL or HTML has them."""
+    return _pattern(key).sub(b"[key]", content) if len(key) >= _SHORTEST_KEY else content
+
+
+@functools.lru_cache(maxsize=32)
+def _pattern(key: str) -> re.Pattern[bytes]:
+    """What matches the key; backslashes are bounded, so that a body of nothing else is not searched for ever."""
+    ways = (
+        rb"(?:\\{0,8}%s|\\{1,8}u00(?i:%02x)|%%(?i:%02x)|&#0{0,4}%d;|&#[xX]0{0,4}(?i:%x);)"
+        % (re.escape(chr(code).encode()), code, code, code, code)
+        for code in key.encode()
+    )
+    return re.compile(b"".join(ways))
+
+
+def _without_login(text: str, proxy: str | None) -> str:
+    """The text without user and password of any address in it, in whatever form the proxy's stands there."""
+    if proxy and "@" in proxy:
+        login = proxy.rpartition("@")[0].rpartition("//")[2]
+        for secret in {login, unquote(login), *login.split(":")[1:], *map(unquote, login.split(":")[1:])} - {""}:
+            text = text.replace(secret, "[login]")
+    return _LOGIN.sub("://", text)
 
 
 def _why(error: aiohttp.ClientConnectorError) -> str:
@@ -265,28 +396,42 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def meaning(error: HttpError, model: str, key_variable: str | None, url: str) -> Exception:
+def meaning(error: HttpError, model: str, key_variable: str | None, url: str, wait_s: float | None = None) -> Exception:
     """The error to raise for a status, the same for all services; what is special to one is told apart before.
 
-    Wrong key, no access, no quota and unknown model stop the run; a service that is busy or broken is asked
-    again; anything else concerns this request alone.
+    Wrong key, no access, no quota and unknown model stop the run; a service that is busy or broken, or says how long
+    to wait, is asked again; anything else concerns this request alone.
+
+    Args:
+        error: What came.
+        model: Its name, for the message.
+        key_variable: The variable that holds its key.
+        url: What was asked.
+        wait_s: Seconds that the body asks to wait; by default those of the headers.
     """
     status = error.status
-    said = f"{error.codes} {error.message}"
-    if status == 401 or (status == 400 and _REFUSED_KEY.search(f"{said} {error.error.get('details')}")):
+    wait_s = retry_after(error.headers) if wait_s is None else wait_s
+    said = error.words if status in (400, 403) else ""
+    if status == 401 or (status == 400 and _REFUSED_KEY.search(said)):
         key = f"; check {key_variable}" if key_variable else ""
         return ModelError(f"{model}: the key was refused ({status}: {error.message}){key}")
-    if status == 402 or (status in (400, 403, 429) and _NO_QUOTA.search(said)):
+    used_up = wait_s is None and bool(_NO_QUOTA_CODE.search(error.codes))
+    if status == 402 or (status == 429 and used_up) or (status in (400, 403) and _NO_QUOTA.search(said)):
         return ModelError(f"{model}: no quota left ({status}: {error.message})")
     if status in (403, 412):
-        return ModelError(f"{model}: access denied ({status}: {error.message})")
+        kind = DeniedError if status == 403 else ModelError
+        return kind(f"{model}: access denied ({status}: {error.message})")
+    if status == 407:
+        return ModelError(
+            f"{model}: the proxy wants a login (407); write it as HTTP_PROXY=http://user:password@host:port"
+        )
     if status == 404 or (status == 400 and _NO_MODEL.search(said)):
         return ModelError(
             f"{model}: not found at {url} ({status}: {error.message}); check the model's name and --base-url"
         )
     if status in (408, 409, 425, 429, 498) or status >= 500:
         busy = status in (429, 498, 503, 529)
-        return RetryableError(str(error), retry_after=retry_after(error.headers), overloaded=busy)
+        return RetryableError(str(error), retry_after=wait_s, overloaded=busy)
     if 300 <= status < 400:
         return ModelError(f"{url} redirects elsewhere ({status}); give the final address with --base-url")
     return RejectedError(str(error))

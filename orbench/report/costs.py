@@ -26,6 +26,8 @@ def plan_table(plan: Plan) -> str:
     unknown = [one.model for _, one in known if one.cost_usd is None]
     dates = sorted({one.price.date for _, one in known if one.price and one.price.date})
     asked = f"{plural(plan.prompts, 'prompt')}, {plan.to_ask:,} to ask"
+    if plan.under_way:
+        asked += f", {plan.under_way:,} in batches under way"
     notes = [
         f"Low: every reply a short refusal. High: every reply as long as --max-tokens {plan.max_tokens} allows. Tokens "
         f"are counted as {CHARACTERS[0]:g} to {CHARACTERS[1]:g} characters each; retries are not in it."

@@ -121,7 +121,8 @@ def caveats(result: Evaluation) -> list[str]:
         found.append(asked + sure)
     elif missing and (bound := result.config.get("stopped_at_max_cost")):
         number = plural(missing, "prompt")
-        found.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; a higher one goes on")
+        how = "the same command goes on" if result.config.get("goes_on_at_max_cost") else "a higher one goes on"
+        found.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; {how}")
     elif missing:
         advice = "import the completed file" if imported else "the same command goes on"
         found.append(f"not finished: {plural(missing, 'prompt')} without an outcome; {advice}")

@@ -10,16 +10,17 @@ Source: OR-Bench (arXiv 2405.20947), section 4.1 and Appendix S, for the classes
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from orbench import templates
-from orbench.engine.calls import CallResult, complete
+from orbench.engine.calls import CallResult, complete, first_error
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.errors import UsageError
 from orbench.models.base import Model
@@ -101,7 +102,9 @@ class AnyJudge(Protocol):
         """Each judge by itself."""
         ...
 
-    async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
+    async def judge(
+        self, responses: AsyncIterable[Response], receive: Receive, *, unread: Receive | None = None
+    ) -> None:
         """Judge every response and hand each finding on."""
         ...
 
@@ -194,12 +197,15 @@ class Judge:
         responses: AsyncIterable[Response],
         receive: Receive,
         machine: AbstractAsyncContextManager[Any] | None = None,
+        *,
+        unread: Receive | None = None,
     ) -> None:
         """Judge every response and hand each finding on.
 
         Args:
             responses: The replies.
             receive: Gets each finding.
+            unread: Gets what could not be read and is asked again, as `unscored`; see `ask`.
             machine: Held while an engine on this machine is at work; judges that share one take turns.
 
         Raises:
@@ -211,14 +217,19 @@ class Judge:
             label = last_label(text)
             return label if label in template.labels else None
 
-        async def receive_answer(response: Response, answer: Answer) -> None:
-            outcome = Outcome.UNSCORED if answer.label is None else template.labels[answer.label]
-            await receive(response, Finding(outcome=outcome, by="judge", reason=answer.reason, judge=answer.judgement))
+        def finder(hand_on: Receive) -> Callable[[Response, Answer], Awaitable[None]]:
+            async def find(response: Response, answer: Answer) -> None:
+                outcome = Outcome.UNSCORED if answer.label is None else template.labels[answer.label]
+                found = Finding(outcome=outcome, by="judge", reason=answer.reason, judge=answer.judgement)
+                await hand_on(response, found)
+
+            return find
 
         await ask(
             self.model,
             responses,
-            receive_answer,
+            finder(receive),
+            unread=None if unread is None else finder(unread),
             messages=self.messages,
             read=read,
             limit=self.limit,
@@ -237,6 +248,14 @@ def named(model: Model) -> str:
     return f"{model.name} {getattr(model, 'digest', '')}"
 
 
+class _Question(NamedTuple):
+    response: Response
+    spent: Judgement
+    """What asking about it has cost so far, as far as nobody was told."""
+    number: int = 1
+    """Times it is asked with this one."""
+
+
 async def ask(
     model: Model,
     responses: AsyncIterable[Response],
@@ -245,6 +264,7 @@ async def ask(
     messages: Callable[[Response, bool], tuple[Message, ...]],
     read: Callable[[str], str | None],
     limit: ConcurrencyLimit,
+    unread: Callable[[Response, Answer], Awaitable[None]] | None = None,
     tagged: bool = True,
     pattern: str | None = None,
     schema: dict[str, Any] | None = None,
@@ -252,13 +272,18 @@ async def ask(
 ) -> None:
     """Ask a model about every reply until its answer can be read, at most `ROUNDS` times.
 
+    What cannot be read is asked again at once, beside the replies that are still to come: nothing waits for it longer
+    than for the others. A model that takes a list is asked again when its list is through.
+
     Args:
         model: Whom to ask.
         responses: The replies.
         receive: Gets the answer on each, once.
         messages: What to say; the flag is true if the last answer could not be read.
         read: The label of an answer; None if there is none.
-        limit: Bounds the open calls, in every round.
+        limit: Bounds the open calls.
+        unread: Gets each answer that is asked for again, to save what it has cost before anything else happens; what
+            `receive` gets in the end then counts the calls since. Without it that counts them all.
         tagged: The label stands in double square brackets at the end.
         pattern: Regular expression of an answer that can be read.
         schema: JSON schema of one.
@@ -268,48 +293,68 @@ async def ask(
     Raises:
         orbench.ModelError: The model cannot be used at all.
     """
-    asked: dict[str, tuple[Response, Judgement]] = {}
-    again: list[tuple[Response, Judgement]] = []
-    rounds = 1
+    nothing = Judgement(model=model.name, requests=0)
+    questions: asyncio.Queue[_Question | None] = asyncio.Queue()
+    asked: dict[str, _Question] = {}
+    ahead = asyncio.Semaphore(1)  # replies wait with whom they come from, but for one
+    unanswered = 0
+    drawn = False
 
-    def request(response: Response, judgement: Judgement) -> Request:
+    def request(question: _Question) -> Request:
+        response = question.response
         made = Request(
             id=f"{response.split}\n{response.prompt_id}",
-            messages=messages(response, rounds > 1),
+            messages=messages(response, question.number > 1),
             sampling=Sampling(temperature=0.0, max_tokens=MAX_ANSWER),
             pattern=pattern,
             schema=schema,
         )
-        asked[made.id] = (response, judgement)
+        asked[made.id] = question
         return made
 
     async def receive_result(result: CallResult) -> None:
-        response, judgement = asked.pop(result.request.id)
-        answer = _read(result, judgement, read, tagged)
-        if answer.label is None and not answer.final and rounds < ROUNDS:
-            again.append((response, answer.judgement))
-        else:
-            await receive(response, answer)
+        nonlocal unanswered
+        response, spent, number = asked.pop(result.request.id)
+        answer = _read(result, spent, read, tagged)
+        if answer.label is None and not answer.final and number < ROUNDS:
+            if unread is not None:
+                await unread(response, answer)
+            questions.put_nowait(_Question(response, answer.judgement if unread is None else nothing, number + 1))
+            return
+        await receive(response, answer)
+        unanswered -= 1
+        if drawn and not unanswered:
+            questions.put_nowait(None)
 
-    async def first() -> AsyncIterator[Request]:
+    async def draw() -> None:
+        nonlocal unanswered, drawn
         async for response in responses:
-            yield request(response, Judgement(model=model.name, requests=0))
+            await ahead.acquire()
+            unanswered += 1
+            questions.put_nowait(_Question(response, nothing))
+        drawn = True
+        if not unanswered:
+            questions.put_nowait(None)
 
-    async def all_rounds(requests: AsyncIterable[Request] | list[Request]) -> None:
-        nonlocal rounds
-        await complete(model, requests, receive_result, limit=limit)
-        while again:
-            rounds += 1
-            requests = [request(response, judgement) for response, judgement in again]
-            again.clear()
-            await complete(model, requests, receive_result, limit=limit)
+    async def requests() -> AsyncGenerator[Request, None]:
+        while (question := await questions.get()) is not None:
+            if question.number == 1:
+                ahead.release()
+            yield request(question)
 
     if model.batch_size is not None:
-        await all_rounds(first())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(draw())
+                await complete(model, requests(), receive_result, limit=limit)
+        except BaseExceptionGroup as group:
+            raise first_error(group) from None
         return
-    requests = [each async for each in first()]
+    owed = [_Question(response, nothing) async for response in responses]
     async with machine or nullcontext():
-        await all_rounds(requests)
+        while owed:
+            await complete(model, [request(question) for question in owed], receive_result, limit=limit)
+            owed = [question for _ in range(questions.qsize()) if (question := questions.get_nowait())]
         await model.close()
 
 

@@ -111,8 +111,15 @@ class Panel:
         """Names judges, rule and template."""
         return f"{self.rule} " + " + ".join(judge.digest for judge in self.judges)
 
-    async def judge(self, responses: AsyncIterable[Response], receive: Receive) -> None:
+    async def judge(
+        self, responses: AsyncIterable[Response], receive: Receive, *, unread: Receive | None = None
+    ) -> None:
         """Have every response judged by all, and hand each common finding on.
+
+        Args:
+            responses: The replies.
+            receive: Gets each common finding.
+            unread: Gets what one of them said that could not be read and is asked again; see `ask`.
 
         Raises:
             orbench.ModelError: One of the judges cannot be used at all.
@@ -146,7 +153,7 @@ class Panel:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(share())
                 for number, judge in enumerate(self.judges):
-                    tasks.create_task(judge.judge(drawn(number), receiver(number), machine))
+                    tasks.create_task(judge.judge(drawn(number), receiver(number), machine, unread=unread))
         except BaseExceptionGroup as group:
             raise first_error(group) from None
 

@@ -30,6 +30,9 @@ _HARMLESS = (Outcome.DIRECT_REFUSAL, Outcome.BLOCKED, Outcome.EMPTY, Outcome.TRU
 """Outcomes with nothing in them to judge."""
 
 
+ReceiveSafety = Callable[[Response, Safety], Awaitable[None]]
+
+
 class Guard(msgspec.Struct, frozen=True):
     """A way to ask about safety, and to read the answer."""
 
@@ -115,22 +118,31 @@ class SafetyJudge:
         return known_safety(response, outcome, self.digest)
 
     async def judge(
-        self, responses: AsyncIterable[Response], receive: Callable[[Response, Safety], Awaitable[None]]
+        self, responses: AsyncIterable[Response], receive: ReceiveSafety, *, unread: ReceiveSafety | None = None
     ) -> None:
         """Label every response and hand each label on.
+
+        Args:
+            responses: The replies.
+            receive: Gets each label.
+            unread: Gets what could not be read and is asked again, as unknown; see `ask`.
 
         Raises:
             orbench.ModelError: The safety judge cannot be used at all.
         """
 
-        async def keep(response: Response, answer: Answer) -> None:
-            unsafe = None if answer.label is None else answer.label == "unsafe"
-            await receive(response, Safety(unsafe=unsafe, digest=self.digest, judge=answer.judgement))
+        def labeller(hand_on: ReceiveSafety) -> Callable[[Response, Answer], Awaitable[None]]:
+            async def label(response: Response, answer: Answer) -> None:
+                unsafe = None if answer.label is None else answer.label == "unsafe"
+                await hand_on(response, Safety(unsafe=unsafe, digest=self.digest, judge=answer.judgement))
+
+            return label
 
         await ask(
             self.model,
             responses,
-            keep,
+            labeller(receive),
+            unread=None if unread is None else labeller(unread),
             messages=self.messages,
             read=self.guard.read,
             limit=self.limit,

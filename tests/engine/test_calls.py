@@ -283,6 +283,49 @@ def test_a_wait_beyond_the_budget_is_not_begun(monkeypatch):
     assert (result.attempts, result.error) == (1, "come back tomorrow")
 
 
+@pytest.mark.parametrize("batch_size", [1, None])
+@pytest.mark.parametrize("seconds", [601.0, 3600.0, 1e300, float("inf")])
+def test_a_service_that_is_closed_for_long_stops_the_run_and_it_says_until_when(batch_size, seconds):
+    model = ScriptedModel(RetryableError("HTTP 429: Daily limit.", overloaded=True, retry_after=seconds))
+    model.batch_size = batch_size
+    results = Results()
+    with pytest.raises(
+        ModelError, match=r"Daily limit.*asks to wait.*is kept: run the same command again (after 20|an)"
+    ):
+        asyncio.run(complete(model, requests(1000), results.receive))
+    assert results == []
+
+
+def test_what_was_answered_before_the_service_closed_is_received():
+    closed = RetryableError("HTTP 429: Daily limit.", overloaded=True, retry_after=3600.0)
+    results = Results()
+    with pytest.raises(ModelError):
+        asyncio.run(
+            complete(ScriptedModel(["Yes.", "No.", closed]), requests(9), results.receive, limit=ConcurrencyLimit(1))
+        )
+    assert [result.completion.text for result in results] == ["Yes.", "No."]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_waits_that_add_up_beyond_the_budget_stop_the_run_where_nobody_was_answered(monkeypatch, answered):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def reply(asked):
+        clock.now += 350.0
+        if answered and asked.id == "1":
+            return "Yes."
+        return RetryableError("busy", overloaded=True, retry_after=300.0)
+
+    limit = ConcurrencyLimit(2)
+    if answered:
+        results = run(ScriptedModel(reply), requests(2), limit=limit)
+        assert {id: result.error for id, result in results.by_id.items()} == {"0": "busy", "1": None}
+    else:
+        with pytest.raises(ModelError, match="asks to wait 300 s"):
+            run(ScriptedModel(reply), requests(2), limit=limit)
+
+
 def test_time_spent_waiting_for_a_slot_does_not_use_up_the_budget(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: clock.now))

@@ -81,10 +81,34 @@ def test_the_first_call_is_taken_for_the_longest_it_may_be():
     assert second - first >= 100 / 10 - 0.1
 
 
-@pytest.mark.parametrize("caps", [{"rpm": 0}, {"tpm": -1}, {"rpm": float("nan")}, {"tpm": float("inf")}])
+@pytest.mark.parametrize(
+    "caps",
+    [
+        {"rpm": 0},
+        {"tpm": -1},
+        {"rpm": float("nan")},
+        {"tpm": float("inf")},
+        {"rpm": 1e-300},
+        {"rpm": 1e-4},
+        {"tpm": 1e-9},
+    ],
+)
 def test_a_cap_that_is_none_is_wrong_usage(caps):
     with pytest.raises(UsageError):
         Pace(**caps)
+
+
+def test_fifty_requests_a_day_may_be_meant():
+    assert Pace(rpm=50 / (24 * 60), clock=Clock()).delay_s(ASKED) == 0
+
+
+def test_tokens_a_minute_below_one_prompt_are_wrong_usage():
+    with pytest.raises(UsageError, match=r"tpm is 2: the first prompt alone takes \d+ tokens; give a higher one"):
+        Pace(tpm=2, clock=Clock()).delay_s(ASKED)
+    pace = Pace(tpm=600, clock=Clock())
+    pace.delay_s(ASKED)
+    long = Request(id="2", messages=(Message("user", "word " * 2000),))
+    assert pace.delay_s(long) > 0  # a long one among others waits, and ends nothing
 
 
 # --- what the service says is left

@@ -1,6 +1,8 @@
 """What a run costs, what it would cost, and where it stops."""
 
 import json
+import signal
+import warnings
 
 import pytest
 
@@ -36,6 +38,33 @@ def prices(tmp_path):
     path = tmp_path / "prices.csv"
     path.write_text("model,input,output\nscripted/m,1000,1000\nscripted/judge,500,500\nscripted/other,0,0\n")
     return path
+
+
+@pytest.fixture
+def ends():
+    """A run that waits for ever fails its test."""
+
+    def stop(*_):
+        raise TimeoutError("it does not end")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def unread_at_first(text, *rows):
+    """A judge whose first answer on these rows cannot be read."""
+    asked = set()
+
+    def reply(request):
+        number = request.id.rpartition("\n")[2]
+        clear = number in asked or int(number) not in rows
+        asked.add(number)
+        return Completion(id="", text=text if clear else "hm", usage=USED)
+
+    return ScriptedModel(reply, name="scripted/judge")
 
 
 def test_every_ledger_has_its_cost(tmp_path, prices):
@@ -96,6 +125,44 @@ def test_the_engines_retries_of_a_judge_are_counted(tmp_path):
         ScriptedModel(UNCLEAR, name="scripted/m"), splits=[split(1)], judge=judge, out=tmp_path / "run"
     )
     assert result.usage["judge"]["requests"] == 3 == len(judge.requests)
+
+
+def test_what_an_unreadable_answer_has_cost_is_saved_before_the_judge_is_asked_again(tmp_path, prices):
+    given = {"splits": [split(2)], "scorer": "judge", "prices": prices, "out": tmp_path / "run"}
+    answers = [Completion(id="", text="hm", usage=USED), Completion(id="", text=LABEL, usage=USED)]
+    judge = ScriptedModel([*answers, orbench.ModelError("the key is used up")], name="scripted/judge")
+    with pytest.raises(orbench.ModelError):
+        orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=judge, **given)
+    stopped = orbench.Evaluation.load(tmp_path / "run")
+    assert (stopped.usage["judge"]["requests"], stopped.usage["judge"]["cost_usd"]) == (2, 0.03)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["splits"] == stopped.to_dict()["splits"]
+    assert stopped.outcomes["unscored"] == 1  # owed
+    result = orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=priced(LABEL, "scripted/judge"), **given)
+    assert (result.usage["judge"]["requests"], result.usage["judge"]["cost_usd"]) == (3, 0.045)
+    assert result.outcomes == {"direct_answer": 2}
+
+
+def test_so_it_is_with_the_safety_judge_and_the_audit(tmp_path, prices):
+    result = orbench.evaluate(
+        priced("I'm sorry, but I can't help with that.", "scripted/m"),
+        splits=[split(60)],
+        judge=unread_at_first("[[direct_refusal]]", 1, 2),
+        prices=prices,
+        out=tmp_path / "audited",
+    )
+    assert (result.usage["judge"]["requests"], result.usage["judge"]["cost_usd"]) == (52, 52 * 0.015)
+    assert result.audit["safe"]["unread"] == 0
+    assert orbench.Evaluation.load(tmp_path / "audited").to_dict() == result.to_dict()
+    result = orbench.evaluate(
+        priced("Certainly, here is how.", "scripted/m"),
+        splits=[split(6, "toxic")],
+        safety_judge=unread_at_first("[[safe]]", 1, 2),
+        prices=prices,
+        out=tmp_path / "labelled",
+    )
+    assert (result.usage["safety_judge"]["requests"], result.usage["safety_judge"]["cost_usd"]) == (8, 8 * 0.015)
+    assert result.to_dict()["not_unsafe_rate"]["value"] == 1.0
+    assert orbench.Evaluation.load(tmp_path / "labelled").to_dict() == result.to_dict()
 
 
 # --- dry run
@@ -252,6 +319,43 @@ def test_no_reply_is_paid_for_whose_verdict_there_is_no_money_for(tmp_path, pric
     assert spent <= 4.0
 
 
+@pytest.mark.usefixtures("ends")
+def test_a_judge_that_is_asked_again_keeps_no_money_back_from_the_others(tmp_path, prices):
+    judges = [unread_at_first(LABEL, 1, 2, 5), priced(LABEL, "scripted/other")]
+    for name, judge in (("one", judges[0]), ("panel", [unread_at_first(LABEL, 3), judges[1]])):
+        with pytest.warns(orbench.OrbenchWarning, match="stopped at"):
+            result = orbench.evaluate(
+                priced(UNCLEAR, "scripted/m"),
+                splits=[split(100)],
+                max_tokens=10,
+                scorer="judge",
+                judge=judge,
+                prices=prices,
+                max_cost=4.0,
+                out=tmp_path / name,
+            )
+        usage = result.usage
+        assert 1.0 < usage["cost_usd"] + usage["judge"]["cost_usd"] <= 4.0
+        assert set(result.outcomes) == {"direct_answer"}
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_a_judge_that_cannot_be_read_at_first_does_not_stop_a_run_that_may_end_early(tmp_path, batch_size):
+    judge = unread_at_first(LABEL, *range(100))
+    judge.batch_size = batch_size
+    result = orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"),
+        splits=[split(100)],
+        scorer="judge",
+        judge=judge,
+        precision=0.2,
+        out=tmp_path / "run",
+    )
+    assert set(result.outcomes) == {"direct_answer"}
+    assert (sum(result.outcomes.values()) < 100) is (batch_size == 1)  # one that takes a list cannot settle meanwhile
+
+
 def test_the_models_of_a_command_share_its_money(tmp_path, prices):
     models = [priced("Certainly.", name) for name in ("scripted/m", "scripted/judge")]
     with pytest.warns(orbench.OrbenchWarning, match="stopped"):
@@ -279,10 +383,10 @@ def test_a_sweep_has_one_budget(tmp_path, prices):
 def test_scoring_again_stops_too(tmp_path, prices):
     orbench.evaluate(priced(UNCLEAR, "scripted/m"), splits=[split(20)], out=tmp_path / "run")
     judge = priced(LABEL, "scripted/judge")
-    with pytest.warns(orbench.OrbenchWarning, match=r"stopped at --max-cost 3\.9"):
-        result = orbench.score(tmp_path / "run", judge=judge, prices=prices, max_cost=3.9)
+    with pytest.warns(orbench.OrbenchWarning, match=r"stopped at --max-cost 4\.5"):
+        result = orbench.score(tmp_path / "run", judge=judge, prices=prices, max_cost=4.5)
     assert 0 < len(judge.requests) < 20
-    assert result.usage["judge"]["cost_usd"] <= 3.9
+    assert 20 * 0.03 + result.usage["judge"]["cost_usd"] <= 4.5  # what the run has cost counts
 
 
 @pytest.mark.parametrize("bound", [0, -1, float("nan"), float("inf")])
@@ -303,6 +407,96 @@ def test_a_budget_of_ones_own_is_shared_by_several_calls(tmp_path, prices):
     result, _ = run_with(budget, tmp_path / "b", prices, rows=20)
     assert result.open == 7
     assert budget.spent_usd == pytest.approx(0.99)
+
+
+@pytest.mark.filterwarnings("ignore:stopped at")
+def test_a_reply_that_does_not_say_its_tokens_does_not_make_the_earlier_ones_free(tmp_path, prices):
+    def reply(request):
+        said = None if request.prompt == "A safe question 3?" else USED
+        return Completion(id="", text="Certainly.", usage=said)
+
+    asked = []
+    for _ in range(3):
+        model = ScriptedModel(reply, name="scripted/m")
+        orbench.evaluate(
+            model,
+            splits=[split(60)],
+            max_tokens=10,
+            scorer="keywords",
+            prices=prices,
+            max_cost=1.0,
+            out=tmp_path / "run",
+        )
+        asked.append(len(model.requests))
+    assert 25 < asked[0] <= 33
+    assert asked[1:] == [0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:stopped at")
+def test_a_judge_that_does_not_say_its_tokens_has_cost_something_all_the_same(tmp_path, prices):
+    spent = []
+    for _ in range(2):
+        budget = Budget(4.0)
+        orbench.evaluate(
+            priced(UNCLEAR, "scripted/m"),
+            splits=[split(60)],
+            max_tokens=10,
+            scorer="judge",
+            judge=ScriptedModel(LABEL, name="scripted/judge"),
+            prices=prices,
+            max_cost=budget,
+            out=tmp_path / "run",
+        )
+        spent.append(budget.spent_usd)
+    assert spent[0] > 1
+    assert spent[1] == pytest.approx(spent[0])
+
+
+def test_what_was_spent_before_there_was_a_price_counts_at_the_price_of_today(tmp_path, prices):
+    run_with(None, tmp_path, None, rows=40)
+    wider = {"splits": [split(40)], "max_tokens": 10, "scorer": "judge", "out": tmp_path / "run"}
+    judge = priced(LABEL, "scripted/other")
+    budget = Budget(1.3)
+    orbench.evaluate(priced("Certainly.", "scripted/m"), judge=judge, prices=prices, max_cost=budget, **wider)
+    assert budget.spent_usd == pytest.approx(40 * 0.03)
+
+
+def test_it_is_said_that_earlier_calls_without_a_price_are_not_counted(tmp_path, prices):
+    orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"), splits=[split(2)], judge=priced(LABEL, "scripted/gone"), out=tmp_path / "run"
+    )
+    with pytest.warns(orbench.OrbenchWarning, match=r"no price is known for scripted/gone, so what earlier"):
+        orbench.score(tmp_path / "run", judge=priced(LABEL, "scripted/other"), prices=prices, max_cost=1.0)
+
+
+def test_a_model_that_takes_a_list_gets_another_when_the_first_was_cheaper_than_feared(tmp_path, prices):
+    model = ScriptedModel(Completion(id="", text="Certainly.", usage=USED), name="scripted/m", batch_size=None)
+    given = {"splits": [split(40)], "max_tokens": 100, "scorer": "keywords", "prices": prices, "out": tmp_path / "run"}
+    with pytest.warns(orbench.OrbenchWarning, match="the same command with a higher --max-cost goes on"):
+        result = orbench.evaluate(model, max_cost=1.0, **given)
+    assert 27 < len(model.requests) <= 33  # of which 7 would fit if each were as long as it may be
+    assert result.usage["cost_usd"] <= 1.0
+    assert "prompts without an outcome; a higher one goes on" in str(result)
+    assert orbench.evaluate(model, max_cost=2.0, **given).outcomes == {"direct_answer": 40}
+
+
+def test_where_the_bound_has_room_again_it_is_said_that_the_same_command_goes_on(tmp_path, prices):
+    """A judge that takes a list begins when the money of all is held."""
+    given = {"splits": [split(12)], "scorer": "judge", "prices": prices, "max_cost": 5.0, "out": tmp_path / "run"}
+    orbench.evaluate(priced(UNCLEAR, "scripted/m"), splits=[split(12)], out=tmp_path / "run")
+    judge = priced(LABEL, "scripted/judge")
+    judge.batch_size = None
+    with pytest.warns(
+        orbench.OrbenchWarning, match="stopped at --max-cost 5: .* without .*; the same command goes on,"
+    ):
+        result = orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=judge, **given)
+    assert 0 < len(judge.requests) < 12
+    while (before := len(judge.requests)) < 12:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", orbench.OrbenchWarning)
+            result = orbench.evaluate(priced(UNCLEAR, "scripted/m"), judge=judge, **given)
+        assert len(judge.requests) > before
+    assert result.outcomes == {"direct_answer": 12}
 
 
 # --- as typed

@@ -35,10 +35,10 @@ def test_the_shards_of_an_array_job_make_one_run(tmp_path):
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "SLURM_ARRAY_TASK_COUNT": "2",
+        "SLURM_ARRAY_TASK_COUNT": "1",  # each submitted alone
     }
     for task in ("1", "2"):
-        command = ["bash", script, "baseline/always-refuse", "out", "--split", "sample", "--quiet"]
+        command = ["bash", script, "2", "baseline/always-refuse", "out", "--split", "sample", "--quiet"]
         subprocess.run(command, cwd=tmp_path, env={**environment, "SLURM_ARRAY_TASK_ID": task}, check=True)
     merge = [sys.executable, "-m", "orbench", "merge", "out/shard-1", "out/shard-2", "--out", "out/whole"]
     done = subprocess.run(merge, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)

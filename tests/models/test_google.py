@@ -153,6 +153,17 @@ def test_the_wait_stands_in_the_body(ask: Ask) -> None:
     assert (caught.value.retry_after, caught.value.overloaded) == (34.5, True)
 
 
+def test_a_quota_a_minute_passes_although_the_message_speaks_of_billing(ask: Ask, model_at: Open) -> None:
+    failure = {
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "quotaValue": "15"}],
+    }
+    said = "You exceeded your current quota, please check your plan and billing details."
+    with LoopbackServer((429, error(429, said, [failure]))) as server, pytest.raises(RetryableError) as caught:
+        ask(model_at(server))
+    assert caught.value.overloaded
+
+
 @pytest.mark.parametrize(("status", "overloaded"), [(429, True), (500, False), (503, True), (504, False)])
 def test_what_may_pass_is_tried_again_and_by_the_engine_alone(
     ask: Ask, model_at: Open, status: int, overloaded: bool

@@ -256,7 +256,7 @@ def test_what_a_reasoning_model_does_not_accept_is_left_out_from_then_on() -> No
 
 
 def test_a_refused_temperature_may_be_named_apart_from_the_message(ask: Ask) -> None:
-    with LoopbackServer(Scripted((422, error("Out of range.", param="temperature")), "Hello.")) as server:
+    with LoopbackServer(Scripted((422, error("Cannot be set.", param="temperature")), "Hello.")) as server:
         assert ask(model_at(server)).text == "Hello."
     assert "temperature" not in server.requests[1]
 
@@ -343,7 +343,10 @@ def test_a_broken_or_busy_service_is_asked_again(ask: Ask, status: int, overload
         (b"<html>Bad gateway</html>", "malformed reply"),
         (b'{"choices": [{"message": {"content": "Hel', "malformed reply"),
         (b'{"choices": "none"}', "malformed reply"),
-        (b'{"choices": [{"message": {"content": "\xff"}}]}', "malformed reply"),
+        (b'{"choices": [{"message": {"content": {"text": "Hello."}}}]}', "malformed reply"),
+        (b'{"choices": [{"message": {"content": {}}}]}', "malformed reply"),
+        (b'{"choices": [{"message": {"content": "Hello."}, "finish_reason": {"why": "filtered"}}]}', "malformed reply"),
+        (b'{"choices": [{"message": {"content": null, "refusal": {"text": "No."}}}]}', "malformed reply"),
         (b"[" * 100_000, "malformed reply"),
         (b'{"choices": []}', "no choice"),
         (b'{"object": "chat.completion"}', "no choice"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orbench import Completion, MissingExtraError, Model, ModelError, UsageError
-from orbench.models import PROVIDERS, find_provider, has_key, open_model
+from orbench.models import PROVIDERS, find_provider, has_key, make_options, open_model
 from orbench.testing import ScriptedModel
 
 Ask = Callable[..., Completion]
@@ -99,3 +99,16 @@ def test_a_baseline_is_a_model(ask: Ask) -> None:
     model = open_model("baseline/always-answer")
     assert isinstance(model, Model)
     assert (model.name, model.batch_size, model.max_concurrency) == ("baseline/always-answer", 1, None)
+
+
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("api", "chat or responses"),
+        ("google_sdk", "genai or legacy"),
+        ("google_safety", "block-none or vendor"),
+    ],
+)
+def test_an_option_that_is_no_choice_names_the_choices(option: str, choices: str) -> None:
+    with pytest.raises(UsageError, match=f"^{option} is 'foo': {choices}$"):
+        make_options(None, None, {option: "foo"})

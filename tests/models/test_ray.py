@@ -3,6 +3,9 @@
 import asyncio
 import gc
 import json
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -152,6 +155,36 @@ def test_prompts_that_bring_down_every_worker_become_errors(babbling):
         done.set()
         thread.join()
     assert "workers died with the 1 prompts" in str(found["0"].error)
+
+
+def test_a_folder_may_have_a_plus_in_its_name(tiny, tmp_path):
+    import shutil
+
+    folder = Path(shutil.copytree(tiny, tmp_path / "c++" / "tiny"))
+    assert answers(on_ray(folder, workers=1), questions(1))["0"].error is None
+
+
+def test_what_listens_without_being_a_cluster_is_one_line(tiny):
+    """In a process of its own: Ray goes on trying in it."""
+    script = f"""
+import asyncio, os, socket
+import orbench.models.ray as module
+from orbench.models import make_options, open_model
+from orbench.records import Message, Request
+module._JOIN_S = 1.0
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    address = "127.0.0.1:%d" % listener.getsockname()[1]
+    model = open_model({f"hf/{tiny}"!r}, make_options(None, None, {{"ray": {{"address": address}}}}))
+    async def ask():
+        return [one async for one in model.generate([Request(id="a", messages=(Message("user", "Hi"),))])]
+    try:
+        asyncio.run(ask())
+    except module.ModelError as error:
+        print(error, flush=True)
+    os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    assert re.fullmatch(r"Ray at 127.0.0.1:\d+: no Ray cluster has answered for 1 s .*ray://.*\n", done.stdout)
 
 
 def test_a_broken_model_is_said_once_in_the_models_own_words(tiny, tmp_path):

@@ -36,6 +36,17 @@ def test_the_request_is_not_kept_by_the_service(ask: Ask) -> None:
     assert completion == Completion(id="r1", text="Hello.", usage=Usage(input_tokens=10, output_tokens=1))
 
 
+@pytest.mark.parametrize(
+    ("seed", "noted"), [(3, ["seed not sent: the Responses API takes none"]), (None, [])], ids=["seed", "none"]
+)
+def test_a_seed_that_is_not_sent_is_noted(ask: Ask, seed: int | None, noted: list[str]) -> None:
+    with LoopbackServer("Hello.") as server:
+        model = model_at(server)
+        ask(model, sampling=Sampling(seed=seed))
+    assert isinstance(model, OpenAIModel)
+    assert model.adaptations == noted
+
+
 @pytest.mark.parametrize(("reasoning", "kept"), [("They greet.", "They greet."), ("", ""), (None, None)])
 def test_reasoning_items_are_kept_apart(ask: Ask, reasoning: str | None, kept: str | None) -> None:
     with LoopbackServer(response("Hello.", reasoning=reasoning)) as server:

@@ -80,6 +80,34 @@ def test_no_key_is_left_anywhere(
     assert "[key]" in written
 
 
+SLASHED = "sk/canary+7f3a9/b2c4-1d"
+
+
+@pytest.mark.parametrize(
+    "escaped",
+    [
+        SLASHED,
+        SLASHED.replace("/", r"\/"),
+        SLASHED.replace("/", r"\u002F").replace("+", r"\u002b"),
+        SLASHED.replace("/", r"\\\/").replace("+", r"\\u002b"),
+        SLASHED.replace("/", "%2F").replace("+", "%2b"),
+        SLASHED.replace("/", "&#x2F;").replace("+", "&#43;"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_no_key_is_left_however_its_characters_are_escaped(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any], escaped: str, status: int
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SLASHED)
+    body = b'{"error": {"message": "The key %s is bad.", "code": 400}}' % escaped.encode()
+    with (
+        LoopbackServer((status, body)) as server,
+        pytest.raises((orbench.RejectedError, orbench.RetryableError)) as caught,
+    ):
+        ask(open_model("openai/any", Options(base_url=server.base_url)))
+    assert "The key [key] is bad." in str(caught.value)
+
+
 @pytest.mark.parametrize("name", KEYED)
 def test_no_key_is_in_a_traceback(name: str, canaries: list[str], tmp_path: Path, split_file: Any) -> None:
     refusal = (401, {"error": {"message": f"The key {canary(name)} is wrong"}})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from orbench.models import Options, open_model
 from orbench.models.openai import OpenAIModel
 from orbench.models.rate_limits import RateLimits, read_rate_limits
 from orbench.models.services import SERVICES
-from orbench.testing import LoopbackServer, chat_completion
+from orbench.testing import LoopbackServer, chat_completion, prompt_of
 
 Ask = Callable[..., Completion]
 
@@ -52,6 +52,18 @@ def test_azure_needs_an_address_and_a_key(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
     with pytest.raises(ModelError, match="Set AZURE_OPENAI_API_KEY"):
         open_model("azure/my-deployment")
+
+
+@pytest.mark.parametrize(("name", "told"), [("openai/any", True), ("groq/any", False), ("vllm-server/any", False)])
+def test_the_openai_account_is_told_to_openai_alone(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, name: str, told: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    with LoopbackServer() as server:
+        ask(model_at(server, name))
+    sent = str(dict(server.headers[0]))
+    assert ("org-mine" in sent, "proj-mine" in sent) == (told, told)
 
 
 # Blocks in the services' own words
@@ -111,6 +123,74 @@ def test_errors_are_told_apart(ask: Ask, name: str, answer: Any, kind: type[Exce
         ask(model_at(server, name))
 
 
+@pytest.mark.parametrize(
+    ("answer", "wait_s"),
+    [
+        ((429, error("Limit 30 a minute. Upgrade at console/settings/billing", code="rate_limit_exceeded")), None),
+        ((429, error("Quota exceeded.", code="insufficient_quota"), {"Retry-After": "2"}), 2.0),
+    ],
+)
+def test_a_limit_that_passes_is_waited_for_whatever_its_message_names(
+    ask: Ask, answer: Any, wait_s: float | None
+) -> None:
+    with LoopbackServer(answer) as server, pytest.raises(RetryableError) as caught:
+        ask(model_at(server, "groq/any"))
+    assert (caught.value.overloaded, caught.value.retry_after) == (True, wait_s)
+
+
+# Access denied, to the account or to a request
+
+PAGE = (403, b"<html>Request blocked</html>")
+
+
+def ask_each(model: OpenAIModel, prompts: Iterable[str]) -> list[str]:
+    """Ask one after the other, and say how each ended; what stops the run is raised."""
+
+    async def main() -> list[str]:
+        found = []
+        try:
+            for prompt in prompts:
+                request = Request(id=prompt, messages=(Message("user", prompt),))
+                try:
+                    found += [completion.text async for completion in model.generate([request])]
+                except RejectedError:
+                    found.append("rejected")
+        finally:
+            await model.close()
+        return found
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", [PAGE, (403, error("Request blocked by policy."))])
+def test_a_403_between_replies_is_about_its_prompt(answer: Any) -> None:
+    with LoopbackServer(lambda body: answer if "bad" in prompt_of(body) else "Hello.") as server:
+        assert ask_each(model_at(server, "groq/any"), ["good", "bad", "fine"]) == ["Hello.", "rejected", "Hello."]
+
+
+def test_a_firewalls_page_is_about_its_prompt_also_where_it_comes_first() -> None:
+    """As in a run that goes on with nothing left but what was refused before."""
+    with LoopbackServer(PAGE) as server:
+        assert ask_each(model_at(server, "groq/any"), ["bad", "worse"]) == ["rejected", "rejected"]
+
+
+def test_many_403_in_a_row_stop_the_run_and_it_says_how_many() -> None:
+    prompts = ["good", *(f"bad {number}" for number in range(18)), "good", *(f"bad {number}" for number in range(40))]
+    with LoopbackServer(lambda body: PAGE if "bad" in prompt_of(body) else "Hello.") as server:
+        with pytest.raises(ModelError, match=r"denied 20 times in a row \(403: <html>Request blocked"):
+            ask_each(model_at(server, "groq/any"), prompts)
+        assert len(server.requests) == 40
+
+
+def test_a_used_up_account_stops_the_run_also_after_replies() -> None:
+    answer = (403, error("Limit reached.", code="billing_hard_limit_reached"))
+    with (
+        LoopbackServer(lambda body: answer if "bad" in prompt_of(body) else "Hello.") as server,
+        pytest.raises(ModelError, match="no quota left"),
+    ):
+        ask_each(model_at(server, "groq/any"), ["good", "bad"])
+
+
 @pytest.mark.parametrize(("told", "kept"), [("eos", "stop"), ("model_length", "length")])
 def test_their_finish_reasons_are_told_in_our_words(ask: Ask, told: str, kept: str) -> None:
     with LoopbackServer(chat_completion("Hello.", finish_reason=told)) as server:
@@ -144,9 +224,82 @@ def test_a_field_that_is_refused_is_left_out_from_then_on(ask: Ask, field: str, 
     assert field in model.adaptations[0]
 
 
-def test_a_bad_prompt_about_temperature_teaches_nothing(ask: Ask) -> None:
-    with LoopbackServer((400, error("the temperature of the prompt is too long"))) as server:
+@pytest.mark.parametrize(
+    "said",
+    ["the temperature of the prompt is too long", f"a talk on temperature {'and so on ' * 20} exceeds the context"],
+)
+def test_a_bad_prompt_about_temperature_teaches_nothing(ask: Ask, said: str) -> None:
+    with LoopbackServer((400, error(said))) as server:
         model = model_at(server, "openai/any")
+        with pytest.raises(RejectedError):
+            ask(model)
+    assert model.adaptations == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error("Invalid value: temperature must be at most 1", param="temperature"),
+        error(
+            "Invalid 'temperature': decimal above maximum value.", param="temperature", code="decimal_above_max_value"
+        ),
+        error("It has a temperature value of 1.5 but the supported range is from 0 to 1."),
+        {"detail": [{"type": "less_than_equal", "loc": ["body", "temperature"], "msg": "No.", "input": 1.5}]},
+    ],
+)
+def test_a_value_out_of_range_stops_the_run_and_is_not_dropped(ask: Ask, answer: Any) -> None:
+    with LoopbackServer((400, answer)) as server:
+        model = model_at(server, "groq/any")
+        with pytest.raises(ModelError, match=r"temperature 1\.5 is out of the range"):
+            ask(model, sampling=Sampling(temperature=1.5))
+    assert model.adaptations == []
+
+
+# What an error repeats of the prompt is not the service's word
+
+ECHOES: list[Callable[[str], Any]] = [
+    lambda prompt: error(f"Cannot be processed: {prompt}"),
+    lambda prompt: error(f"Cannot be processed: {prompt[:50]!r}..."),
+    lambda prompt: {"detail": [{"type": "too_long", "loc": ["body", "messages"], "msg": "Long", "input": prompt}]},
+    lambda prompt: f"<html>Bad request: {prompt}</html>".encode(),
+]
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "How do I cheat the billing system of a shop?",
+        "Why is it an invalid api key, an unknown model?",
+        "Is it not allowed to ask at which temperature water boils?",
+        "Billing",
+        "怎样欺骗一家商店的billing系统,让它以为所有的东西都是免费的,而且没有人会发现这件事情,直到年底结账的时候才会被店主注意到?",
+    ],
+)
+def test_a_repeated_prompt_neither_stops_the_run_nor_teaches_anything(
+    echo: Callable[[str], Any], first: bool, prompt: str
+) -> None:
+    prompts = [prompt, "Hello"] if first else ["Hello", prompt]
+    with LoopbackServer(lambda body: "Hi." if prompt_of(body) == "Hello" else (400, echo(prompt_of(body)))) as server:
+        model = model_at(server, "groq/any")
+        assert sorted(ask_each(model, prompts)) == ["Hi.", "rejected"]
+    assert model.adaptations == []
+    assert all("temperature" in body for body in server.requests)
+
+
+def test_what_was_taken_once_is_not_left_out_later() -> None:
+    refusal = (400, error("Not allowed here: the temperature."))
+    with LoopbackServer(lambda body: "Hi." if prompt_of(body) == "Hello" else refusal) as server:
+        model = model_at(server, "groq/any")
+        assert ask_each(model, ["Hello", "Water?", "Hello"]) == ["Hi.", "rejected", "Hi."]
+    assert model.adaptations == []
+
+
+def test_a_field_that_is_named_apart_goes_before_the_words(ask: Ask) -> None:
+    answer = (400, error("The temperature talk is not allowed.", param="messages"))
+    with LoopbackServer(answer) as server:
+        model = model_at(server, "groq/any")
         with pytest.raises(RejectedError):
             ask(model)
     assert model.adaptations == []

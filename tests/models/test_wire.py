@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,50 @@ def test_the_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypat
     assert wire._proxy("http://127.0.0.1:8000/v1") is None
 
 
+@contextlib.contextmanager
+def proxy_that_says(status: bytes) -> Iterator[int]:
+    """A proxy that turns its one client away; yields its port."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4000)
+            connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def test_a_proxy_that_wants_another_login_stops_the_run_and_its_password_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with proxy_that_says(b"407 Proxy Authentication Required") as port:
+        monkeypatch.setenv("https_proxy", f"http://user:pa%40ss-word@127.0.0.1:{port}")
+        failure = outcome_of("https://service.invalid/v1")
+    assert isinstance(failure, ModelError)
+    assert "407" in str(failure)
+    assert "HTTPS_PROXY" in str(failure)
+    assert "ss-word" not in str(failure)
+
+
+def test_a_proxy_that_does_not_get_through_may_do_so_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxy_that_says(b"502 Bad Gateway") as port:
+        monkeypatch.setenv("https_proxy", f"http://user:pass-word@127.0.0.1:{port}")
+        failure = outcome_of("https://service.invalid/v1")
+    assert isinstance(failure, RetryableError)
+    assert "502 Bad Gateway" in str(failure)
+    assert "pass-word" not in str(failure)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:pass-word@127.0.0.1:1", "http://user:pass-word@127.0.0.1:port"])
+def test_no_password_of_an_odd_proxy_is_told(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    assert "pass-word" not in str(outcome_of("http://service.invalid/v1"))
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -124,9 +169,16 @@ def test_a_long_message_is_cut() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(400, RejectedError), (413, RejectedError), (422, RejectedError), (425, RetryableError), (599, RetryableError)],
+    [
+        (407, ModelError),
+        (400, RejectedError),
+        (413, RejectedError),
+        (422, RejectedError),
+        (425, RetryableError),
+        (599, RetryableError),
+    ],
 )
-def test_other_statuses_concern_one_request(status: int, kind: type[Exception]) -> None:
+def test_a_status_tells_a_run_from_a_call_and_from_a_request(status: int, kind: type[Exception]) -> None:
     assert type(meaning(HttpError(status, b"", {}), "openai/tiny", None, "http://127.0.0.1")) is kind
 
 

@@ -168,6 +168,36 @@ def test_a_judge_that_cannot_be_read_is_asked_again_and_then_believed(
     assert len(model.requests) == 3
 
 
+def test_an_unreadable_answer_is_asked_for_again_while_other_replies_are_still_to_come(reply: MakeResponse) -> None:
+    model = ScriptedModel(["Hm.", READABLE, READABLE])
+    told: list[tuple[str, str]] = []
+
+    async def main() -> None:
+        settled = asyncio.Event()
+
+        async def given() -> AsyncIterator[Response]:
+            yield reply("One.", prompt_id="p1")
+            await settled.wait()
+            yield reply("Two.", prompt_id="p2")
+
+        async def unread(response: Response, finding: Finding) -> None:
+            assert finding.judge is not None
+            assert finding.judge.requests == 1
+            told.append((response.prompt_id, str(finding.outcome)))
+
+        async def receive(response: Response, finding: Finding) -> None:
+            assert finding.judge is not None
+            assert finding.judge.requests == 1
+            told.append((response.prompt_id, str(finding.outcome)))
+            settled.set()
+
+        async with asyncio.timeout(60):
+            await Judge(model).judge(given(), receive, unread=unread)
+
+    asyncio.run(main())
+    assert told == [("p1", "unscored"), ("p1", "direct_answer"), ("p2", "direct_answer")]
+
+
 def test_a_judge_that_is_cut_off_right_after_its_label_is_believed(judged: Callable[..., Finding]) -> None:
     finding = judged(Completion(id="", text=READABLE, finish_reason="length"))
     assert finding.outcome is Outcome.DIRECT_ANSWER

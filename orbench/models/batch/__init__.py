@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from orbench.costs import BATCH_SHARE
 from orbench.engine.calls import Retries
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import ModelError, RunError, UsageError
@@ -109,7 +110,7 @@ class BatchModel:
     batch_size = None
     max_concurrency = None
     needs_machine = False
-    price_share = 0.5  # of what single calls cost, at both vendors
+    price_share = BATCH_SHARE
 
     def __init__(self, api: BatchApi, store: Store, *, quiet: bool = False) -> None:
         """Nothing is sent; use `in_batches`."""
@@ -119,6 +120,7 @@ class BatchModel:
         self._store = store
         self._quiet = quiet
         self._asked = False
+        self._inherited: set[str] | None = None
         self._told = time.monotonic()
         self._largest = api.max_requests
         self._one_at_a_time = False
@@ -146,6 +148,19 @@ class BatchModel:
     async def close(self) -> None:
         """Close the connections; batches go on."""
         await self._model.close()
+
+    def is_under_way(self, request: str) -> bool:
+        """Whether a batch of an earlier command, which did not end, holds the request with this id.
+
+        It is paid for. The reply comes with the batch if the request is given to `generate`, and is lost if it is not:
+        a batch that was read counts as ended.
+
+        Raises:
+            RunError: The state is damaged.
+        """
+        if self._inherited is None:
+            self._inherited = set[str]().union(*(self._store.members(batch) for batch in self._store.open_batches()))
+        return hash_of(request) in self._inherited
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Yield the reply to each request, those of one batch together as it ends.

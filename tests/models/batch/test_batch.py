@@ -397,6 +397,113 @@ def test_a_run_begun_without_batches_goes_on_with_them_and_the_other_way_round(b
     assert set(server.answers.values()) == {1}
 
 
+def test_every_call_counts_at_the_price_it_was_made_at(
+    batched: Batched, vendor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single calls, then a batch, whose first call is a single one; then single calls again: each keeps its price."""
+    prices = tmp_path / "prices.csv"
+    prices.write_text(f"model,input,output\n{vendor}/any,1000,1000\n")
+    answers = {"until": 8}
+
+    def answer(body: dict[str, Any]) -> Any:
+        if int(re.findall(r"\d+", prompt_of(body))[-1]) >= answers["until"]:
+            return 400, {"error": {"type": "invalid_request_error", "message": "not today"}}
+        return ANSWER
+
+    def tokens(batch: bool) -> int:
+        told = [response.usage for response in read_responses(tmp_path / "run")]
+        return sum((one.input_tokens or 0) + (one.output_tokens or 0) for one in told if one and one.batch is batch)
+
+    costs = []
+    with LoopbackServer(answer) as server:
+        for until, batch in ((8, False), (16, True), (20, False)):
+            answers["until"] = until
+            result = batched(server, rows=20, batch=batch, prices=prices)
+            costs.append(result.usage["cost_usd"])
+            assert costs[-1] == pytest.approx((tokens(False) + tokens(True) / 2) / 1000)
+    assert sum(1 for r in read_responses(tmp_path / "run") if r.usage and r.usage.batch) == 7
+    assert orbench.Evaluation.load(tmp_path / "run").usage["cost_usd"] == costs[-1]
+
+
+@pytest.mark.filterwarnings("ignore:stopped at")
+@pytest.mark.parametrize("judge", [False, True])
+def test_what_a_batch_holds_is_fetched_whether_there_is_money_for_it_or_not(
+    judge: bool, batched: Batched, vendor: str, address: Address, tmp_path: Path
+) -> None:
+    """It is paid for: a bound that is lower, or has to pay for a judge too, throws no reply away."""
+    prices = tmp_path / "prices.csv"
+    prices.write_text(f"model,input,output\n{vendor}/any,1,1\n{vendor}/judge,1,1\n")
+
+    def answer(body: dict[str, Any]) -> str:
+        return "[[direct_answer]]" if body["model"] == "judge" else "Well, that depends."
+
+    with LoopbackServer(answer, on_batch=_interrupt_at("GET")) as server:
+        given: dict[str, Any] = {"rows": 20, "prices": prices}
+        if judge:
+            given |= {"scorer": "judge", "judge": f"{vendor}/judge", "judge_base_url": address(server)}
+        with pytest.raises(KeyboardInterrupt):
+            batched(server, rows=20, prices=prices, scorer="keywords", max_cost=1.0)
+        first = batched(server, max_cost=0.004, **given)
+        assert first.outcomes["direct_answer"] == (1 if judge else 20)  # the judge begins on those there is money for
+        assert len(final(tmp_path / "run")) == 20
+        assert batched(server, max_cost=1.0, **given).outcomes == {"direct_answer": 20}
+        assert server.batches.created == 1
+    assert all(count == 1 for prompt, count in server.answers.items() if "process" in prompt[:20])
+
+
+@pytest.mark.filterwarnings("ignore:stopped at")
+def test_a_judge_s_batch_is_fetched_whether_there_is_money_for_it_or_not(
+    vendor: str, address: Address, tmp_path: Path, split_file: Any
+) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_text(f"model,input,output\n{vendor}/any,1,1\n{vendor}/judge,1,1\n")
+
+    def answer(body: dict[str, Any]) -> str:
+        return "[[direct_answer]]" if body["model"] == "judge" else "Well, that depends."
+
+    with LoopbackServer(answer, on_batch=_interrupt_at("GET")) as server:
+        url = address(server)
+        run = orbench.evaluate(f"{vendor}/any", base_url=url, splits=split_file(rows=20), out=tmp_path / "run").run
+        given = {"scorer": "judge", "judge": f"{vendor}/judge", "judge_base_url": url, "batch": True, "prices": prices}
+        with pytest.raises(KeyboardInterrupt):
+            orbench.score(run, **given)
+        plan = orbench.evaluation.estimate_score(run, **given)
+        assert (plan.judges[0].calls.low, plan.judges[0].calls.high) == (0, 0)
+        assert orbench.score(run, max_cost=0.001, **given).outcomes == {"direct_answer": 20}
+        assert server.batches.created == 1
+    assert set(server.answers.values()) == {1}
+
+
+def test_a_plan_does_not_count_again_what_a_batch_holds(
+    batched: Batched, vendor: str, address: Address, tmp_path: Path, split_file: Any
+) -> None:
+    with LoopbackServer(ANSWER, on_batch=_interrupt_at("GET")) as server:
+        with pytest.raises(KeyboardInterrupt):
+            batched(server, rows=20)
+        (plan,) = orbench.evaluation.estimate(
+            [f"{vendor}/any"],
+            base_url=address(server),
+            splits=split_file(rows=20),
+            out=tmp_path / "run",
+            batch=True,
+        )
+    assert (plan.prompts, plan.to_ask, plan.under_way, plan.target.calls.high) == (20, 0, 19, 0)
+    assert "20 prompts, 0 to ask, 19 in batches under way; nothing was sent" in str(plan)
+
+
+def test_a_bound_near_to_the_cost_takes_several_batches_and_one_command(
+    batched: Batched, vendor: str, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_text(f"model,input,output\n{vendor}/any,1,1\n")
+    with LoopbackServer(ANSWER) as server:  # whose replies are far shorter than the 1,000 tokens they may have
+        result = batched(server, rows=40, prices=prices, max_cost=0.008, scorer="keywords")
+        assert server.batches.created > 1
+    assert sum(result.outcomes.values()) == 40
+    assert set(server.answers.values()) == {1}
+    assert result.usage["cost_usd"] <= 0.008
+
+
 def test_a_batch_of_another_account_is_said_so(batched: Batched) -> None:
     with LoopbackServer(refusing(0.3), on_batch=_interrupt_at("GET")) as server, pytest.raises(KeyboardInterrupt):
         batched(server, rows=20)
