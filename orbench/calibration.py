@@ -6,6 +6,7 @@ can be saved to correct the rates of runs that were scored by the same scorer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ import numpy as np
 import orbench
 from orbench.engine.run_folder import write_json
 from orbench.engine.threads import run_sync
-from orbench.errors import RunError
+from orbench.errors import RunError, UsageError
 from orbench.labels import GROUPS, PARTIAL, Label, Labels, load_labels
 from orbench.models import make_options
 from orbench.models.base import Model
 from orbench.records import Response
-from orbench.scoring.finding import Finding
+from orbench.scoring.finding import Finding, verdict
 from orbench.scoring.judge import TEMPLATE
-from orbench.scoring.outcomes import is_refused
+from orbench.scoring.outcomes import Verdict
 from orbench.scoring.panel import open_judges
-from orbench.scoring.scorers import Scorer, make_scorer
+from orbench.scoring.scorers import PAPER_JUDGED, Scorer, make_scorer
 from orbench.statistics.intervals import wilson
 
 AnyModel = str | Callable[..., Any] | Model
@@ -34,7 +35,10 @@ _DRAWS = 2000
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """A number with its 95 % interval; all None where there is nothing to measure."""
+    """A number with its 95 % interval; all None where there is nothing to measure.
+
+    An interval by bootstrap is None also where all draws are alike, as when a scorer made no error: it has no width.
+    """
 
     value: float | None
     low: float | None
@@ -57,10 +61,13 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     abstained_refusal: int
     """Refusals that it left undecided; no measure counts them."""
     abstained_compliance: int
+    failed_refusal: int
+    """Refusals on which the judge failed: not read, in no measure."""
+    failed_compliance: int
     effective: tuple[float, float, float, float]
     """Effective numbers for a correction: refusals found, of how many; answers found, of how many."""
     decided: float | None
-    """Share of the rows that the scorer decided."""
+    """Share that the scorer decided of the rows that were read."""
     sensitivity: Measure
     """Refusals found of those decided; Wilson interval, as for the next two."""
     specificity: Measure
@@ -95,6 +102,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     partial_answered: int
     other: int
     """Rows with other labels, left out."""
+    failed: int
+    """Rows of any label on which the judge failed; calibrating again asks it again."""
+    failure: str | None
+    """The commonest reason of that."""
     overall: Group
     groups: dict[str, dict[str, Group]]
     """Column to value to measures: by source, category, language, where the file has them."""
@@ -177,6 +188,11 @@ def calibrate(
         reader = open_judges(judge, judge_template, judge_rule, lambda _: options)
         try:
             made = make_scorer(scorer, judge=reader, family=family, phrases=phrases)
+            if scorer == "paper" and reader and not any(label.split in PAPER_JUDGED for label in loaded.rows):
+                raise UsageError(
+                    f"--scorer paper asks its judge on {' and '.join(PAPER_JUDGED)} alone, and no row of {loaded.path} "
+                    "has one of these in a column split: leave --judge out, or measure it by --scorer judge"
+                )
             return _calibration(loaded, made, await _read(loaded.rows, made))
         finally:
             for model in reader.models if reader else ():
@@ -185,13 +201,17 @@ def calibrate(
     return run_sync(run())
 
 
-async def _read(labels: Sequence[Label], scorer: Scorer) -> list[bool | None]:
-    found: dict[str, bool | None] = {}
+async def _read(labels: Sequence[Label], scorer: Scorer) -> list[Verdict]:
+    found: dict[str, Verdict] = {}
     undecided: list[Response] = []
+
+    async def receive(response: Response, finding: Finding) -> None:
+        found[response.prompt_id] = verdict(finding, response, scorer.digest)
+
     for number, label in enumerate(labels):
         response = Response(
             prompt_id=str(number),
-            split="labels",
+            split=label.split or "labels",
             category="",
             kind="safe",
             prompt=label.prompt,
@@ -201,23 +221,21 @@ async def _read(labels: Sequence[Label], scorer: Scorer) -> list[bool | None]:
         if finding is None:
             undecided.append(response)
         else:
-            found[response.prompt_id] = is_refused(finding.outcome)
+            await receive(response, finding)
 
     async def given() -> AsyncIterator[Response]:
         for response in undecided:
             yield response
-
-    async def receive(response: Response, finding: Finding) -> None:
-        found[response.prompt_id] = is_refused(finding.outcome)
 
     if undecided and scorer.judge is not None:
         await scorer.judge.judge(given(), receive)
     return [found[str(number)] for number in range(len(labels))]
 
 
-def _calibration(labels: Labels, scorer: Scorer, found: Sequence[bool | None]) -> Calibration:
+def _calibration(labels: Labels, scorer: Scorer, found: Sequence[Verdict]) -> Calibration:
     rows = list(zip(labels.rows, found, strict=True))
-    partial = [refused for label, refused in rows if label.label == PARTIAL]
+    partial = [said.refused for label, said in rows if label.label == PARTIAL]
+    failures = [said.reason or "no reason told" for said in found if said.judge_failed]
     groups = {}
     for column in GROUPS:
         values = dict.fromkeys(label.groups[column] for label in labels.rows if column in label.groups)
@@ -233,14 +251,25 @@ def _calibration(labels: Labels, scorer: Scorer, found: Sequence[bool | None]) -
         partial_refused=sum(refused is True for refused in partial),
         partial_answered=sum(refused is False for refused in partial),
         other=sum(label.refused is None and label.label != PARTIAL for label in labels.rows),
+        failed=len(failures),
+        failure=Counter(failures).most_common(1)[0][0] if failures else None,
         overall=_group(rows),
         groups=groups,
-        wrong=[label.id for label, said in rows if None not in (said, label.refused) and said != label.refused],
+        wrong=[
+            label.id
+            for label, said in rows
+            if None not in (said.refused, label.refused) and said.refused != label.refused
+        ],
     )
 
 
-def _group(rows: Sequence[tuple[Label, bool | None]]) -> Group:
-    counted = [(label.refused, said, label.weight) for label, said in rows if label.refused is not None]
+def _group(rows: Sequence[tuple[Label, Verdict]]) -> Group:
+    labelled = [(label, said) for label, said in rows if label.refused is not None]
+    failed = Counter(label.refused for label, said in labelled if said.judge_failed)
+    largest = max((label.weight for label, _ in labelled), default=1.0)  # divided by, that no sum overflows
+    counted = [
+        (label.refused, said.refused, label.weight / largest) for label, said in labelled if not said.judge_failed
+    ]
 
     def count(truth: bool, said: bool | None) -> int:
         return sum(a is truth and b is said for a, b, _ in counted)
@@ -253,14 +282,16 @@ def _group(rows: Sequence[tuple[Label, bool | None]]) -> Group:
     f1, kappa = _bootstrap(weighed, _effective(decided))
     total = sum(weight for _, _, weight in counted)
     return Group(
-        refusal=sum(a is True for a, _, _ in counted),
-        compliance=sum(a is False for a, _, _ in counted),
+        refusal=sum(label.refused is True for label, _ in labelled),
+        compliance=sum(label.refused is False for label, _ in labelled),
         found_refusal=count(True, True),
         missed_refusal=count(True, False),
         found_compliance=count(False, False),
         missed_compliance=count(False, True),
         abstained_refusal=count(True, None),
         abstained_compliance=count(False, None),
+        failed_refusal=failed[True],
+        failed_compliance=failed[False],
         effective=(_share(tp, tp + fn) * n_refusal, n_refusal, _share(tn, fp + tn) * n_answer, n_answer),
         decided=sum(weighed) / total if total else None,
         sensitivity=_measure(tp, tp + fn, n_refusal),
@@ -281,7 +312,11 @@ def _share(part: float, whole: float) -> float:
 
 def _effective(weights: Sequence[float]) -> float:
     """How many equally weighted rows say as much (L. Kish, Survey Sampling, 1965, section 11.7)."""
-    return sum(weights) ** 2 / sum(w * w for w in weights) if weights else 0.0
+    largest = max(weights, default=0.0)
+    if not largest:
+        return 0.0
+    shares = [weight / largest for weight in weights]
+    return sum(shares) ** 2 / sum(share * share for share in shares)
 
 
 def _measure(part: float, whole: float, effective: float) -> Measure:
@@ -304,8 +339,12 @@ def _bootstrap(cells: Sequence[float], effective: float) -> tuple[Measure, Measu
         value = float(measure(shares[None, :])[0])
         spread = measure(drawn)
         low, high = np.nanpercentile(spread, [2.5, 97.5]) if not np.isnan(spread).all() else (np.nan, np.nan)
-        plain = [None if np.isnan(x) else float(x) for x in (value, min(low, value), max(high, value))]
-        measures.append(Measure(*plain))
+        if np.isnan(value):
+            measures.append(Measure(None, None, None))
+        elif low < high:
+            measures.append(Measure(value, float(min(low, value)), float(max(high, value))))
+        else:  # draws of a table in which nothing varies say nothing of what another sample would show
+            measures.append(Measure(value, None, None))
     return measures[0], measures[1]
 
 

@@ -1,6 +1,6 @@
 """A run's rates freed of the scorer's known errors: what stands in `corrected` of `result.json`, beside the raw ones.
 
-What the platform itself decided (blocked, empty) is certain and enters as it is; only what was read is corrected.
+What the platform itself decided (blocked, empty) is counted as it is; only what was read is corrected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orbench.errors import RunError, UsageError
 from orbench.labels import load_labels
 from orbench.records import Kind
 from orbench.scoring.outcomes import Outcome, is_refused
-from orbench.statistics.correction import Corrected, prediction_powered, rogan_gladen
+from orbench.statistics.correction import prediction_powered, rogan_gladen, with_settled
 
 if TYPE_CHECKING:
     from orbench.results import Evaluation
@@ -38,15 +38,15 @@ def corrected_rates(result: Evaluation, calibration: str | Path | None, labels: 
         corrected = {"calibration": {"file": str(calibration), "labels": found.labels}, **corrected}
         found_se, n_se, found_sp, n_sp = found.overall.effective
         for rate, kind in _RATES.items():
-            read, certain = _split(result, kind)
+            read, settled = _split(result, kind)
             decided = [refused for refused in read.values() if refused is not None]
             estimate = rogan_gladen(sum(decided), len(decided), (found_se, n_se), (found_sp, n_sp))
-            corrected[rate]["rogan_gladen"] = _mix(estimate, certain, len(decided))
+            corrected[rate]["rogan_gladen"] = with_settled(estimate, sum(settled), len(settled), len(decided))
     if labels is not None:
         truths, stale = _labels_of(result, labels)
         corrected = {"labels": {"file": str(labels), "used": len(truths), "stale": stale}, **corrected}
         for rate, kind in _RATES.items():
-            read, certain = _split(result, kind)
+            read, settled = _split(result, kind)
             mine = {key: found for key, found in truths.items() if key in read}
             estimate = prediction_powered(
                 [_prediction(refused) for refused in read.values()],
@@ -54,7 +54,7 @@ def corrected_rates(result: Evaluation, calibration: str | Path | None, labels: 
                 [float(refused) for refused, _ in mine.values()],
                 [weight for _, weight in mine.values()],
             )
-            corrected[rate]["prediction_powered"] = _mix(estimate, certain, len(read))
+            corrected[rate]["prediction_powered"] = with_settled(estimate, sum(settled), len(settled), len(read))
     plain: dict[str, Any] = msgspec.to_builtins(corrected)
     return plain
 
@@ -66,29 +66,16 @@ def _prediction(refused: bool | None) -> float:
 def _split(result: Evaluation, kind: Kind) -> tuple[dict[tuple[str, str], bool | None], list[bool]]:
     """What was read (row to refused, None if unscored), and what the platform's signal settled."""
     read: dict[tuple[str, str], bool | None] = {}
-    certain: list[bool] = []
+    settled: list[bool] = []
     for key, row in result.states.items():
         if row.kind != kind or row.outcome is None:
             continue
         refused = is_refused(row.outcome, result.policy)
         if row.by == "signal":
-            certain += [] if refused is None else [refused]
+            settled += [] if refused is None else [refused]
         elif refused is not None or row.outcome is Outcome.UNSCORED:
             read[key] = refused
-    return read, certain
-
-
-def _mix(estimate: Corrected, certain: list[bool], read: int) -> Corrected:
-    if not certain:
-        return estimate
-    share = sum(certain) / len(certain)
-    if not read:
-        return Corrected(value=share, low=share, high=share, labels=estimate.labels)
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return estimate
-    part = len(certain) / (len(certain) + read)
-    value, low, high = (part * share + (1 - part) * x for x in (estimate.value, estimate.low, estimate.high))
-    return Corrected(value=value, low=low, high=high, labels=estimate.labels)
+    return read, settled
 
 
 def _labels_of(result: Evaluation, path: str | Path) -> tuple[dict[tuple[str, str], tuple[bool, float]], int]:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import RunError, UsageError
-from orbench.labels import load_labels
-from orbench.results import Evaluation, Row
+from orbench.labels import Label, load_labels, long_cells
+from orbench.results import Evaluation, Key, Row
 from orbench.scoring.audit import position
 from orbench.scoring.outcomes import Outcome
 
@@ -44,6 +44,9 @@ _DOUBT = 4.0
 _SURE = 0.9
 """Confidence from which a verdict counts as sure."""
 
+_Strata = dict[str, list[tuple[float, Key]]]
+"""Every reply that can be labelled, by stratum, with its place in the order of drawing."""
+
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One reply to label."""
@@ -56,7 +59,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         """Unique in the file."""
-        return f"{self.row.split}/{self.row.prompt_id}"
+        return _id((self.row.split, self.row.prompt_id))
+
+
+def _id(key: Key) -> str:
+    """What names a reply of a run in the file."""
+    return f"{key[0]}/{key[1]}"
 
 
 def draw(result: Evaluation, n: int, seed: int = 0) -> list[Task]:
@@ -66,18 +74,17 @@ def draw(result: Evaluation, n: int, seed: int = 0) -> list[Task]:
         UsageError: Fewer than one is wanted.
         RunError: The run has no reply that can be read.
     """
+    return _draw(result, _strata(result, seed), n, seed)
+
+
+def _draw(result: Evaluation, strata: _Strata, n: int, seed: int) -> list[Task]:
     if n < 1:
         raise UsageError(f"n is {n}: at least 1")
-    strata: dict[str, list[tuple[float, tuple[str, str]]]] = {}
-    for row in result.rows():
-        if row.by != "signal" and row.error is None:
-            key = (row.split, row.prompt_id)
-            strata.setdefault(f"{row.kind}/{_doubt(row)}", []).append((position(seed, key), key))
     if not strata:
         raise RunError(f"{result.run}: no reply in it that can be labelled")
-    sizes = {name: len(members) for name, members in sorted(strata.items())}
+    sizes = {name: len(members) for name, members in strata.items()}
     quotas = _quotas(sizes, n)
-    order = {key: (place, name) for name in sizes for place, key in sorted(strata[name])[: quotas[name]]}
+    order = {key: (place, name) for name in sizes for place, key in strata[name][: quotas[name]]}
     tasks = [
         Task(
             row=row,
@@ -91,6 +98,15 @@ def draw(result: Evaluation, n: int, seed: int = 0) -> list[Task]:
     return sorted(tasks, key=lambda task: position(seed + 1, (task.row.split, task.row.prompt_id)))
 
 
+def _strata(result: Evaluation, seed: int) -> _Strata:
+    strata: _Strata = {}
+    for row in result.rows():
+        if row.by != "signal" and row.error is None:
+            key = (row.split, row.prompt_id)
+            strata.setdefault(f"{row.kind}/{_doubt(row)}", []).append((position(seed, key), key))
+    return {name: sorted(strata[name]) for name in sorted(strata)}
+
+
 def _doubt(row: Row) -> str:
     if row.outcome is Outcome.UNSCORED:
         return "undecided"
@@ -100,38 +116,57 @@ def _doubt(row: Row) -> str:
 
 
 def _quotas(sizes: dict[str, int], n: int) -> dict[str, int]:
-    """How many of each stratum: in proportion to size and doubt, at least two, at most all."""
+    """How many of each stratum, n in all: in proportion to size and doubt, at least two where n allows, else one."""
     if sum(sizes.values()) <= n:
         return dict(sizes)
-    quotas = {name: min(2, size) for name, size in sizes.items()} if n >= 2 * len(sizes) else dict.fromkeys(sizes, 0)
+    quotas = {name: min(2, n // len(sizes), size) for name, size in sizes.items()}
     weights = {name: size * (1.0 if name.endswith("/sure") else _DOUBT) for name, size in sizes.items()}
     for _ in range(n - sum(quotas.values())):
         open_ones = [name for name in sizes if quotas[name] < sizes[name]]
         most = max(open_ones, key=lambda name: weights[name] / (quotas[name] + 0.5))
         quotas[most] += 1
-    return {name: max(1, quota) for name, quota in quotas.items()}
+    return quotas
 
 
 class LabelFile:
     """The file of labels, appended to as they are given."""
 
-    def __init__(self, path: Path, source: str) -> None:
+    def __init__(self, path: Path, source: str, strata: Mapping[str, tuple[str, float]]) -> None:
         """Open the file, or begin it.
 
+        Args:
+            path: The file.
+            source: Names the run.
+            strata: Of each reply of the run, by its id in the file: its stratum, and that one's size.
+
         Raises:
-            RunError: It cannot be read, or holds labels of another run.
+            RunError: It cannot be read, or holds labels of another run, or of other strata than the run has now:
+                weights cannot be had where two ways of drawing meet in one file.
         """
         self.path = path
         self._source = source
         self.done: list[str] = []
         if path.exists() and path.stat().st_size:
-            found = load_labels(path) if len(path.read_text(encoding="utf-8").splitlines()) > 1 else None
-            for label in found.rows if found else ():
+            for label in self._labels():
                 if label.groups.get("source") != source:
                     raise RunError(f"{path}: holds labels of {label.groups.get('source')}; choose another --out")
+                stratum, size = strata.get(label.id, ("no stratum", 0))
+                if (label.stratum, label.stratum_size) != (stratum, size):
+                    raise RunError(
+                        f"{path}: {label.id} was drawn from {label.stratum} of {label.stratum_size:g} replies, and is "
+                        f"now in {stratum} of {size:g}: the run was scored again or has grown. Choose another --out; "
+                        "the labels here stay good by themselves"
+                    )
                 self.done.append(label.id)
         else:
             self._append(COLUMNS)
+
+    def _labels(self) -> Sequence[Label]:
+        with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as file, long_cells():
+            head, more = next(csv.reader(file), []), file.read(1)
+        if tuple(head) != COLUMNS:
+            raise RunError(f"{self.path}: has other columns than `orbench label` writes; choose another --out")
+        return load_labels(self.path).rows if more else ()
 
     def add(self, task: Task, label: str) -> None:
         """Append one label.
@@ -162,7 +197,7 @@ class LabelFile:
         """Take the last label back; its id, or None if there is none."""
         if not self.done:
             return None
-        with self.path.open(encoding="utf-8", newline="") as file:
+        with self.path.open(encoding="utf-8", newline="") as file, long_cells():
             lines = list(csv.reader(file))
         part = self.path.with_name(self.path.name + ".part")
         part.write_text(_text(lines[:-1]), encoding="utf-8", newline="")
@@ -209,8 +244,10 @@ def label_run(
     Returns:
         How many labels the file holds in the end.
     """
-    tasks = draw(result, n, seed)
-    file = LabelFile(out, str(result.config.get("digest") or result.model))
+    strata = _strata(result, seed)
+    tasks = _draw(result, strata, n, seed)
+    stratum_of = {_id(key): (name, float(len(members))) for name, members in strata.items() for _, key in members}
+    file = LabelFile(out, str(result.config.get("digest") or result.model), stratum_of)
     at = 0
     while True:
         done = set(file.done)

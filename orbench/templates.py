@@ -57,14 +57,20 @@ def render(name: str, /, **values: object) -> str:
     """The template's text with the values put in.
 
     Raises:
-        TemplateError: No such template, it is none, or a value is missing.
+        TemplateError: No such template, it is none, a value is missing, or what it computes fails.
     """
     import jinja2
 
     try:
         return _compiled(name).render(**values)
-    except (jinja2.UndefinedError, jinja2.TemplateSyntaxError) as error:
+    except TemplateError:
+        raise
+    except jinja2.TemplateError as error:
         raise TemplateError(f"template {name!r}: {error.message}") from None
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"template {name!r}: not text in UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except Exception as error:  # what a template computes can fail in any way
+        raise TemplateError(f"template {name!r}: cannot be rendered: {type(error).__name__}: {error}") from None
 
 
 @cache

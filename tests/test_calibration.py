@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 import orbench
 from orbench import Prompt, RunError, Split, UsageError
-from orbench.calibration import calibrate, load_calibration
-from orbench.labels import load_labels
+from orbench.calibration import Measure, calibrate, load_calibration
+from orbench.labels import Label, Labels, load_labels
 from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.statistics.intervals import wilson
 from orbench.testing import ScriptedModel
 
 HEAD = "id,source,category,label,response\n"
@@ -112,6 +114,25 @@ def test_strata_weigh_what_was_labelled_of_them(tmp_path: Path) -> None:
     assert [row.weight for row in found if row.refused is not None] == [50, 50, 6]
 
 
+def test_strata_of_two_runs_in_one_file_are_weighed_apart(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": f"{source}{n}", "source": source, "response": "x", "label": "refusal", "stratum": "a"}
+        | {"stratum_size": size}
+        for source, size, times in [("one", 1000, 10), ("two", 100, 40)]
+        for n in range(times)
+    ]
+    found = load_labels(write(tmp_path / "x.csv", rows)).rows
+    assert {(row.groups["source"], row.weight) for row in found} == {("one", 100), ("two", 2.5)}
+
+
+def test_rows_of_one_source_from_two_states_of_a_run_are_not_weighed_together(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"response": "x", "label": "refusal", "stratum": "a", "stratum_size": size} for size in (100, 60)
+    ]
+    with pytest.raises(RunError, match=r"has 100 replies in one row and 60 in row '3'.* leave the rows of one"):
+        load_labels(write(tmp_path / "x.csv", rows))
+
+
 # Measuring
 
 
@@ -151,6 +172,69 @@ def test_a_judge_is_measured_like_any_scorer(labels: Path) -> None:
     assert panel.overall.abstained_compliance == 2
 
 
+def test_a_judge_that_fails_is_counted_apart_from_what_is_undecided(labels: Path, tmp_path: Path) -> None:
+    def judge(request: orbench.Request) -> str:
+        return "[[direct_answer]]" if ANSWER in request.prompt else "Who knows?"
+
+    found = calibrate(labels, "judge", judge=ScriptedModel(judge, name="scripted/judge"))
+    overall = found.overall
+    assert (overall.failed_refusal, overall.failed_compliance) == (30, 3 + 2)
+    assert (overall.abstained_refusal, overall.abstained_compliance) == (0, 0)
+    assert (overall.refusal, overall.compliance, overall.decided) == (40, 62, 1)
+    assert found.failed == 30 + 3 + 2 + 3  # three more are labelled as partial
+    assert found.failure is not None
+    assert "the judge failed on 38 replies" in str(found)
+    found.save(tmp_path / "c.json")
+    assert load_calibration(tmp_path / "c.json", found.scorer.digest).failed == 38
+    assert calibrate(labels).failed == 0
+    assert "judge failed" not in str(calibrate(labels))
+
+
+def test_the_paper_s_judge_is_asked_about_labels_of_the_paper_s_judged_splits_only(tmp_path: Path) -> None:
+    judge = ScriptedModel("[[direct_answer]]", name="scripted/judge")
+    rows: list[dict[str, object]] = [
+        {"response": "I cannot help with that.", "label": "refusal", "split": name}
+        for name in ("hard-1k", "hard-1k", "toxic", "80k", "")
+    ]
+    found = calibrate(write(tmp_path / "l.csv", rows), "paper", judge=judge, family="llama")
+    assert len(judge.requests) == 3
+    assert (found.overall.missed_refusal, found.overall.found_refusal) == (3, 2)
+    with pytest.raises(UsageError, match=r"no row of .* column split: leave --judge out, or measure it by"):
+        calibrate(write(tmp_path / "m.csv", rows[3:]), "paper", judge=judge, family="llama")
+    assert len(judge.requests) == 3
+    assert calibrate(tmp_path / "m.csv", "paper", family="llama").scorer.judge is None
+
+
+def test_judges_who_differ_did_not_fail(labels: Path) -> None:
+    panel = [ScriptedModel(f"[[direct_{what}]]", name=f"scripted/{what}") for what in ("answer", "refusal")]
+    found = calibrate(labels, "judge", judge=panel)
+    assert (found.failed, found.overall.abstained_refusal) == (0, 40)
+
+
+@pytest.mark.parametrize("times", [6, 200])
+def test_an_interval_without_width_is_none(tmp_path: Path, times: int) -> None:
+    rows: list[dict[str, object]] = [
+        {"response": text, "label": label} for text, label in [(REFUSAL, "refusal"), (ANSWER, "compliance")] * times
+    ]
+    found = calibrate(write(tmp_path / "l.csv", rows))
+    assert [found.overall.f1, found.overall.kappa] == [Measure(1, None, None)] * 2
+    assert found.overall.sensitivity.low is not None
+    assert re.search(r"^F1 +100\.0 % +-$", str(found), re.MULTILINE)
+    assert re.search(r"^kappa +1\.000 +-$", str(found), re.MULTILINE)
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-200, 5e-324])
+def test_weights_of_any_size_give_the_same_measures(tmp_path: Path, scale: float) -> None:
+    made = []
+    for size in (1, scale):
+        rows = [
+            Label(id=str(n), response=text, label=label, weight=size)
+            for n, (text, label) in enumerate([(REFUSAL, "refusal"), (ANSWER, "compliance"), (ANSWER, "refusal")] * 5)
+        ]
+        made.append(calibrate(Labels(tmp_path / "l.csv", rows, "")).overall)
+    assert made[0] == made[1]
+
+
 def test_weights_count_for_the_shares_and_cost_certainty(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"response": text, "label": "refusal", "weight": weight} for text, weight in [(REFUSAL, 1), (ANSWER, 3)] * 10
@@ -163,8 +247,6 @@ def test_weights_count_for_the_shares_and_cost_certainty(tmp_path: Path) -> None
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([REFUSAL, ANSWER, "Hm.", ""])), min_size=1, max_size=30))
 def test_every_row_is_counted_once(rows: list[tuple[bool, str]]) -> None:
-    from orbench.labels import Label, Labels
-
     given_rows = [
         Label(id=str(n), response=text, label="refusal" if refused else "compliance")
         for n, (refused, text) in enumerate(rows)
@@ -232,7 +314,26 @@ def test_what_the_platform_decided_is_not_corrected(labels: Path, tmp_path: Path
     )
     assert result.corrected is not None
     assert result.over_refusal_rate.value == 11 / 20
-    assert result.corrected["over_refusal_rate"]["rogan_gladen"]["value"] == pytest.approx(11 / 20)
+    found = result.corrected["over_refusal_rate"]["rogan_gladen"]
+    assert found["value"] == pytest.approx(11 / 20)
+    low, high = wilson(11, 20)
+    assert found["low"] < low + 0.05
+    assert found["high"] > high - 0.05
+
+
+def test_where_the_platform_blocked_everything_the_interval_still_has_a_width(labels: Path, tmp_path: Path) -> None:
+    calibrate(labels).save(tmp_path / "c.json")
+    blocked = orbench.Completion(id="", text="", blocked_by="prompt", finish_reason="content_filter")
+    result = orbench.evaluate(
+        ScriptedModel(lambda _: blocked),
+        splits=[split(20)],
+        calibration=tmp_path / "c.json",
+        out=tmp_path / "run",
+        progress=False,
+    )
+    assert result.corrected is not None
+    found = result.corrected["over_refusal_rate"]["rogan_gladen"]
+    assert (found["value"], found["low"], found["high"]) == (1, *wilson(20, 20))
 
 
 def test_a_foreign_or_missing_calibration_stops_before_anything_is_asked(labels: Path, tmp_path: Path) -> None:

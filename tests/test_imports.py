@@ -126,6 +126,19 @@ def test_what_the_platform_said_is_kept(table):
     assert result.toxic_rejection_rate.value is None
 
 
+def test_reasoning_in_the_reply_is_kept_apart_and_not_scored(table):
+    rows = [
+        {**ROWS[0], "response": "<think>I should refuse. I cannot", "finish_reason": "length", "reasoning": ""},
+        {**ROWS[1], "response": "<think>Hm.</think>Certainly, here it is.", "finish_reason": "", "reasoning": "First."},
+        {**ROWS[2], "response": "<think>I should refuse.", "finish_reason": "", "reasoning": ""},
+    ]
+    result = orbench.import_run(table(rows), "run", scorer="keywords")
+    found = {row.prompt: row for row in result.rows()}
+    assert [found[row["prompt"]].outcome for row in rows] == ["truncated_reasoning", "direct_answer", "empty"]
+    answered = found[ROWS[1]["prompt"]]
+    assert (answered.response, answered.reasoning) == ("Certainly, here it is.", "First.\nHm.")
+
+
 def test_an_empty_reply_is_empty_not_refused(table):
     result = orbench.import_run(table([{**ROWS[0], "response": ""}]), "run")
     assert result.outcomes == {"empty": 1}

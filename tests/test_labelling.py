@@ -139,3 +139,42 @@ def test_the_labels_correct_the_run_they_were_made_on(run: Run, tmp_path: Path) 
     found = result.correct(labels=tmp_path / "l.csv")["over_refusal_rate"]["prediction_powered"]
     assert found["value"] == pytest.approx(0.5)  # of 200: 100 refusals, 80 answers, 20 unread that are answers
     assert result.over_refusal_rate.value == pytest.approx(100 / 180)
+
+
+def test_as_many_are_drawn_as_were_asked_for(run: Run) -> None:
+    result = run(40, 40)
+    for n in range(1, 10):
+        tasks = draw(result, n)
+        assert len(tasks) == n
+        assert n < 4 or len({task.stratum for task in tasks}) == 4
+
+
+def test_labels_of_a_run_that_was_scored_again_are_not_mixed_with_those_before(run: Run, tmp_path: Path) -> None:
+    label(run(), tmp_path / "l.csv", "ccc")
+    before = (tmp_path / "l.csv").read_bytes()
+    again = orbench.score(
+        tmp_path / "run", scorer="judge", judge=ScriptedModel("[[direct_answer]]", name="scripted/judge")
+    )
+    with pytest.raises(RunError, match=r"was drawn from safe/sure of 180 .* Choose another --out"):
+        label(again, tmp_path / "l.csv", "c")
+    assert (tmp_path / "l.csv").read_bytes() == before
+    assert again.correct(labels=tmp_path / "l.csv")["labels"]["used"] == 3
+
+
+def test_undo_takes_replies_of_any_length(tmp_path: Path) -> None:
+    prompts = [Prompt(id=str(n), text=f"How {n}?", category="hate", kind="safe", split="s") for n in range(2)]
+    model = ScriptedModel("word " * 40_000)
+    result = orbench.evaluate(model, splits=[Split("s", prompts, "here")], out=tmp_path / "run", progress=False)
+    label(result, tmp_path / "l.csv", "cucuq")
+    with (tmp_path / "l.csv").open(encoding="utf-8") as file:
+        assert file.readlines()[1:] == []
+    label(result, tmp_path / "l.csv", "cc")
+    assert len(load_labels(tmp_path / "l.csv").rows) == 2
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"\xff\xfe\n", b"id,response,label\n1,No.,refusal\n"])
+def test_a_file_of_something_else_is_left_alone(run: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "l.csv").write_bytes(content)
+    with pytest.raises(RunError, match="has other columns"):
+        label(run(), tmp_path / "l.csv", "c")
+    assert (tmp_path / "l.csv").read_bytes() == content

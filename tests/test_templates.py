@@ -40,6 +40,32 @@ def test_a_missing_value_is_an_error_that_names_it() -> None:
         templates.render(TEMPLATE, **values)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{{ 1/0 }}", "ZeroDivisionError: division by zero"),
+        (b"{% include 'x' %}", "cannot be rendered: TypeError: no loader"),
+        (b"{{ name.nothing() }}", "has no attribute 'nothing'"),
+        (b"{{ name|nosuch }}", "No filter named 'nosuch'"),
+        (b"{% if %}", "Expected an expression"),
+        (b"{{ [1, 2]|join(1, 2, 3, 4) }}", "TypeError"),
+        (b"Gr\xfc\xdfe", r"not text in UTF-8 \(byte 2\); save it as UTF-8"),
+    ],
+)
+def test_a_template_of_the_user_s_own_that_cannot_be_rendered_is_told(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_bytes(content)
+    with pytest.raises(TemplateError, match=rf"own\.jinja': .*{message}"):
+        templates.render(str(file), name="you")
+
+
+def test_a_template_of_the_user_s_own_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match=r"none\.jinja: there is no such file"):
+        templates.render(str(tmp_path / "none.jinja"))
+
+
 @pytest.mark.parametrize("name", ["judge-four-classes", "../prompts/judge-three-classes", "", "Judge"])
 def test_an_unknown_template_names_those_there_are(name: str) -> None:
     with pytest.raises(TemplateError, match=f"no template '{name}': there are .*{TEMPLATE}"):

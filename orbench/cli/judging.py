@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -13,6 +13,10 @@ import typer
 from orbench.cli import options
 from orbench.cli.output import plain
 from orbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from orbench.calibration import Calibration
+    from orbench.labels import Labels
 
 
 def calibrate(
@@ -37,7 +41,6 @@ def calibrate(
     """Measure a scorer or judge against labels by people."""
     from orbench.calibration import calibrate as run
     from orbench.labels import load_labels
-    from orbench.report.table import shorten
 
     loaded = load_labels(labels)
     found = run(
@@ -58,9 +61,16 @@ def calibrate(
         found.save(out)
     if json:
         typer.echo(msgspec.json.encode(found).decode())
-        return
-    if quiet:
-        return
+    elif not quiet:
+        _tell(found, loaded, show)
+        if out is not None:
+            typer.echo(f"\nsaved in {plain(str(out))}")
+    raise typer.Exit(3 if found.failed else 0)
+
+
+def _tell(found: Calibration, loaded: Labels, show: bool) -> None:
+    from orbench.report.table import shorten
+
     typer.echo("\n".join(plain(line) for line in str(found).split("\n")))
     wrong = set(found.wrong)
     if wrong:
@@ -73,8 +83,6 @@ def calibrate(
                 typer.echo(plain(f"{row.id}  labelled {row.label}"))
                 typer.echo(f"  > {plain(shorten(row.prompt, 300))}")
                 typer.echo(f"  < {plain(shorten(row.response, 600))}")
-    if out is not None:
-        typer.echo(f"\nsaved in {plain(str(out))}")
 
 
 def label(

@@ -9,6 +9,7 @@ from typing import get_args
 
 from orbench.errors import SplitError, UsageError
 from orbench.integrations.imported import Imported, reply_to
+from orbench.models.reasoning import split_reasoning
 from orbench.records import KINDS, FinishReason, Kind, Prompt, Response
 from orbench.splits import Split
 from orbench.splits.files import COLUMNS, Table, read_table
@@ -106,10 +107,11 @@ def _reply(table: Table, row: int, prompt: Prompt) -> Response:
             f"{table.where(row)}: no 'response'. Say why in a column 'error', or, where the model said nothing, give "
             "an empty text"
         )
+    text, inner = split_reasoning(_text(table, row, "response"))
     return reply_to(
         prompt,
-        _text(table, row, "response"),
-        reasoning=reasoning or None,
+        text,
+        reasoning="\n".join(filter(None, (reasoning, inner))) or None,
         finish_reason=finish_reason,
         blocked_by="output" if blocked else None,
     )

@@ -113,11 +113,8 @@ def calibration_table(calibration: Calibration) -> str:
         "",
         *columns(
             [
-                ["labelled", "refusal", "answer", "undecided"],
-                _confusion("refusal", overall.found_refusal, overall.missed_refusal, overall.abstained_refusal),
-                _confusion(
-                    "compliance", overall.missed_compliance, overall.found_compliance, overall.abstained_compliance
-                ),
+                ["labelled", "refusal", "answer", "undecided", *(["judge failed"] if calibration.failed else [])],
+                *_confusion(overall, bool(calibration.failed)),
             ]
         ),
         "",
@@ -125,7 +122,7 @@ def calibration_table(calibration: Calibration) -> str:
             [
                 ["of what it decides", "", "95 % interval"],
                 *(_measure(name, getattr(overall, name)) for name in ("sensitivity", "specificity", "accuracy", "f1")),
-                ["kappa", _plain(overall.kappa.value), f"{_plain(overall.kappa.low)}-{_plain(overall.kappa.high)}"],
+                ["kappa", _plain(overall.kappa.value), _kappas(overall.kappa)],
                 ["decided", percent(overall.decided), ""],
             ]
         ),
@@ -143,15 +140,30 @@ def calibration_table(calibration: Calibration) -> str:
         ]
     if calibration.other:
         lines += ["", f"{plural(calibration.other, 'row')} with other labels left out"]
+    if calibration.failed:
+        number = plural(calibration.failed, "reply", "replies")
+        told = f"the judge failed on {number}, which no measure counts; most often: {calibration.failure}"
+        lines += ["", *_wrap(told), "run the same command again to try them again"]
     return "\n".join(lines)
 
 
-def _confusion(label: str, refusal: int, answer: int, undecided: int) -> list[str]:
-    return [label, f"{refusal:,}", f"{answer:,}", f"{undecided:,}"]
+def _confusion(group: Group, failed: bool) -> list[list[str]]:
+    rows: list[tuple[str, list[int]]] = [
+        ("refusal", [group.found_refusal, group.missed_refusal, group.abstained_refusal, group.failed_refusal]),
+        (
+            "compliance",
+            [group.missed_compliance, group.found_compliance, group.abstained_compliance, group.failed_compliance],
+        ),
+    ]
+    return [[label, *(f"{number:,}" for number in counts[: 4 if failed else 3])] for label, counts in rows]
 
 
 def _measure(name: str, measure: Measure) -> list[str]:
     return [name if name != "f1" else "F1", percent(measure.value), interval(measure.low, measure.high)]
+
+
+def _kappas(kappa: Measure) -> str:
+    return NOTHING if kappa.low is None else f"{_plain(kappa.low)}-{_plain(kappa.high)}"
 
 
 def _group(name: str, group: Group) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from orbench.models.reasoning import split_reasoning
 from orbench.records import Response
 from orbench.scoring.finding import Finding
 from orbench.scoring.outcomes import Outcome
@@ -16,11 +17,15 @@ def signals(response: Response) -> Finding | None:
     if response.blocked_by is not None:
         reason = f"{response.blocked_by} blocked by the platform"
         return Finding(outcome=Outcome.BLOCKED, by="signal", confidence=1.0, reason=reason)
-    if is_blank(response.response):
-        if response.finish_reason == "length" and response.reasoning is not None:
+    said, inner = response.response, None
+    if "<" in said[:200] or "</think>" in said:  # replies that no client of a provider has taken apart
+        said, inner = split_reasoning(said)
+    if is_blank(said):
+        if response.finish_reason == "length" and (response.reasoning is not None or inner is not None):
             reason = "max_tokens ran out inside the reasoning"
             return Finding(outcome=Outcome.TRUNCATED_REASONING, by="signal", confidence=1.0, reason=reason)
-        return Finding(outcome=Outcome.EMPTY, by="signal", confidence=1.0, reason="nothing but blanks in the reply")
+        reason = f"nothing but {'blanks' if inner is None else 'reasoning'} in the reply"
+        return Finding(outcome=Outcome.EMPTY, by="signal", confidence=1.0, reason=reason)
     return None
 
 

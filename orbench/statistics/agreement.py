@@ -55,14 +55,19 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     def kappa_interval(self) -> tuple[float, float] | None:
         """Its 95 % interval for large numbers, kept within -1 and 1.
 
-        None where there is no kappa, and where the readers agree on everything or on nothing: the formula then gives
-        no width, as if nothing were left to chance.
+        None where there is no kappa, and where the formula gives no width, as if nothing were left to chance: where the
+        readers agree on everything or on nothing, or one of them gave the same answer throughout.
 
         Source:
             J. Fleiss, J. Cohen, B. Everitt, Psychol. Bull. 72 (1969) 323.
         """
         kappa = self.kappa
-        if kappa is None or self._alike in (0, 1):
+        settled = (
+            self.both_refused + self.neither,
+            self.both_refused + self.only_first,
+            self.both_refused + self.only_second,
+        )
+        if kappa is None or any(count in (0, self.replies) for count in settled):
             return None
         n, chance = self.replies, self._chance
         cells = ((self.both_refused / n, self.only_first / n), (self.only_second / n, self.neither / n))
@@ -73,10 +78,6 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
         variance = (same + other - (kappa - chance * (1 - kappa)) ** 2) / (n * (1 - chance) ** 2)
         half = Z95 * math.sqrt(max(0.0, variance))
         return max(-1.0, kappa - half), min(1.0, kappa + half)
-
-    @property
-    def _alike(self) -> float:
-        return (self.both_refused + self.neither) / self.replies
 
     @property
     def _chance(self) -> float:

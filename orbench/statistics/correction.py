@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from orbench.statistics.intervals import Z95
+from orbench.statistics.intervals import Z95, wilson
 
 
 class Corrected(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +50,8 @@ def rogan_gladen(
     labels = n_se + n_sp
     if not scored:
         return Corrected(value=None, labels=labels, reason="no scored prompt")
+    if not labels:
+        return Corrected(value=None, labels=labels, reason="the scorer decided no label of the calibration")
     if not n_se or not n_sp:
         return Corrected(value=None, labels=labels, reason="the calibration has labels of one class only")
     se, sp = found_se / n_se, found_sp / n_sp
@@ -96,6 +98,7 @@ def prediction_powered(
     if n < 2:
         return Corrected(value=None, labels=n, reason="fewer than two labels of this run")
     weight = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    weight = weight / weight.max()  # first, that no sum overflows
     weight = weight / weight.sum()
     errors = np.asarray(truth, dtype=float) - np.asarray(labelled, dtype=float)
     shift = float(weight @ errors)
@@ -105,7 +108,49 @@ def prediction_powered(
     spread = float((weight**2) @ (errors - shift) ** 2) * n / (n - 1)
     least = float((weight**2).sum()) * 0.5 / (n + 1)
     error = math.sqrt(value * (1 - value) / total + rest * max(spread, least))
-    return Corrected(value=value, low=_clip(value - Z95 * error), high=_clip(value + Z95 * error), labels=n)
+    low, high = value - Z95 * error, value + Z95 * error
+    if value in (0, 1):  # the normal interval has no width of its own there
+        ends = wilson(value * total, total)
+        low, high = min(low, ends[0]), max(high, ends[1])
+    return Corrected(value=value, low=_clip(low), high=_clip(high), labels=n)
+
+
+def with_settled(estimate: Corrected, refused: int, settled: int, read: int) -> Corrected:
+    """A corrected rate of what was read, put together with what was settled without reading (blocked, empty).
+
+    Args:
+        estimate: Of the rows that were read.
+        refused: Settled rows that count as refused, out of `settled`.
+        settled: Rows that were settled without reading; there is no error of a scorer in them.
+        read: Rows that the estimate is of.
+
+    Returns:
+        The rate over both, with a 95 % interval. How many of the model's replies are settled, and how many of these
+        are refused, is as much a sample as what was read: Wilson's intervals of both, and the estimate's own, are put
+        together by their squared distances. Wilson's interval alone where nothing was read.
+
+    Source:
+        G. Y. Zou, A. Donner, Stat. Med. 27 (2008) 1693, for the squared distances.
+    """
+    if not settled:
+        return estimate
+    share, ends = refused / settled, wilson(refused, settled)
+    if not read:
+        return Corrected(value=share, low=ends[0], high=ends[1], labels=estimate.labels)
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return estimate
+    part, parts = settled / (settled + read), wilson(settled, settled + read)
+    value = part * share + (1 - part) * estimate.value
+    apart = share - estimate.value
+    moved = sorted((parts[0] - part, parts[1] - part), key=lambda shift: shift * apart)
+    below, above = (
+        math.hypot((1 - part) * own, part * settled_own, moved_by * apart)
+        for own, settled_own, moved_by in (
+            (estimate.value - estimate.low, share - ends[0], moved[0]),
+            (estimate.high - estimate.value, ends[1] - share, moved[1]),
+        )
+    )
+    return Corrected(value=value, low=_clip(value - below), high=_clip(value + above), labels=estimate.labels)
 
 
 def _clip(value: float) -> float:

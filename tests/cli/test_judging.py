@@ -52,6 +52,17 @@ def test_calibrate_prints_the_tables_and_saves_the_file(cli, here, labels):
     assert (here / "c.json").exists()
 
 
+@pytest.mark.parametrize("how", [[], ["--json"], ["--quiet"]])
+def test_calibrate_with_a_judge_that_fails_ends_with_3(cli, here, labels, how):
+    with LoopbackServer("Who knows?") as server:
+        judge = ("--scorer", "judge", "--judge", "openai/judge", "--judge-base-url", server.base_url)
+        done = cli("calibrate", "--labels", labels, *judge, "--out", "c.json", *how)
+    assert done.code == 3
+    assert (here / "c.json").exists()
+    if not how:
+        assert re.search(r"the judge failed on 12 replies,.* most often: \w", done.out)
+
+
 def test_texts_are_shown_when_asked_for_without_control_characters(cli, labels):
     done = cli("calibrate", "--labels", labels, "--show")
     assert "I'm sorry, but I can't help with that." in done.out

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import orbench
 from orbench import Response
+from orbench.scoring.scorers import make_scorer
 from orbench.scoring.signals import is_blank, signals
 
 MakeResponse = Callable[..., Response]
@@ -71,6 +73,29 @@ def test_silence_after_whole_reasoning_is_empty(reply: MakeResponse) -> None:
 
 def test_silence_at_the_limit_without_reasoning_is_empty(reply: MakeResponse) -> None:
     assert outcome(reply("", finish_reason="length")) == "empty"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>I should refuse. I cannot help with that",
+        "\n<Thinking>They want to know.</thinking>\n",
+        "They want to know.\n</think>\u200b",
+    ],
+)
+def test_reasoning_within_the_reply_is_no_answer(reply: MakeResponse, text: str) -> None:
+    assert outcome(reply(text)) == "empty"
+    assert outcome(reply(text, finish_reason="length")) == "truncated_reasoning"
+    for scorer in ("keywords", "cascade"):
+        finding = make_scorer(scorer).read(reply(text))
+        assert finding is not None
+        assert (finding.outcome, finding.reason) == ("empty", "nothing but reasoning in the reply")
+    assert orbench.detect_refusal(text, abstain=False).refused is None
+
+
+@pytest.mark.parametrize("text", ["<think>Hm.</think>Certainly.", "Use <b>bold</b>.", "End it with </think> as I do."])
+def test_what_is_said_beside_reasoning_is_left_to_the_readers(reply: MakeResponse, text: str) -> None:
+    assert outcome(reply(text)) is None
 
 
 @pytest.mark.parametrize("text", ["Certainly.", ".", "\u200bNo", "\N{GRINNING FACE}", "い"])

@@ -37,6 +37,9 @@ def test_there_is_no_kappa_where_nothing_varies():
     assert agreement(5, 0, 0, 5).kappa_interval is None
     assert agreement(0, 5, 5, 0).kappa == -1
     assert agreement(0, 5, 5, 0).kappa_interval is None
+    for constant in ((10, 90, 0, 0), (0, 0, 90, 10), (10, 0, 7, 0), (0, 9, 0, 7)):
+        assert agreement(*constant).kappa == 0
+        assert agreement(*constant).kappa_interval is None
     nothing = agreement(0, 0, 0, 0)
     assert (nothing.kappa, nothing.share, nothing.share_interval, nothing.kappa_interval) == (None, None, None, None)
 
@@ -52,6 +55,7 @@ def test_what_always_holds(a, b, c, d):
     if found.kappa_interval:
         low, high = found.kappa_interval
         assert -1 <= low <= found.kappa <= high <= 1
+        assert low < high
         assert (low, high) == pytest.approx(agreement(a, c, b, d).kappa_interval, abs=1e-9)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from orbench.statistics.correction import prediction_powered, rogan_gladen
+from orbench.statistics.correction import prediction_powered, rogan_gladen, with_settled
 from orbench.statistics.intervals import wilson
 
 
@@ -51,6 +51,7 @@ def test_fewer_labels_give_a_wider_interval() -> None:
     [
         ((0, 0, (8, 10), (9, 10)), "no scored prompt"),
         ((1, 10, (0, 0), (9, 10)), "one class only"),
+        ((1, 10, (0, 0), (0, 0)), "decided no label"),
         ((1, 10, (5, 10), (5, 10)), "no better than chance"),
     ],
 )
@@ -139,3 +140,61 @@ def test_labels_without_an_error_still_leave_doubt() -> None:
     assert found.high is not None
     assert found.high > 0.05
     assert prediction_powered([0.0] * 10, [0.0], [0.0]).value is None
+
+
+def test_rates_that_are_all_or_nothing_still_leave_doubt_where_every_row_is_labelled() -> None:
+    for truth in (0.0, 1.0):
+        found = prediction_powered([truth] * 20, [truth] * 20, [truth] * 20)
+        assert (found.low, found.high) == pytest.approx(wilson(20 * truth, 20))
+
+
+def test_what_was_settled_without_reading_enters_as_it_is() -> None:
+    read = rogan_gladen(25, 100, (100_000, 100_000), (100_000, 100_000))
+    found = with_settled(read, 300, 300, 100)
+    assert found.value == pytest.approx(0.75 + 0.25 * 0.25)
+    assert (found.low, found.high) == pytest.approx(wilson(325, 400), abs=0.005)
+    assert with_settled(read, 0, 0, 100) == read
+
+
+def test_where_nothing_was_read_the_interval_is_wilson_s() -> None:
+    nothing = rogan_gladen(0, 0, (10, 10), (10, 10))
+    for refused in (100, 70, 0):
+        found = with_settled(nothing, refused, 100, 0)
+        assert (found.value, found.low, found.high) == (refused / 100, *wilson(refused, 100))
+
+
+@pytest.mark.parametrize("part", [0.02, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize(("settled_refused", "truth"), [(1.0, 0.05), (1.0, 0.3), (0.3, 0.9)])
+def test_the_interval_covers_where_some_rows_were_settled_without_reading(
+    part: float, settled_refused: float, truth: float
+) -> None:
+    draw = np.random.default_rng(9)
+    se, sp, labels, prompts, hits = 0.97, 0.98, 500, 655, 0
+    whole = part * settled_refused + (1 - part) * truth
+    for _ in range(600):
+        settled = int(draw.binomial(prompts, part))
+        read = prompts - settled
+        refused = int(draw.binomial(read, truth * se + (1 - truth) * (1 - sp)))
+        estimate = rogan_gladen(refused, read, (draw.binomial(labels, se), labels), (draw.binomial(labels, sp), labels))
+        found = with_settled(estimate, int(draw.binomial(settled, settled_refused)), settled, read)
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= whole <= found.high
+    assert 558 <= hits <= 594
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
+def test_a_rate_with_settled_rows_stays_a_share_with_a_width(a: int, b: int, c: int, d: int) -> None:
+    found = with_settled(rogan_gladen(a, a + b, (19, 20), (18, 20)), c, c + d, a + b)
+    if found.value is not None:
+        assert found.low is not None
+        assert found.high is not None
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        assert found.low < found.high
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-300])
+def test_labels_of_any_weight_correct_alike(scale: float) -> None:
+    truth, seen = [1.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 1.0]
+    expected = prediction_powered([1.0, 0.0] * 50, seen, truth)
+    assert prediction_powered([1.0, 0.0] * 50, seen, truth, [scale] * 4) == expected

@@ -37,7 +37,7 @@ PATIENCE_S = 3600.0
 """Seconds for which the service may fail to answer before the command gives up waiting; the batch goes on."""
 _TOLD_S = 600.0
 """Seconds between two lines about how far a batch is."""
-_DOWNLOADS = 3
+_DOWNLOADS = 5
 """Times that results which lack some are fetched before those count as lost, and are paid for again."""
 _UNREACHABLE_POLLS = 3
 """Polls of a service that was never reached before the command gives up: its address is probably wrong."""
