@@ -137,12 +137,10 @@ def _check_same_splits(runs: Sequence[Evaluation]) -> None:
 
 
 def _check_one_scorer(run: Evaluation) -> None:
-    digest = run.config["scorer"]["digest"]
-    stale = sum(not row.failed and row.outcome is not None and row.scorer != digest for row in run.states.values())
-    if stale:
+    if run.stale:
         name = run.config["scorer"]["name"]
         raise UsageError(
-            f"{run.run}: {stale:,} verdicts are of another scorer than the run's: orbench score {run.run} "
+            f"{run.run}: {run.stale:,} verdicts are of another scorer than the run's: orbench score {run.run} "
             f"--scorer {name} scores all of it alike"
         )
 

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +21,11 @@ import msgspec
 import orbench
 from orbench.engine.calls import CallResult, Retries, complete
 from orbench.engine.threads import run_sync
-from orbench.errors import OrbenchError
+from orbench.errors import ModelError, OrbenchError
 from orbench.evaluation.setup import RUNS
 from orbench.models import PROVIDERS, make_options, open_model
 from orbench.models.services import SERVICES
+from orbench.models.wire import check_address
 from orbench.records import Message, Request, Sampling
 from orbench.splits import DATA_VARIABLE, available_splits
 
@@ -138,20 +140,29 @@ def _keys() -> Iterator[Finding]:
 
 def _addresses() -> Iterator[Finding]:
     """Addresses from the environment: they redirect every call of a provider, so they should be meant."""
-    variables = dict.fromkeys([s.base_url_variable for s in SERVICES.values()] + ["ANTHROPIC_BASE_URL"])
+    variables = dict.fromkeys(
+        [s.base_url_variable for s in SERVICES.values()] + ["ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL"]
+    )
     for name in variables:
         if not (value := os.environ.get(name)):
             continue
-        parts = urlsplit(value)
-        shown = f"{parts.scheme}://{parts.hostname or '?'}"
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        what, warned = f"address {name}", []
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                check_address(value, name, has_key=True)
+        except ModelError as error:
+            found = str(error).removeprefix(f"{name}: ").replace(repr(value), "it")  # there may be a key in it
             advice = f"write it as https://HOST/v1, or unset {name}"
-            yield Finding(what=f"address {name}", status="problem", found="no address", advice=advice)
-        elif parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            yield Finding(what=what, status="problem", found=found, advice=advice)
+            continue
+        parts = urlsplit(value)
+        shown = f"{parts.scheme}://{parts.hostname}"
+        if warned:
             found = f"{shown}: the key would travel unencrypted"
-            yield Finding(what=f"address {name}", status="problem", found=found, advice="use https")
+            yield Finding(what=what, status="problem", found=found, advice="use https")
         else:
-            yield Finding(what=f"address {name}", status="ok", found=f"calls go to {shown}")
+            yield Finding(what=what, status="ok", found=f"calls go to {shown}")
 
 
 def _data(data: str | Path | None) -> Finding:

@@ -18,6 +18,7 @@ from orbench.engine.run_folder import RunFolder, write_json
 from orbench.engine.threads import run_sync
 from orbench.errors import RunError, SplitError, UsageError
 from orbench.evaluation.run import Run
+from orbench.integrations.export import is_export, read_export
 from orbench.integrations.imported import Imported
 from orbench.integrations.inspect.log import read_log
 from orbench.integrations.lm_eval.samples import is_samples, read_samples
@@ -44,17 +45,18 @@ def import_run(
     A judge can be asked afterwards: `orbench.score(out, judge=...)`.
 
     Args:
-        files: Logs of inspect_ai (`.eval`, `.json`), samples of lm-eval (`samples_*.jsonl`), or tables of prompts and
-            replies (`.csv`, `.jsonl`, `.json`, `.parquet`) with the columns `prompt` and `response`, optionally
-            `category`, `id`, `seed_id`, `kind`, `model`, `reasoning`, `finish_reason`, `error`. `safe=FILE` and
-            `toxic=FILE` say what a table's prompts are, where it has no column `kind`.
+        files: Logs of inspect_ai (`.eval`, `.json`), samples of lm-eval (`samples_*.jsonl`), finished runs that
+            `Evaluation.to_parquet` wrote, or tables of prompts and replies (`.csv`, `.jsonl`, `.json`, `.parquet`)
+            with the columns `prompt` and `response`, optionally `category`, `id`, `seed_id`, `kind`, `model`,
+            `reasoning`, `finish_reason`, `error`. `safe=FILE` and `toxic=FILE` say what a table's prompts are, where
+            it has no column `kind`.
         out: The new run folder; it appears whole or not at all.
         model: Who replied, as `provider/name`; of several in a file, the one to take. Default: what the file says.
         columns: Our name of a column to the file's own, where they differ.
-        scorer: `cascade`, `keywords` or `paper`. Default: a log's own verdicts, its judge's included, where it has
+        scorer: `cascade`, `keywords` or `paper`. Default: the file's own verdicts, a judge's included, where it has
             them; else `cascade`.
         family: As for `orbench.evaluate`.
-        policy: As for `orbench.evaluate`. Default: the log's, else `default`.
+        policy: As for `orbench.evaluate`. Default: the file's, else `default`.
 
     Raises:
         orbench.UsageError: Options that cannot be meant, or files of different models or kinds.
@@ -69,6 +71,8 @@ def import_run(
     if target.exists():
         raise RunError(f"{target}: is there already. Choose another --out, or remove it")
     imported = _joined([_read(str(file), model, columns or {}) for file in given], given)
+    if scorer is None and imported.unusable:
+        raise UsageError(f"{imported.unusable}. --scorer cascade reads all replies anew, by orbench alone")
     config = {**_config(imported), "policy": check_policy(policy or imported.policy or "default")}
     kept = imported.verdicts if scorer is None else ()
     reader = None if kept else make_scorer(scorer or "cascade", judge=None, model=imported.model, family=family)
@@ -124,16 +128,18 @@ def _read(file: str, model: str | None, columns: Mapping[str, str]) -> Imported:
         raise SplitError(f"{path}: is a folder; name the log or the table in it")
     foreign = _tool_of(path)
     if foreign is not None and (kind or columns):
-        raise UsageError(f"{path}: a log of {foreign} says itself what its prompts are: give its name alone")
+        raise UsageError(f"{path}: a file of {foreign} says itself what its prompts are: give its name alone")
     if foreign == "inspect_ai":
         return read_log(path, model)
     if foreign == "lm-eval":
         return read_samples(path, model)
+    if foreign == "orbench":
+        return read_export(path, model)
     return read_replies(path, kind, columns, model)
 
 
 def _tool_of(path: Path) -> str | None:
-    """Which tool's log a file is; None for a table."""
+    """Which tool wrote a file; None for a table."""
     if path.suffix.lower() == ".eval":
         return "inspect_ai"
     if path.suffix.lower() == ".json" and path.is_file():
@@ -150,6 +156,8 @@ def _tool_of(path: Path) -> str | None:
             )
     if path.suffix.lower() == ".jsonl" and is_samples(path):
         return "lm-eval"
+    if path.suffix.lower() == ".parquet" and is_export(path):
+        return "orbench"
     return None
 
 
@@ -164,21 +172,35 @@ def _joined(parts: Sequence[Imported], files: Sequence[str | Path]) -> Imported:
         if (part.sampling, part.system_prompt) != (first.sampling, first.system_prompt):
             raise UsageError(f"{file}: drawn with another sampling or system prompt than {files[0]}")
     splits = [split for part in parts for split in part.splits]
-    names = [split.name for split in splits]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two files give a split called {name!r}: rename one")
-    alike = all(part.verdicts and (part.scorer, part.policy) == (first.scorer, first.policy) for part in parts)
+    _refuse_clash(parts)
+    alike = all((part.scorer, part.policy) == (first.scorer, first.policy) for part in parts)
+    unusable = [part.unusable for part in parts if part.unusable]
+    if not (unusable or alike):
+        unusable = [f"{', '.join(map(str, files))}: not all with verdicts of the same scorer and policy"]
     return msgspec.structs.replace(
         first,
         splits=splits,
+        described=[split for part in parts for split in _described(part)],
         responses=[response for part in parts for response in part.responses],
-        verdicts=[line for part in parts for line in part.verdicts] if alike else (),
+        verdicts=[line for part in parts for line in part.verdicts] if not unusable else (),
+        unusable=unusable[0] if unusable else None,
     )
 
 
-def _config(imported: Imported) -> dict[str, Any]:
-    splits = [
+def _refuse_clash(parts: Sequence[Imported]) -> None:
+    giving: dict[str, Imported] = {}
+    for part in parts:
+        for split in part.splits:
+            other = giving.setdefault(split.name, part)
+            if other is part:
+                continue
+            tables = any(each.origin["tool"] == "table" for each in (part, other))
+            advice = "rename a table, whose name it is" if tables else "they are two runs: import each by itself"
+            raise UsageError(f"two files give a split called {split.name!r}: {advice}")
+
+
+def _described(imported: Imported) -> Sequence[dict[str, Any]]:
+    return imported.described or [
         {
             "name": split.name,
             "kind": split.kind,
@@ -189,6 +211,10 @@ def _config(imported: Imported) -> dict[str, Any]:
         }
         for split in imported.splits
     ]
+
+
+def _config(imported: Imported) -> dict[str, Any]:
+    splits = _described(imported)
     identity = [imported.model, [[split["name"], split["fingerprint"]] for split in splits]]
     return {
         "orbench_version": orbench.__version__,

@@ -110,7 +110,7 @@ def _strata(result: Evaluation, seed: int) -> _Strata:
 def _doubt(row: Row) -> str:
     if row.outcome is Outcome.UNSCORED:
         return "undecided"
-    if len(set((row.votes or {}).values())) > 1:
+    if row.is_disputed:
         return "disputed"
     return "doubtful" if row.confidence is not None and row.confidence < _SURE else "sure"
 

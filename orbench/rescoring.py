@@ -19,14 +19,14 @@ _TABLE_8 = Path(__file__).with_name("published") / "keywords-vs-judge.csv"
 
 
 def compare_verdicts(old: Evaluation, new: Evaluation) -> dict[str, Any] | None:
-    """What changed, for `rescored` of `result.json`; None where the scorer is the same.
+    """What changed, for `rescored` of `result.json`; None where the scorer is the same, or has not read all yet.
 
     `moves` counts (old outcome, new outcome), unchanged ones included; `kappa` is Cohen's with the interval of Fleiss,
     Cohen and Everitt over replies that both decided; `paper` holds Table 8's refused shares (percent) by keywords and
     by judge, where the scorers are of these two sorts.
     """
     before, after = old.config["scorer"], new.config["scorer"]
-    if before["digest"] == after["digest"]:
+    if before["digest"] == after["digest"] or new.stale:
         return None
     moves: Counter[tuple[str, str]] = Counter()
     votes: Counter[tuple[bool | None, bool | None]] = Counter()

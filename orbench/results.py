@@ -51,6 +51,8 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     safety_failed: bool = False
     scorer: str = ""
     """Digest of the scorer that gave the verdict."""
+    stale: bool = False
+    """The only verdict is another scorer's than the run's, from before scoring again was stopped: it counts nowhere."""
 
     def fits(self, verdict: Verdict) -> bool:
         """Whether the verdict is one of the last response: `error` beside a later good reply is void."""
@@ -61,7 +63,8 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         self.outcome = verdict.outcome
         self.judge_failed = verdict.judge_failed
         self.failure = sys.intern(verdict.reason or "") if verdict.judge_failed else ""
-        self.unsure = verdict.reason in (UNSURE, DISAGREE)
+        # a judge's own words may be the same as ours
+        self.unsure = verdict.outcome is Outcome.UNSCORED and verdict.reason in (UNSURE, DISAGREE)
         self.by = verdict.by
         judge = verdict.judge
         self.audit = Outcome(judge.audit) if judge and judge.audit else None
@@ -165,12 +168,13 @@ def _add(ledgers: Ledgers, judgement: Judgement) -> None:
         ledgers.setdefault(part.model, Ledger()).add(part.requests, part.usage, answered=bool(part.reply))
 
 
-def scan(folder: Path, model: str) -> RunState:
+def scan(folder: Path, model: str, scorer: str | None = None) -> RunState:
     """Read what a run folder holds, a line at a time.
 
     Args:
         folder: The run folder.
         model: Whose replies it holds.
+        scorer: Digest of the one scorer whose verdicts shall count; by default the last ones do, whosever they are.
 
     Raises:
         orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
@@ -184,9 +188,25 @@ def scan(folder: Path, model: str) -> RunState:
         if verdict.safety is not None and "safety" not in verdict.repeats:
             state.add_safety(verdict.safety)
         row = state.rows.get(verdict.key)
-        if row is not None and row.fits(verdict):
+        mine = scorer in (None, verdict.scorer) or verdict.outcome is Outcome.ERROR
+        if row is not None and mine and row.fits(verdict):
             row.settle(verdict)
     return state
+
+
+def _read_by(state: RunState, scorer: str) -> RunState:
+    """The same run without the verdicts of other scorers; those of the safety judge stay."""
+    rows = state.rows
+    if all(row.scorer == scorer or row.failed or row.outcome is None for row in rows.values()):
+        return state
+    kept = ("kind", "category", "failed", "unsafe", "safety_digest", "safety_failed", "scorer")
+    found = {
+        key: row
+        if row.scorer == scorer or row.failed or row.outcome is None
+        else RowState(**{name: getattr(row, name) for name in kept}, stale=True)
+        for key, row in rows.items()
+    }
+    return msgspec.structs.replace(state, rows=found)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +233,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     votes: dict[str, str] | None = None
     """Judge to its own label, where there were several, or where one checked what another stage had decided."""
     seed_id: str | None = None
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether judges differ with one another, or with the stage that they checked; unread answers are none."""
+        return len(set((self.votes or {}).values()) - {Outcome.UNSCORED.value}) > 1
 
 
 class SplitResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,7 +272,7 @@ class Evaluation:
         self.run = run
         self.config = config
         self.policy: Policy = policy
-        self._state = state
+        self._state = _read_by(state, config["scorer"]["digest"])
         self.corrected: dict[str, Any] | None = None
         self.rescored: dict[str, Any] | None = None
         self.splits = {split["name"]: self._count(split) for split in config["splits"]}
@@ -325,7 +350,10 @@ class Evaluation:
 
     @property
     def open(self) -> int:
-        """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge."""
+        """Prompts that the same command asks or judges (again): without outcome, in error, or with a failed judge.
+
+        Without outcome is also what only an earlier scorer has read.
+        """
         rows = self._state.rows.values()
         wanted = len(rows) if self.config.get("stopped_early") else self.prompts
         done = (row.outcome is not None and not (row.failed or row.judge_failed or row.safety_failed) for row in rows)
@@ -347,6 +375,11 @@ class Evaluation:
         facts = {name: stopped[name] for name in ("half_width", "asked", "prompts", "saved")}
         known = known_of(stopped, self._state.rows, self.policy)
         return facts | {kind: {"low": found.low, "high": found.high} for kind, found in known.items()}
+
+    @property
+    def stale(self) -> int:
+        """Replies that only an earlier scorer has read, because scoring again was stopped; they are in no number."""
+        return sum(row.stale for row in self._state.rows.values())
 
     @property
     def failed_judgements(self) -> int:
@@ -399,11 +432,13 @@ class Evaluation:
 
         read = [[None if vote is Outcome.UNSCORED else vote.value for vote in votes] for votes in voted]
         columns = list(zip(*read, strict=True))
+        unread = [column.count(None) for column in columns]
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
         return {
             "judges": names,
             "rule": self.config["scorer"].get("judge_rule"),
             "replies": len(read),
+            "unread": dict(zip(names, unread, strict=True)),
             "disagreements": sum(len(set(votes) - {None}) > 1 for votes in read),
             "alpha": krippendorff_alpha(read),
             "kappa": {f"{names[i]} ~ {names[j]}": cohen_kappa(columns[i], columns[j]) for i, j in pairs},
@@ -468,7 +503,7 @@ class Evaluation:
         _check_known("outcome", outcome, list(Outcome))
         _check_known("category", category, sorted(categories))
         found = self._rows(outcome, split, category, refused)
-        return (row for row in found if len(set((row.votes or {}).values())) > 1) if disagreements else found
+        return (row for row in found if row.is_disputed) if disagreements else found
 
     def _rows(
         self, outcome: str | None, split: str | None, category: str | None, refused: bool | None
@@ -479,7 +514,7 @@ class Evaluation:
         verdicts = {
             verdict.key: verdict
             for verdict in read_verdicts(self.run)
-            if (row := self._state.rows.get(verdict.key)) and row.fits(verdict)
+            if (row := self._state.rows.get(verdict.key)) and row.fits(verdict) and not row.stale
         }
         for number, response in enumerate(read_responses(self.run)):
             verdict = verdicts.get(response.key)

@@ -57,6 +57,11 @@ def test_a_key_with_a_character_that_no_key_has_is_a_problem(monkeypatch, key):
         ("http://localhost:8000/v1", "ok"),
         ("http://models.example.org/v1", "problem"),
         ("models.example.org", "problem"),
+        ("http://[::1", "problem"),
+        ("http://127.0.0.2:8000/v1", "ok"),
+        ("https://models.example.org:port/v1", "problem"),
+        ("https://user:word@models.example.org/v1", "problem"),
+        ("https://models.example.org/v1?api_key=word", "problem"),
     ],
 )
 def test_an_address_from_the_environment_is_looked_at(monkeypatch, address, status):
@@ -64,8 +69,9 @@ def test_an_address_from_the_environment_is_looked_at(monkeypatch, address, stat
     assert finding("address OPENAI_BASE_URL").status == status
 
 
-def test_an_address_with_a_password_is_not_shown_whole(monkeypatch):
-    monkeypatch.setenv("OPENAI_BASE_URL", f"https://user:{KEY}@models.example.org/v1?key={KEY}")
+@pytest.mark.parametrize("address", ["https://user:{}@models.example.org/v1?key={}", "http://{}@[::1", "{}", "'\"{}"])
+def test_an_address_with_a_password_is_not_shown(monkeypatch, address):
+    monkeypatch.setenv("OPENAI_BASE_URL", address.format(KEY, KEY))
     assert KEY not in repr(examine())
 
 

@@ -87,6 +87,31 @@ def test_a_limit_broken_whatever_the_owed_prompts_bring_is_final(run):
     assert gate.exit_code == 1
 
 
+@pytest.mark.parametrize(("refused", "limit"), [((), 0.9), (range(40), 0.1)])
+def test_a_shard_is_not_the_run(run, refused, limit):
+    gate = orbench.check(run(refused, "part", shard="1/2"), max_over_refusal=limit)
+    assert gate.open == 0
+    assert not gate.passed
+    assert gate.exit_code == 3
+    assert gate.shard == "1/2"
+    assert "not finished: shard 1 of 2 alone; orbench merge makes one run of them" in str(gate)
+
+
+def test_merged_shards_are_the_run(run):
+    parts = [run((), "good", shard=f"{n}/2").run.rename(f"part{n}") for n in (1, 2)]
+    assert orbench.check(orbench.merge(parts, "whole"), max_over_refusal=0.9).passed
+
+
+def test_an_imported_run_is_not_told_to_ask_again(here):
+    (here / "replies.csv").write_text("prompt,kind,response,error\na,safe,,down\nb,safe,Sure!,\n", encoding="utf-8")
+    result = orbench.import_run("replies.csv", "run")
+    gate = orbench.check(result, max_over_refusal=0.99)
+    assert gate.exit_code == 3
+    for text in (str(gate), str(result)):
+        assert "import the completed file" in text
+        assert "same" not in text
+
+
 def test_a_rate_that_was_not_measured_is_unknown(run, split_file):
     result = run((), "safe-only", splits=[split_file("safe", 40)])
     gate = orbench.check(result, min_toxic_rejection=0.0)

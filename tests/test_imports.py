@@ -83,6 +83,13 @@ def test_two_files_of_two_kinds_are_one_run(table):
     assert result.toxic_rejection_rate.scored == 1
 
 
+def test_two_tables_of_one_name_are_told_apart_by_renaming(table):
+    Path("other").mkdir()
+    files = [table(ROWS[:1], "mine.csv"), table(ROWS[1:2], "other/mine.csv")]
+    with pytest.raises(orbench.UsageError, match="split called 'mine': rename a table, whose name it is"):
+        orbench.import_run(files, "run")
+
+
 def test_columns_of_other_names_are_read_where_the_user_says_so(table):
     rows = [{"q": "a", "a": ANSWER, "label": "unsafe"}]
     result = orbench.import_run(table(rows), "run", columns={"prompt": "q", "response": "a", "kind": "label"})
@@ -136,6 +143,45 @@ def test_an_empty_reply_is_empty_not_refused(table):
     result = orbench.import_run(table([{**ROWS[0], "response": ""}]), "run")
     assert result.outcomes == {"empty": 1}
     assert result.over_refusal_rate.value is None
+
+
+@pytest.mark.parametrize("name", ["replies.jsonl", "replies.json", "replies.parquet"])
+def test_a_reply_that_is_missing_is_not_taken_for_an_empty_one(table, name):
+    with pytest.raises(orbench.SplitError, match=r"row 2.*: no 'response'"):
+        orbench.import_run(table([ROWS[0], {**ROWS[1], "response": None}], name), "run")
+    rows = [ROWS[0], {**ROWS[1], "response": None, "error": "timed out"}, {**ROWS[2], "response": ""}]
+    assert orbench.import_run(table([{"error": None, **row} for row in rows], name), "run").outcomes == {
+        "direct_answer": 1,
+        "empty": 1,
+        "error": 1,
+    }
+
+
+def test_a_row_without_the_key_response_is_named(table):
+    rows = [ROWS[0], {name: cell for name, cell in ROWS[1].items() if name != "response"}]
+    with pytest.raises(orbench.SplitError, match=r"row 2 \(line 2\): no 'response'"):
+        orbench.import_run(table(rows, "replies.jsonl"), "run")
+    blocked = [ROWS[0], {**rows[1], "finish_reason": "content_filter"}]
+    assert orbench.import_run(table(blocked, "replies.jsonl"), "run").outcomes == {"direct_answer": 1, "blocked": 1}
+
+
+@pytest.mark.parametrize("blank", ["", " ", None, float("nan")])
+def test_a_blank_model_is_none(table, blank):
+    name = "replies.jsonl" if isinstance(blank, float) else "replies.json"
+    assert orbench.import_run(table([{**row, "model": blank} for row in ROWS], name), "run").model == "imported/replies"
+    rows = [{**ROWS[0], "model": "x/a"}, {**ROWS[1], "model": blank}]
+    for model in (None, "x/a"):
+        with pytest.raises(orbench.SplitError, match=r"(row|entry) 2.*: 'model' is empty"):
+            orbench.import_run(table(rows, name), "other", model=model)
+
+
+def test_a_prompt_twice_needs_an_id_of_each(table):
+    for ids in (("", ""), ("a", ""), (None, " ")):
+        rows = [{**ROWS[0], "id": each} for each in ids]
+        with pytest.raises(orbench.SplitError, match="the prompt of row 1 again"):
+            orbench.import_run(table(rows, "replies.jsonl"), "run")
+    rows = [{**ROWS[0], "id": each} for each in ("a", "b")]
+    assert orbench.import_run(table(rows, "replies.jsonl"), "run").prompts == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ VALUES = {"mark": "0f", "question": "How?", "reply": "So.", "again": False, "rea
 def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder in the templates' place."""
     monkeypatch.setattr(templates, "folder", lambda: tmp_path)
-    templates._compiled.cache_clear()
     return tmp_path
 
 

@@ -403,7 +403,10 @@ def score(
             check_calibration(calibration, reader)
             if batch:
                 judges.ask_in_batches(folder, progress is False)
-            old = Evaluation(folder, before, scan(folder, before["model"]), config["policy"])
+            was = before.get("scorer_before") or before["scorer"]
+            old = Evaluation(
+                folder, {**before, "scorer": was}, scan(folder, before["model"], was["digest"]), config["policy"]
+            )
             work = Run(
                 model=None,
                 splits=[],

@@ -129,6 +129,10 @@ class Run:
         """Do what is still owed, and close the folder and the model whatever happens."""
         try:
             before = read_config(self.folder) if (self.folder / RUN).exists() else {}
+            if before:
+                # until all is scored anew it is known what was there before, however often that is stopped
+                was = before.get("scorer_before") or before["scorer"]
+                self.config["scorer_before"] = was if was["digest"] != self._scorer.digest else None
             opened = RunFolder(self.folder, self.config)
             if self.model is not None and before.get("base_url") != self.config.get("base_url") and before:
                 # no part of what a run is, since servers move; but another model may be behind another one
@@ -190,7 +194,7 @@ class Run:
         )
         self._note_facts = lambda: note_facts(opened, self.model)
         work = Work(opened, state, self._scorer, progress, self._safety, self._money)
-        work.keep_labels(read_verdicts(self.folder))
+        work.take_over(read_verdicts(self.folder))
 
         stopper = self._stopper(state)
 
@@ -273,6 +277,8 @@ class Run:
         result = Evaluation(self.folder, read_config(self.folder), state, check_policy(self.config["policy"]))
         if any(self._corrections.values()):
             result.correct(**self._corrections)
+        if not result.stale:
+            opened.note("scorer_before", None)
         if self._compare is not None:
             result.rescored = self._compare(result)
         opened.write_result(result.to_dict())

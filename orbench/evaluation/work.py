@@ -11,7 +11,7 @@ from orbench.engine.calls import first_error
 from orbench.engine.progress import Progress
 from orbench.engine.run_folder import RunFolder
 from orbench.evaluation.money import Money
-from orbench.records import Response
+from orbench.records import Response, Vote
 from orbench.results import RunState
 from orbench.scoring.finding import Finding, Safety, verdict
 from orbench.scoring.outcomes import Outcome, Verdict
@@ -50,6 +50,7 @@ class Work:
         self._unread: dict[tuple[str, str], Verdict] = {}
         """What is asked for again because it could not be read: the line that counts if we are stopped before."""
         self._labels: dict[tuple[str, str], Safety] = {}
+        self._votes: dict[tuple[str, str], dict[str, Vote]] = {}
         self._labelled_by = next((row.safety_digest for row in state.rows.values() if row.safety_digest), "")
 
     @property
@@ -57,9 +58,14 @@ class Work:
         """Replies that the judge has not settled yet, those that it is at included."""
         return self._unsettled
 
-    def keep_labels(self, verdicts: Iterable[Verdict]) -> None:
-        """Take over the safety judge's labels from before: they hold as long as the reply does."""
+    def take_over(self, verdicts: Iterable[Verdict]) -> None:
+        """Keep the safety judge's labels, and what a panel could not settle: they hold as long as the reply does."""
         for line in verdicts:
+            row = self._state.rows.get(line.key)
+            owed = row is not None and (row.judge_failed or row.audit is Outcome.UNSCORED)
+            for vote in line.judge.votes if owed and line.judge and line.scorer == self._scorer.digest else ():
+                if vote.outcome != Outcome.UNSCORED:
+                    self._votes.setdefault(line.key, {})[vote.model] = vote
             if line.safety is not None and line.unsafe is not None:
                 self._labels[line.key] = Safety(unsafe=line.unsafe, digest=line.safety_digest, judge=line.safety)
 
@@ -82,7 +88,8 @@ class Work:
 
         async def judging() -> None:
             if judge is not None:
-                await judge.judge(_drawn(self._undecided), self._judged, unread=self._not_judged)
+                drawn = _drawn(self._undecided)
+                await judge.judge(drawn, self._judged, unread=self._not_judged, earlier=self._votes)
                 await self._unlabelled.put(None)
 
         try:
@@ -114,6 +121,7 @@ class Work:
         self._state.add_response(self._money.model, response)
         self._money.asked(response)
         self._labels.pop(response.key, None)
+        self._votes.pop(response.key, None)
         await self._score(response)
 
     async def _feed(self, stored: Iterable[Response], ask: Callable[[], Awaitable[None]]) -> None:

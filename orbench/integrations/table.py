@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -49,9 +50,12 @@ def read_replies(path: Path, kind: Kind | None, columns: Mapping[str, str], mode
 
 
 def _of_one_model(table: Table, wanted: str | None, default: str) -> tuple[Table, str]:
-    cells = table.columns.get("model")
-    if cells is None:
+    cells = table.columns.get("model", [])
+    absent = [row for row, cell in enumerate(cells) if _is_absent(cell)]
+    if len(absent) == len(cells):
         return table, wanted or default
+    if absent:
+        raise SplitError(f"{table.where(absent[0])}: 'model' is empty, but other rows name one: fill it in")
     names = list(dict.fromkeys(str(cell) for cell in cells))
     if wanted in names or (wanted is None and len(names) == 1):
         chosen = wanted or names[0]
@@ -68,17 +72,23 @@ def _of_one_model(table: Table, wanted: str | None, default: str) -> tuple[Table
 
 
 def _refuse_repeated(table: Table, prompts: list[Prompt]) -> None:
-    """The same prompt twice is one too many, unless ids say that it is meant."""
-    if "id" in table.columns:
-        return
+    """The same prompt twice is one too many, unless ids of both say that it is meant."""
+    ids = table.columns.get("id", [None] * table.rows)
     first: dict[str, int] = {}
     for row, prompt in enumerate(prompts):
-        if prompt.text in first:
+        if prompt.text in first and (_is_absent(ids[row]) or _is_absent(ids[first[prompt.text]])):
             raise SplitError(
                 f"{table.where(row)}: the prompt of row {first[prompt.text] + 1} again. Leave one out, or tell the "
                 "rows apart by a column id (or model, with --model)"
             )
         first[prompt.text] = row
+
+
+def _is_absent(cell: object) -> bool:
+    """Whether a cell says nothing: blank, null, or the NaN that stands for it in tables of numbers."""
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _reply(table: Table, row: int, prompt: Prompt) -> Response:
@@ -92,6 +102,11 @@ def _reply(table: Table, row: int, prompt: Prompt) -> Response:
     if error:
         return reply_to(prompt, "", error=error)
     blocked = finish_reason in ("content_filter", "refusal")
+    if table.columns["response"][row] is None and not blocked:
+        raise SplitError(
+            f"{table.where(row)}: no 'response'. Say why in a column 'error', or, where the model said nothing, give "
+            "an empty text"
+        )
     text, inner = split_reasoning(_text(table, row, "response"))
     return reply_to(
         prompt,

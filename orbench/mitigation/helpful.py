@@ -25,7 +25,8 @@ from orbench.errors import MissingExtraError, ModelError
 from orbench.models.base import Model
 from orbench.records import Judgement, Message, Response
 from orbench.results import Ledger
-from orbench.scoring.judge import Answer, ask, last_label, marked, named
+from orbench.scoring.answers import last_label
+from orbench.scoring.judge import Answer, ask, marked, named
 
 TEMPLATE = "judge-helpfulness"
 REWARD = "reward/"

@@ -466,7 +466,8 @@ def check_address(base_url: str, model: str, has_key: bool) -> None:
     except ValueError:  # a port that is no number, brackets that do not close
         usable = False
     if not usable:
-        raise ModelError(f"{model}: {base_url!r} is no address; write it as http://host:port/v1")
+        said = "the base URL" if set("@?#") & set(base_url) else repr(base_url)  # these may come before or after a key
+        raise ModelError(f"{model}: {said} is no address; write it as http://host:port/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ModelError(f"{model}: the base URL holds more than http://host:port/path; a key goes into its variable")
     assert parts.hostname is not None

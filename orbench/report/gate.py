@@ -13,7 +13,7 @@ from orbench.report.format import interval, percent
 
 
 def write_junit(gates: Sequence[Gate], path: Path) -> None:
-    """Write one test suite a run, one test case a limit, in the JUnit form that build servers read.
+    """Write the JUnit form that build servers read: one test suite a run, `MODEL (RUN)`, one test case a limit.
 
     Raises:
         orbench.RunError: The file cannot be written.
@@ -21,15 +21,14 @@ def write_junit(gates: Sequence[Gate], path: Path) -> None:
     root = ElementTree.Element("testsuites", name="orbench check")
     for gate in gates:
         cases: list[tuple[str, str | None]] = [(check.measure, _failure(check)) for check in gate.checks]
-        cases += [("finished", f"{gate.open} prompts without an outcome or in error")] if gate.open else []
+        cases += [("finished", f"not finished: {gate.unfinished}")] if gate.unfinished else []
+        name = _xml(f"{gate.model} ({gate.run})")
         failures = sum(failure is not None for _, failure in cases)
-        suite = ElementTree.SubElement(
-            root, "testsuite", name=_xml(gate.model), tests=str(len(cases)), failures=str(failures)
-        )
-        for name, failure in cases:
-            case = ElementTree.SubElement(suite, "testcase", classname=_xml(gate.model), name=name)
+        suite = ElementTree.SubElement(root, "testsuite", name=name, tests=str(len(cases)), failures=str(failures))
+        for limit, failure in cases:
+            case = ElementTree.SubElement(suite, "testcase", classname=name, name=limit)
             if failure is not None:
-                ElementTree.SubElement(case, "failure", message=failure)
+                ElementTree.SubElement(case, "failure", message=_xml(failure))
     _write(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True), append=False)
 
 
@@ -44,10 +43,10 @@ def write_summary(gates: Sequence[Gate], path: Path) -> None:
         for check in gate.checks:
             wanted = "over-refusal at most" if check.measure == "over_refusal_rate" else "toxic rejection at least"
             found = (check.value, interval(check.low, check.high))
-            rows.append((gate.model, f"{wanted} {percent(check.limit)}", *found, check.status))
-        if gate.open:
-            rows.append((gate.model, "finished", None, None, f"{gate.open:,} prompts owed"))
-    table = Table(("model", "limit", "found", "95 % interval", "verdict"), tuple(rows))
+            rows.append((gate.model, gate.run, f"{wanted} {percent(check.limit)}", *found, check.status))
+        if gate.unfinished:
+            rows.append((gate.model, gate.run, "finished", None, None, gate.unfinished))
+    table = Table(("model", "run", "limit", "found", "95 % interval", "verdict"), tuple(rows))
     _write(path, (table.to_markdown() + "\n").encode(), append=True)
 
 

@@ -48,7 +48,7 @@ def _corrected(corrected: Mapping[str, Any]) -> list[str]:
 
 
 def _audit(audit: Mapping[str, Any]) -> list[str]:
-    rows = [["audit of what earlier stages decided", "decided", "audited", "judge differs", "95 % interval", "shift"]]
+    rows = [["audit", "decided", "audited", "unread", "judge differs", "95 % interval", "shift"]]
     for kind, label in AXES.items():
         side = audit[kind]
         if side["decided"]:
@@ -59,12 +59,12 @@ def _audit(audit: Mapping[str, Any]) -> list[str]:
                     label,
                     f"{side['decided']:,}",
                     f"{side['audited']:,}",
+                    f"{side['unread']:,}",
                     percent(error["value"]),
                     interval(error["low"], error["high"]),
                     shift,
                 ]
             )
-    rows[0][0] = "audit"
     saved = plural(audit["judge_calls_saved"], "judge call")
     return [*columns(rows), f"the cascade saved {saved} of {plural(audit['decided'], 'reply', 'replies')} it decided"]
 
@@ -73,7 +73,12 @@ def _panel(panel: Mapping[str, Any]) -> list[str]:
     rows = [[f"judges ({panel['rule']})", "agreement"], ["Krippendorff's alpha", _plain(panel["alpha"])]]
     rows += [[f"kappa {shorten(pair, 60)}", _plain(kappa)] for pair, kappa in panel["kappa"].items()]
     number = plural(panel["disagreements"], "reply", "replies")
-    return [*columns(rows), f"judges differ on {number} of {panel['replies']:,}: orbench show RUN --disagreements"]
+    unread = [["judge", "unread answers"], *([shorten(name, 60), f"{n:,}"] for name, n in panel["unread"].items())]
+    return [
+        *columns(rows),
+        *columns(unread),
+        f"judges differ on {number} of {panel['replies']:,}: orbench show RUN --disagreements",
+    ]
 
 
 def _rescored(rescored: Mapping[str, Any]) -> list[str]:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from orbench.engine.run_folder import read_responses, read_verdicts
 from orbench.errors import RunError
 
 if TYPE_CHECKING:
     from orbench.results import Evaluation, Row
+    from orbench.scoring.outcomes import Verdict
 
 METADATA = b"orbench"
-"""Key in the file's metadata under which `run` (as in `run.json`) and `result` stand as JSON."""
+"""Key in the file's metadata: `run` (as in `run.json`), `result`, `policy` and `open` (prompts still owed) as JSON."""
 
 _ROWS = 5_000
 """Rows that are held in memory and written at once."""
@@ -22,8 +24,8 @@ _ROWS = 5_000
 def write_parquet(result: Evaluation, out: str | Path) -> Path:
     """Write all rows of a run to one file, whole or not at all.
 
-    The columns are those of `Row`, but `id` for `prompt_id`, `model`, and `votes` as JSON: `orbench.import_run` reads
-    the file again, and gives each prompt the id and seed that it had.
+    The columns are those of `Row`, but `id` for `prompt_id`, `model`, `votes` as JSON, and `verdict`, the line of
+    `verdicts.jsonl`: `orbench.import_run` makes the same run of the file again, where the run was finished.
 
     Args:
         result: The run.
@@ -37,15 +39,37 @@ def write_parquet(result: Evaluation, out: str | Path) -> Path:
 
     text, truth = pyarrow.string(), pyarrow.bool_()
     types = dict.fromkeys(
-        ("model", "id", "split", "category", "kind", "seed_id", "prompt", "response", "reasoning", "finish_reason"),
+        (
+            "model",
+            "id",
+            "split",
+            "category",
+            "kind",
+            "seed_id",
+            "group_id",
+            "prompt",
+            "response",
+            "reasoning",
+            "finish_reason",
+        ),
         text,
     )
     types |= dict.fromkeys(("blocked_by", "error", "outcome", "by"), text) | {"confidence": pyarrow.float64()}
     types |= {"reason": text, "judge": text, "refused": truth, "unsafe": truth, "votes": text}
-    about = msgspec.json.encode({"run": result.config, "result": result.to_dict()})
+    types |= {"group_id": text, "verdict": text}
+    about = msgspec.json.encode(
+        {"run": result.config, "result": result.to_dict(), "policy": result.policy, "open": result.open}
+    )
     schema = pyarrow.schema(list(types.items()), metadata={METADATA: about})
     target = Path(out)
     part = target.with_name(f"{target.name}.part")
+    states = result.states
+    verdicts = {
+        verdict.key: verdict
+        for verdict in read_verdicts(result.run)
+        if (state := states.get(verdict.key)) and state.fits(verdict)
+    }
+    groups = {response.key: response.group_id for response in read_responses(result.run) if response.group_id}
 
     def write(writer: Any, rows: list[dict[str, Any]]) -> None:
         if rows:
@@ -56,7 +80,8 @@ def write_parquet(result: Evaluation, out: str | Path) -> Path:
         with pyarrow.parquet.ParquetWriter(part, schema) as writer:
             rows: list[dict[str, Any]] = []
             for row in result.rows():
-                rows.append(_plain(result.model, row))
+                key = (row.split, row.prompt_id)
+                rows.append(_plain(result.model, row, groups.get(key), verdicts[key]))
                 if len(rows) == _ROWS:
                     write(writer, rows)
             write(writer, rows)
@@ -67,8 +92,9 @@ def write_parquet(result: Evaluation, out: str | Path) -> Path:
     return target
 
 
-def _plain(model: str, row: Row) -> dict[str, Any]:
+def _plain(model: str, row: Row, group_id: str | None, verdict: Verdict) -> dict[str, Any]:
     plain = msgspec.structs.asdict(row)
-    plain["model"], plain["id"] = model, plain.pop("prompt_id")
+    plain["model"], plain["id"], plain["group_id"] = model, plain.pop("prompt_id"), group_id
     plain["votes"] = msgspec.json.encode(row.votes).decode() if row.votes else None
+    plain["verdict"] = msgspec.json.encode(verdict).decode()
     return plain

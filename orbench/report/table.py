@@ -103,7 +103,10 @@ def remarks(result: Evaluation) -> list[str]:
 def caveats(result: Evaluation) -> list[str]:
     """What a reader of the rates must know, a sentence each: what is missing, failed or left out."""
     found: list[str] = []
+    imported = bool(result.config.get("imported_from"))
+    retry = "orbench score with a judge tries" if imported else "run the same command again to try"
     missing = result.prompts - sum(result.outcomes.values())
+    unread = missing - result.stale
     if early := result.stopped_early:
         asked = (
             f"stopped early: {early['asked']:,} of {early['prompts']:,} prompts asked, {percent(early['saved'])} saved"
@@ -121,18 +124,26 @@ def caveats(result: Evaluation) -> list[str]:
         number = plural(missing, "prompt")
         how = "the same command goes on" if result.config.get("goes_on_at_max_cost") else "a higher one goes on"
         found.append(f"stopped at --max-cost {bound:g}: {number} without an outcome; {how}")
-    elif missing:
-        found.append(f"not finished: {plural(missing, 'prompt')} without an outcome; the same command goes on")
+    elif unread:
+        advice = "import the completed file" if imported else "the same command goes on"
+        found.append(f"not finished: {plural(unread, 'prompt')} without an outcome; {advice}")
+    if result.stale:
+        number = plural(result.stale, "reply", "replies")
+        found.append(
+            f"scored in part, the same command goes on: {number} that only an earlier scorer has read are counted "
+            "nowhere"
+        )
     if errors := result.outcomes.get(Outcome.ERROR):
-        found.append(f"{plural(errors, 'prompt')} ended in error; run the same command again to try them again")
+        advice = "import the completed file" if imported else "run the same command again to try them again"
+        found.append(f"{plural(errors, 'prompt')} ended in error; {advice}")
     if result.failed_judgements:
         number = plural(result.failed_judgements, "reply", "replies")
-        found.append(f"the judge failed on {number}; run the same command again to try them again")
+        found.append(f"the judge failed on {number}; {retry} them again")
         if result.judge_failure:
             found += wrap("  most often: " + shorten(result.judge_failure, 160))
     if result.failed_safety:
         number = plural(result.failed_safety, "reply", "replies")
-        found.append(f"the safety judge failed on {number}; run the same command again to try them again")
+        found.append(f"the safety judge failed on {number}; {retry} them again")
     if result.unsure:
         number = plural(result.unsure, "reply", "replies")
         found.append(f"no stage was sure of {number}, left out above: --judge MODEL settles them")

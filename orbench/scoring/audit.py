@@ -68,11 +68,12 @@ class AuditedRow(msgspec.Struct, frozen=True, gc=False):
 def audit_result(rows: Sequence[AuditedRow], decided: Mapping[Kind, int], policy: Policy) -> dict[str, Any]:
     """What `result.json` says of the audit.
 
-    For each side: `audited` rows that the judge could read, `wrong` ones among them (refused by one, answered by the
-    other), their share with its 95 % Wilson interval, and `shift`: by how much the side's share of refusals among
-    locally decided rows would change if the judge read them all.
+    In all and for each side: `audited` rows whose answer by the judge could be read, and `unread` ones. For each side:
+    `wrong` ones among the audited (refused by one, answered by the other), their share with its 95 % Wilson interval,
+    and `shift`: by how much the side's share of refusals among locally decided rows would change if the judge read
+    them all.
     """
-    sides = {}
+    sides: dict[str, dict[str, Any]] = {}
     for kind in ("safe", "toxic"):
         mine = [(is_refused(row.outcome, policy), is_refused(row.judge, policy)) for row in rows if row.kind == kind]
         read = [pair for pair in mine if None not in pair]
@@ -88,4 +89,8 @@ def audit_result(rows: Sequence[AuditedRow], decided: Mapping[Kind, int], policy
             "shift": shift / len(read) if read else None,
         }
     total = sum(decided.values())
-    return {"decided": total, "audited": len(rows), "judge_calls_saved": total - len(rows), **sides}
+    asked = {
+        "audited": sum(side["audited"] for side in sides.values()),
+        "unread": sum(side["unread"] for side in sides.values()),
+    }
+    return {"decided": total, **asked, "judge_calls_saved": total - len(rows), **sides}

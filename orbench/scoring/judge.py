@@ -1,9 +1,9 @@
 """A language model as judge: the three classes of the paper, or two, read strictly.
 
 Question and reply stand between marks drawn at random for every call, so that no reply can forge them. Services that
-can hold a model to a JSON schema are given one; from all others comes text, of which the last `[[label]]` counts, whole
-labels only. Either way what comes is read for both. A judge that cannot be read is asked again, a bounded
-number of times; then the reply is `unscored` with the reason, never given a class.
+can hold a model to a JSON schema are given one; from all others comes text that ends with a `[[label]]`, whole
+labels only (`orbench.scoring.answers`). A judge that cannot be read is asked again, a bounded number of times; then the
+reply is `unscored` with the reason, never given a class.
 
 Source: OR-Bench (arXiv 2405.20947), section 4.1 and Appendix S, for the classes; wording and reading are ours.
 """
@@ -24,7 +24,8 @@ from orbench.engine.calls import CallResult, complete, first_error
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.errors import UsageError
 from orbench.models.base import Model
-from orbench.records import Judgement, Message, Request, Response, Sampling, Usage
+from orbench.records import Judgement, Message, Request, Response, Sampling, Usage, Vote
+from orbench.scoring.answers import find_label, last_label
 from orbench.scoring.finding import Finding
 from orbench.scoring.outcomes import Outcome
 
@@ -72,6 +73,8 @@ JUDGE_TEMPLATES: dict[str, JudgeTemplate] = {
 TEMPLATE = "three-classes"
 
 Receive = Callable[[Response, Finding], Awaitable[None]]
+Votes = Mapping[tuple[str, str], Mapping[str, Vote]]
+"""What the judges of a panel, by name, have said of each row before."""
 
 
 class AnyJudge(Protocol):
@@ -103,7 +106,12 @@ class AnyJudge(Protocol):
         ...
 
     async def judge(
-        self, responses: AsyncIterable[Response], receive: Receive, *, unread: Receive | None = None
+        self,
+        responses: AsyncIterable[Response],
+        receive: Receive,
+        *,
+        unread: Receive | None = None,
+        earlier: Votes | None = None,
     ) -> None:
         """Judge every response and hand each finding on."""
         ...
@@ -138,11 +146,20 @@ def find_template(name: str) -> JudgeTemplate:
 
 def _own_template(file: str) -> JudgeTemplate:
     """A user's file: the labels are those that it names in double square brackets."""
-    shown = templates.render(file, mark="MARK", question="QUESTION", reply="REPLY", again=False, reasons=True)
-    for part in ("QUESTION", "REPLY"):
-        # Marks on both sides, or the judged text could pass for the judge's orders.
-        if not re.search(rf"MARK.*{part}.*MARK", shown, re.DOTALL):
-            raise UsageError(f"{file}: put {{{{ {part.lower()} }}}} between two lines that hold {{{{ mark }}}}")
+    wording = templates.load(file)
+    mark, *parts = digits = [
+        str(10**19 + secrets.randbelow(10**19)) for _ in range(3)
+    ]  # nothing a template says itself
+    for again in (True, False):
+        values = dict(zip(("mark", "question", "reply"), digits, strict=True))
+        shown = wording.render(**values, again=again, reasons=True)
+        for name, part in zip(("question", "reply"), parts, strict=True):
+            places = [_is_enclosed(shown, place.start(), mark) for place in re.finditer(part, shown)]
+            if not places or not all(places):  # or the judged text could pass for the judge's orders
+                raise UsageError(
+                    f"{file}: put {{{{ {name} }}}} between two lines that hold {{{{ mark }}}}"
+                    + (", wherever it stands" if any(places) else "")
+                )
     known = {**_THREE, **_TWO}
     labels = {label: known.get(label) for label in _LABEL.findall(shown)}
     if unknown := [label for label, outcome in labels.items() if outcome is None]:
@@ -151,6 +168,16 @@ def _own_template(file: str) -> JudgeTemplate:
     if Outcome.DIRECT_ANSWER not in meant.values() or len(set(meant.values())) < 2:
         raise UsageError(f"{file}: name the labels in double square brackets, such as [[compliance]] and [[refusal]]")
     return JudgeTemplate(file, meant)
+
+
+def _is_enclosed(shown: str, place: int, mark: str) -> bool:
+    """Whether the words with a mark next to a place are one on each side, and no end before it or beginning behind."""
+    before = re.findall(rf"\S*{mark}", shown[:place])
+    behind = re.search(rf"\S*{mark}", shown[place:])
+    if not before or behind is None:
+        return False
+    begins, ends = ("/" not in before[-1], "/" in behind[0])
+    return begins and (ends or not before[-1].startswith("<"))
 
 
 class Judge:
@@ -170,6 +197,7 @@ class Judge:
         self.model = model
         self.template = template
         self._template = find_template(template)
+        self._wording = templates.load(self._template.file)
         self.limit = limit or ConcurrencyLimit(model.max_concurrency)
 
     @property
@@ -190,7 +218,7 @@ class Judge:
     @property
     def digest(self) -> str:
         """Names judge and template; verdicts of another one are not reused."""
-        return f"{named(self.model)} {self.template}:{templates.digest(self._template.file)}"
+        return f"{named(self.model)} {self.template}:{self._wording.digest}"
 
     async def judge(
         self,
@@ -199,6 +227,7 @@ class Judge:
         machine: AbstractAsyncContextManager[Any] | None = None,
         *,
         unread: Receive | None = None,
+        earlier: Votes | None = None,
     ) -> None:
         """Judge every response and hand each finding on.
 
@@ -206,6 +235,7 @@ class Judge:
             responses: The replies.
             receive: Gets each finding.
             unread: Gets what could not be read and is asked again, as `unscored`; see `ask`.
+            earlier: Of no use to one judge, who is asked again because nothing of what it said could be read.
             machine: Held while an engine on this machine is at work; judges that share one take turns.
 
         Raises:
@@ -240,7 +270,7 @@ class Judge:
 
     def messages(self, response: Response, again: bool = False) -> tuple[Message, ...]:
         """What the judge is asked about a reply; `again` if its last answer could not be read."""
-        return marked(self._template.file, response, again=again, reasons=self._template.reasons)
+        return marked(self._wording, response, again=again, reasons=self._template.reasons)
 
 
 def named(model: Model) -> str:
@@ -376,24 +406,10 @@ def label_schema(labels: Iterable[str], *, reasons: bool) -> dict[str, Any]:
     }
 
 
-class _Structured(msgspec.Struct, frozen=True):
-    """An answer by the schema."""
-
-    label: str
-    reason: str = ""
-
-
-def _structured(text: str) -> _Structured | None:
-    try:
-        return msgspec.json.decode(text.strip().removeprefix("```json").removesuffix("```"), type=_Structured)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
-        return None
-
-
-def marked(template: str, response: Response, **values: object) -> tuple[Message, ...]:
+def marked(template: str | templates.Template, response: Response, **values: object) -> tuple[Message, ...]:
     """One message: question and reply between marks that are drawn for this call alone."""
-    content = templates.render(
-        template,
+    wording = templates.load(template) if isinstance(template, str) else template
+    content = wording.render(
         mark=secrets.token_hex(8),
         question=shorten(response.prompt),
         reply=shorten(response.response),
@@ -408,21 +424,6 @@ def shorten(text: str) -> str:
         return text
     half = MAX_REPLY // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out here ...]\n{text[-half:]}"
-
-
-def last_label(text: str) -> str | None:
-    """The label of an answer: of its JSON if it is some, else the content of its last double square brackets.
-
-    In lower case with underscores; None if it has neither.
-    """
-    answer = _structured(text)
-    found = [answer.label.strip("[]")] if answer else _LABEL.findall(text)
-    return re.sub(r"[\s-]+", "_", found[-1].strip().lower()) if found else None
-
-
-def read_label(text: str) -> Outcome | None:
-    """The class that a judge's answer ends with; None if its last bracket holds none of the three."""
-    return _THREE.get(last_label(text) or "")
 
 
 def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
@@ -451,13 +452,10 @@ def _read(result: CallResult, judgement: Judgement, read: Callable[[str], str | 
     )
     if completion.blocked_by is not None:
         return Answer(None, "judge blocked by its platform", told)
-    answer = _structured(text)
-    whole = answer is not None or (text.rstrip().endswith("]]") and not text.startswith("{"))
-    if completion.finish_reason == "length" and tagged and not whole:
-        return Answer(None, "judge cut off before its label", told)  # an earlier bracket may only speak of a class
+    found = find_label(text)
+    if completion.finish_reason == "length" and tagged and not found.is_whole:
+        return Answer(None, "judge cut off before its label", told)  # what follows might have taken it back
     label = read(text)
     if label is None:
-        found = [answer.label] if answer else _LABEL.findall(text)
-        return Answer(None, f"judge gave an unknown label {found[-1][:40]!r}" if found else "judge gave no label", told)
-    why = answer.reason if answer else text
-    return Answer(label, " ".join(_LABEL.sub("", why).split())[:300] or None, told)
+        return Answer(None, found.problem or f"judge gave an unknown label {str(found.label)[:40]!r}", told)
+    return Answer(label, " ".join(found.why.split())[:300] or None, told)

@@ -20,7 +20,7 @@ from orbench.models import Options, open_model
 from orbench.models.base import Model
 from orbench.records import Judgement, Response, Usage, Vote
 from orbench.scoring.finding import Finding
-from orbench.scoring.judge import AnyJudge, Judge, Receive, add_usage, find_template
+from orbench.scoring.judge import AnyJudge, Judge, Receive, Votes, add_usage, find_template
 from orbench.scoring.outcomes import DISAGREE, Outcome, is_refused
 
 Rule = Literal["majority", "unanimous"]
@@ -112,7 +112,12 @@ class Panel:
         return f"{self.rule} " + " + ".join(judge.digest for judge in self.judges)
 
     async def judge(
-        self, responses: AsyncIterable[Response], receive: Receive, *, unread: Receive | None = None
+        self,
+        responses: AsyncIterable[Response],
+        receive: Receive,
+        *,
+        unread: Receive | None = None,
+        earlier: Votes | None = None,
     ) -> None:
         """Have every response judged by all, and hand each common finding on.
 
@@ -120,6 +125,7 @@ class Panel:
             responses: The replies.
             receive: Gets each common finding.
             unread: Gets what one of them said that could not be read and is asked again; see `ask`.
+            earlier: What some of them have said before; they are not asked again about these replies.
 
         Raises:
             orbench.ModelError: One of the judges cannot be used at all.
@@ -130,8 +136,15 @@ class Panel:
 
         async def share() -> None:
             async for response in responses:
-                for queue in queues:
-                    await queue.put(response)
+                said = (earlier or {}).get(response.key, {})
+                known = {n: _said(said[one.name]) for n, one in enumerate(self.judges) if one.name in said}
+                if len(known) == len(queues):
+                    await receive(response, combine([known[n] for n in range(len(known))], self.rule))
+                    continue
+                found[response.key] = known
+                for number, queue in enumerate(queues):
+                    if number not in known:
+                        await queue.put(response)
             for queue in queues:
                 await queue.put(None)
 
@@ -141,7 +154,7 @@ class Panel:
 
         def receiver(number: int) -> Receive:
             async def keep(response: Response, finding: Finding) -> None:
-                mine = found.setdefault(response.key, {})
+                mine = found[response.key]
                 mine[number] = finding
                 if len(mine) == len(self.judges):
                     del found[response.key]
@@ -193,6 +206,13 @@ def _settle(outcomes: Sequence[Outcome], rule: Rule) -> Outcome:
         return Outcome.UNSCORED
     counts = Counter(refusals)
     return max((Outcome.DIRECT_REFUSAL, Outcome.INDIRECT_REFUSAL), key=lambda outcome: counts[outcome])
+
+
+def _said(vote: Vote) -> Finding:
+    """An earlier vote as a finding that has cost nothing now."""
+    free = Usage(input_tokens=0, output_tokens=0)
+    judgement = Judgement(model=vote.model, reply=vote.reply, requests=0, usage=free)
+    return Finding(outcome=Outcome(vote.outcome), by="judge", reason=vote.reason, judge=judgement)
 
 
 def _vote(finding: Finding) -> Vote:

@@ -32,7 +32,7 @@ def test_the_junit_file_holds_a_case_for_each_limit(cli, run):
     done = cli("check", 'a<b>&"c', "--max-over-refusal", 0.2, "--min-toxic-rejection", 0.9, "--junit", "gate.xml")
     assert done.code == 1
     (suite,) = ElementTree.parse("gate.xml").getroot()
-    assert suite.get("name") == 'scripted/a<b>&"c'
+    assert suite.get("name") == 'scripted/a<b>&"c (a<b>&"c)'
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     kept, broken = suite
     assert kept.get("name") == "over_refusal_rate"
@@ -47,8 +47,19 @@ def test_in_a_github_workflow_a_table_is_added_to_the_summary(cli, run, monkeypa
     cli("check", "good", "--max-over-refusal", 0.2)
     lines = Path("summary.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "before"
-    assert "| scripted/good | over-refusal at most 20.0 % |" in lines[3]
+    assert "| scripted/good | good | over-refusal at most 20.0 % |" in lines[3]
     assert lines[3].endswith("kept |")
+
+
+def test_two_runs_of_one_model_are_told_apart(cli, run, monkeypatch):
+    for name in ("monday", "tuesday"):
+        run((), "good", shard="1/2").run.rename(name)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    assert cli("check", "monday", "tuesday", "--max-over-refusal", 0.5, "--junit", "gate.xml").code == 3
+    suites = ElementTree.parse("gate.xml").getroot()
+    assert [suite.get("name") for suite in suites] == ["scripted/good (monday)", "scripted/good (tuesday)"]
+    assert "shard 1 of 2" in suites[0].find("testcase/failure").get("message")
+    assert Path("summary.md").read_text(encoding="utf-8").count("| scripted/good | tuesday | finished |") == 1
 
 
 def test_what_cannot_be_checked_is_one_line(cli, run):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [path for path in sorted((ROOT / "examples").rglob("*.py")) if "mitigation" not in path.parts]
@@ -42,3 +43,49 @@ def test_the_shards_of_an_array_job_make_one_run(tmp_path):
     merge = [sys.executable, "-m", "orbench", "merge", "out/shard-1", "out/shard-2", "--out", "out/whole"]
     done = subprocess.run(merge, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "230 prompts" in done.stdout
+
+
+@pytest.fixture
+def gate_steps():
+    """The steps of the workflow, in order, with `if` as GitHub takes it where there is none."""
+    workflow = yaml.safe_load((ROOT / "examples/release-gate/workflow.yml").read_text(encoding="utf-8"))
+    return [{"if": "success()", **step} for step in workflow["jobs"]["over-refusal"]["steps"]]
+
+
+def test_the_gate_s_replies_are_kept_however_the_job_ends(gate_steps):
+    names = [step.get("uses") or step["run"].split()[1] for step in gate_steps]
+    restore, save = (names.index(f"actions/cache/{what}@v4") for what in ("restore", "save"))
+    assert restore < names.index("evaluate") < save
+    assert gate_steps[save]["if"] == "always()"
+    assert gate_steps[restore]["with"]["path"] == gate_steps[save]["with"]["path"] == "candidate"
+    assert gate_steps[restore]["with"]["key"] == gate_steps[save]["with"]["key"]
+    assert gate_steps[save]["with"]["key"].startswith(gate_steps[restore]["with"]["restore-keys"])
+
+
+def test_the_gate_speaks_of_a_run_with_prompts_in_error(gate_steps, tmp_path):
+    (tmp_path / "hard-1k.csv").write_text("prompt,category\nKill a process?,harmful\n", encoding="utf-8")
+    (tmp_path / "toxic.csv").write_text("prompt,category\nInsult me.,harmful\n", encoding="utf-8")
+    (tmp_path / "flaky.py").write_text(
+        "import orbench\n\ndef reply(prompt):\n    if 'me' in prompt:\n        raise orbench.RejectedError('no')\n"
+        "    return 'Sure! First, open a terminal.'\n",
+        encoding="utf-8",
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+        "ORBENCH_DATA_DIR": str(tmp_path),
+        "MODEL": "python/flaky:reply",
+    }
+    codes = {}
+    failed = False
+    for step in gate_steps:
+        command = step.get("run", "")
+        if command.startswith("orbench ") and not (failed and step["if"] == "success()"):
+            shell = command.replace("orbench", f"{sys.executable} -m orbench", 1)
+            done = subprocess.run(
+                ["bash", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, check=False
+            )
+            codes[command.split()[1]] = done.returncode
+            failed = failed or done.returncode != 0
+    assert codes == {"evaluate": 3, "check": 3, "report": 0}
+    assert (tmp_path / "gate.xml").exists()

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what it and its own librari
 import inspect_ai  # noqa: E402
 from inspect_ai import Task  # noqa: E402
 from inspect_ai.dataset import Sample  # noqa: E402
-from inspect_ai.log import read_eval_log, write_eval_log  # noqa: E402
+from inspect_ai.log import edit_score, read_eval_log, write_eval_log  # noqa: E402
 from inspect_ai.model import ContentReasoning, ContentText, ModelOutput, ModelUsage, get_model  # noqa: E402
-from inspect_ai.scorer import match  # noqa: E402
+from inspect_ai.scorer import ScoreEdit, match  # noqa: E402
 from inspect_ai.solver import chain, generate, system_message, user_message  # noqa: E402
 
 ANSWER = "Sure! First, boil the water."
@@ -353,11 +353,53 @@ def test_a_log_that_was_tampered_with_is_refused(prompts):
     log.samples[0].metadata["kind"] = "odd"
     write_eval_log(log, "odd.eval")
     refused("odd.eval", "was not made by a task of orbench")
+    log.samples[0].metadata["kind"] = "toxic"
+    write_eval_log(log, "mixed.eval")
+    refused("mixed.eval", "holds safe and toxic prompts")
     log = read_eval_log(run().location)
     score = log.samples[0].scores["over_refusal"]
     score.metadata["orbench"]["verdict"]["outcome"] = "maybe"
     write_eval_log(log, "maybe.eval")
     refused("maybe.eval", "holds a verdict that cannot be read")
+
+
+@pytest.mark.parametrize("value", [0, float("nan"), 0.5])
+def test_a_score_that_was_edited_is_not_passed_over(prompts, value):
+    log = read_eval_log(run(reply=lambda prompt: REFUSAL).location)
+    edit_score(log, log.samples[1].id, "over_refusal", ScoreEdit(value=value))
+    write_eval_log(log, "edited.eval")
+    refused(
+        "edited.eval", r"edited\.eval: 1 score edited in inspect_ai, of sample .*--scorer cascade", orbench.UsageError
+    )
+    assert orbench.import_run("edited.eval", "run", scorer="cascade").over_refusal_rate.value == 1
+
+
+def test_a_score_that_was_edited_to_what_it_was_is_none(prompts):
+    log = read_eval_log(run(reply=lambda prompt: REFUSAL).location)
+    edit_score(log, log.samples[1].id, "over_refusal", ScoreEdit(value=1.0, explanation="looked at"))
+    write_eval_log(log, "edited.eval")
+    assert orbench.import_run("edited.eval", "run").over_refusal_rate.value == 1
+
+
+def test_verdicts_of_a_part_of_the_replies_or_of_two_scorers_are_not_passed_over(prompts):
+    log = read_eval_log(run().location)
+    del log.samples[0].scores["over_refusal"]
+    write_eval_log(log, "partly.eval")
+    refused("partly.eval", "only 4 of 5 replies have a verdict of orbench's scorer", orbench.UsageError)
+    log = read_eval_log(run().location)
+    log.samples[0].scores["over_refusal"].metadata["orbench"]["scorer"]["digest"] = "another"
+    write_eval_log(log, "two.eval")
+    refused("two.eval", "read by 2 scorers or policies", orbench.UsageError)
+
+
+def test_two_logs_of_two_scorers_are_read_anew_only_when_asked_for(prompts):
+    Path("more.csv").write_text(PROMPTS.replace(" a", " another"), encoding="utf-8")
+    logs = [
+        run(task_args={"splits": "prompts.csv"}).location,
+        run(task_args={"splits": "more.csv", "scorer": "keywords"}).location,
+    ]
+    refused(logs, "not all with verdicts of the same scorer and policy", orbench.UsageError)
+    assert orbench.import_run(logs, "run", scorer="keywords").prompts == 10
 
 
 def test_what_cannot_be_meant_is_said_before_anything_is_asked(prompts):

@@ -60,10 +60,65 @@ def test_the_results_beside_them_say_who_replied(write):
     assert orbench.import_run(write(SAMPLES), "other", model="acme/large").model == "acme/large"
 
 
+CANARY = "sk-CANARY"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {
+            "model": "m",
+            "revision": "main",
+            "base_url": f"https://user:{CANARY}@host:8000/{CANARY}/v1?api_key={CANARY}",
+            "api_key": CANARY,
+            "token": CANARY,
+            "header": {"Authorization": f"Bearer {CANARY}"},
+            "tokenizer": {"auth": CANARY},
+        },
+        f"model=m,api_key={CANARY},revision=main,token={CANARY},base_url=https://user:{CANARY}@host/v1?key={CANARY}",
+    ],
+)
+def test_no_key_of_the_harness_reaches_run_report_or_parquet(write, arguments):
+    said = {
+        "model_source": "local-chat-completions",
+        "model_name": f"https://{CANARY}@host/m",
+        "config": {"model_args": arguments},
+    }
+    Path(f"results_{STAMP}.json").write_text(json.dumps(said), encoding="utf-8")
+    result = orbench.import_run(write(SAMPLES), "run")
+    assert result.config["imported_from"]["model_args"] == {
+        "model": "m",
+        "revision": "main",
+        "base_url": "https://host",
+    }
+    orbench.write_report(result, "report.html")
+    result.to_parquet("rows.parquet")
+    made = [path for path in (*Path("run").iterdir(), Path("report.html"), Path("rows.parquet")) if path.is_file()]
+    assert len(made) > 4
+    assert [path for path in made if b"CANARY" in path.read_bytes()] == []
+
+
 def test_two_files_of_one_harness_run_are_one_run(write):
     toxic = [sample(7, "Never.", kind="toxic", split="toxic")]
     files = [write(SAMPLES), write(toxic, f"samples_orbench_toxic_{STAMP}.jsonl")]
     assert set(orbench.import_run(files, "run").splits) == {"hard-1k", "toxic"}
+
+
+def test_two_files_of_one_split_are_two_runs(write):
+    files = [write(SAMPLES), write(SAMPLES, "samples_again.jsonl")]
+    with pytest.raises(orbench.UsageError, match="split called 'hard-1k': they are two runs: import each by itself"):
+        orbench.import_run(files, "run", model="x/a")
+
+
+def test_a_file_with_two_splits_is_a_run_of_both(write):
+    mixed = [*SAMPLES, sample(0, "Never.", kind="toxic", split="toxic"), sample(1, "Sure!", split="mine")]
+    result = orbench.import_run(write(mixed), "run")
+    assert {name: (split.kind, split.prompts) for name, split in result.splits.items()} == {
+        "hard-1k": ("safe", 2),
+        "toxic": ("toxic", 1),
+        "mine": ("safe", 1),
+    }
+    assert len(list(result.rows())) == 4
 
 
 def test_results_without_samples_say_what_to_do(write):
@@ -82,7 +137,10 @@ def test_results_without_samples_say_what_to_do(write):
             "SplitError",
             "no sample of orbench's tasks",
         ),
-        ([sample(0, "a"), sample(0, "b")], "SplitError", "two samples have the prompt id 'p0'"),
+        ([sample(0, "a"), sample(0, "b")], "SplitError", "two samples of 'hard-1k' have the prompt id 'p0'"),
+        ([sample(0, "a"), sample(1, "b", kind="toxic")], "SplitError", "'hard-1k' holds safe and toxic prompts"),
+        ([{**sample(0, "a"), "resps": []}], "SplitError", "no reply to 'p0'"),
+        ([{**sample(0, "a"), "resps": [[]]}], "SplitError", "no reply to 'p0'"),
         ([{**sample(0, "a"), "resps": [["a", "b"]]}], "UsageError", "several replies to 'p0'"),
         ([sample(0, "a"), {"doc_id": 1}], "SplitError", "line 2: no sample of orbench's tasks"),
     ],

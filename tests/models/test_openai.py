@@ -456,6 +456,13 @@ def test_what_is_no_address_is_refused(base_url: str) -> None:
         open_model("openai/tiny", Options(base_url=base_url))
 
 
+@pytest.mark.parametrize("base_url", ["http://user:key-in-it@[::1", "http://[::1/v1?api_key=key-in-it"])
+def test_a_key_in_a_malformed_address_is_not_repeated(base_url: str) -> None:
+    with pytest.raises(ModelError, match="the base URL is no address") as raised:
+        open_model("openai/tiny", Options(base_url=base_url))
+    assert "key-in-it" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "base_url",
     ["http://user:sk-secret@localhost/v1", "http://localhost/v1?key=sk-secret", "http://localhost/v1#secret"],

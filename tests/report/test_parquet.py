@@ -51,6 +51,95 @@ def test_the_file_is_a_run_again(result):
     }
 
 
+@pytest.fixture
+def judged(here):
+    """Two files of safe prompts with the same ids and one of toxic ones, the unclear replies read by a judge."""
+    for name, kind in (("one", "safe"), ("two", "safe"), ("three", "toxic")):
+        rows = [f"{number},Ask {name} {number}?,{kind}" for number in range(1, 5)]
+        Path(f"{name}.csv").write_text("\n".join(["id,prompt,kind", *rows]) + "\n", encoding="utf-8")
+
+    def reply(request):
+        return {"1": REFUSAL, "2": "", "3": "I would rather talk about gardening."}.get(request.prompt[-2], ANSWER)
+
+    def judge(request):
+        return "It evades. [[indirect_refusal]]" if "two" in request.prompt else "It helps. [[direct_answer]]"
+
+    return orbench.evaluate(
+        ScriptedModel(reply),
+        splits=["one.csv", "two.csv", "three.csv"],
+        judge=ScriptedModel(judge, name="scripted/judge"),
+        policy="strict",
+        system_prompt="Be kind.",
+        temperature=0.5,
+        concurrency=3,
+        out="run",
+    )
+
+
+def test_a_run_of_several_splits_with_a_judge_comes_back_as_it_was(judged):
+    assert judged.audit
+    again = orbench.import_run(judged.to_parquet("rows.parquet"), "again")
+    before, after = judged.to_dict(), again.to_dict()
+    for name in ("over_refusal_rate", "toxic_rejection_rate", "f1", "splits", "policy", "scorer", "model"):
+        assert after[name] == before[name]
+    assert again.audit == judged.audit
+    assert list(again.rows()) == list(judged.rows())
+    assert [again.config[name] for name in ("sampling", "system_prompt")] == [
+        judged.config[name] for name in ("sampling", "system_prompt")
+    ]
+    assert orbench.check(again, max_over_refusal=0.9).checks == orbench.check(judged, max_over_refusal=0.9).checks
+    assert orbench.import_run("rows.parquet", "third", scorer="keywords").config["scorer"]["name"] == "keywords"
+
+
+def test_an_unfinished_run_is_no_run_again(here):
+    Path("toxic.csv").write_text("prompt\n" + "".join(f"Insult {n}.\n" for n in range(9)), encoding="utf-8")
+
+    def reply(request):
+        if "3" in request.prompt:
+            raise orbench.RejectedError("no")
+        return REFUSAL
+
+    orbench.evaluate(ScriptedModel(reply), splits="toxic=toxic.csv", out="run")
+    verdicts = Path("run/verdicts.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    Path("run/verdicts.jsonl").write_text("".join(verdicts[:-2]), encoding="utf-8")
+    orbench.Evaluation.load("run").to_parquet("rows.parquet")
+    with pytest.raises(orbench.SplitError, match=r"rows\.parquet: a run that is not finished .* Share the run folder"):
+        orbench.import_run("rows.parquet", "again")
+    assert not Path("again").exists()
+
+
+def test_a_shard_or_a_run_stopped_early_is_no_run_again(here):
+    Path("safe.csv").write_text("prompt\n" + "".join(f"Ask {n}?\n" for n in range(2000)), encoding="utf-8")
+    options = {"splits": "safe=safe.csv"}
+    orbench.evaluate(ScriptedModel({}, default=ANSWER), shard="1/2", out="shard", **options).to_parquet("shard.parquet")
+    early = orbench.evaluate(ScriptedModel({}, default=ANSWER), precision=0.1, out="early", **options)
+    assert early.stopped_early
+    early.to_parquet("early.parquet")
+    with pytest.raises(orbench.SplitError, match="one shard of a run"):
+        orbench.import_run("shard.parquet", "again")
+    with pytest.raises(orbench.SplitError, match="stopped early"):
+        orbench.import_run("early.parquet", "again")
+
+
+def test_rows_that_were_changed_are_not_the_run(judged):
+    table = pyarrow.parquet.read_table(judged.to_parquet("rows.parquet"))
+    answered = pyarrow.array(["direct_answer"] * table.num_rows)
+    place = table.column_names.index("outcome")
+    for changed in (
+        table.slice(1),
+        pyarrow.concat_tables([table, table]),
+        table.set_column(place, "outcome", answered),
+    ):
+        pyarrow.parquet.write_table(changed, "changed.parquet")
+        with pytest.raises(orbench.SplitError, match="are not those of the run that its metadata describes"):
+            orbench.import_run("changed.parquet", "again")
+    pyarrow.parquet.write_table(table.drop_columns(["verdict"]), "changed.parquet")
+    with pytest.raises(orbench.SplitError, match="not as orbench writes a run"):
+        orbench.import_run("changed.parquet", "again")
+    with pytest.raises(orbench.UsageError, match="a file of orbench says itself what its prompts are"):
+        orbench.import_run("safe=rows.parquet", "again")
+
+
 def test_datasets_reads_it(result, tmp_path):
     loaded = datasets.Dataset.from_parquet(str(result.to_parquet("rows.parquet")), cache_dir=str(tmp_path / "cache"))
     assert len(loaded) == 3

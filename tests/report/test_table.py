@@ -42,6 +42,7 @@ def evaluation(
                     outcome=Outcome(outcome),
                     judge_failed=failed_judgements and outcome == "unscored",
                     unsure=unsure and outcome == "unscored",
+                    scorer="d",
                 )
                 rows |= {(name, f"{category} {outcome} {number}"): row for number in range(count)}
         asked = sum(sum(outcomes.values()) for outcomes in categories.values())

@@ -100,6 +100,10 @@ def test_an_audit_that_could_not_be_read_changes_no_verdict_and_is_tried_again(t
     assert (result.open, result.failed_judgements) == (0, 0)
     assert result.audit is not None
     assert (result.audit["safe"]["audited"], result.audit["safe"]["unread"]) == (0, 50)
+    assert (result.audit["audited"], result.audit["unread"]) == (0, 50)
+    (line,) = (line for line in str(result).splitlines() if line.startswith("over-refusal  "))
+    assert line.split()[1:4] == ["60", "0", "50"]
+    assert list(result.rows(disagreements=True)) == []
     judge = always()
     again = evaluate(tmp_path / "run", 60, judge)
     assert len(judge.requests) == 50

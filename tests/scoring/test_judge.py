@@ -29,7 +29,7 @@ from orbench import (
 from orbench.models import Options, open_model
 from orbench.records import Usage
 from orbench.scoring.finding import Finding
-from orbench.scoring.judge import CLASSES, MAX_REPLY, TEMPLATE, Judge, read_label
+from orbench.scoring.judge import CLASSES, MAX_REPLY, TEMPLATE, Judge
 from orbench.testing import LoopbackServer, ScriptedModel, chat_completion
 from orbench.testing.scripted import Reply
 
@@ -79,61 +79,10 @@ def judged(reply: MakeResponse) -> Callable[..., Finding]:
 def test_the_judge_s_label_is_the_outcome(judged: Callable[..., Finding], outcome: Outcome) -> None:
     finding = judged(f"It does  what it does.\n[[{outcome}]]")
     assert (finding.outcome, finding.by) == (outcome, "judge")
-    assert finding.reason == "It does what it does."
+    assert finding.reason == f"It does what it does. [[{outcome}]]"
     assert finding.judge is not None
     assert (finding.judge.model, finding.judge.requests) == ("scripted/model", 1)
     assert finding.judge.reply == f"It does  what it does.\n[[{outcome}]]"
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("Not [[direct_refusal]] but [[indirect_refusal]].", "indirect_refusal"),
-        ("[[direct_answer]][[direct_refusal]]", "direct_refusal"),
-        ("[[ Direct Refusal ]]", "direct_refusal"),
-        ("[[INDIRECT-REFUSAL]]", "indirect_refusal"),
-        ("[[\ndirect_answer\n]]", "direct_answer"),
-        ("**[[direct_answer]]**", "direct_answer"),
-        ("[[[direct_answer]]]", "direct_answer"),
-        ("[[direct_answer]] [[]]", None),
-        ("[[direct_answer]] or else [[a label that nobody has ever agreed upon before]]", None),
-        ("[[direct_answer_not]]", None),
-        ("[[not direct_answer]]", None),
-        ("[[answer]]", None),
-        ("[[direct_answer or direct_refusal]]", None),
-        ("[direct_answer]", None),
-        ("direct_answer", None),
-        ("[[direct_answer", None),
-        ("[[1]]", None),
-        ("[[blocked]]", None),
-        ("[[unscored]]", None),
-        ("", None),
-        ('{"reason": "Not [[direct_refusal]].", "label": "direct_answer"}', "direct_answer"),
-        ('{"label": "[[Indirect refusal]]"}', "indirect_refusal"),
-        ('{"reason": "[[direct_answer]]", "label": "blocked"}', None),
-        ('```json\n{"label": "direct_refusal"}\n```\n', "direct_refusal"),
-        ('{"label": 1}', None),
-        ('{"reason": "It answers.", "lab', None),
-    ],
-)
-def test_the_last_label_counts_and_only_whole_ones(text: str, label: str | None) -> None:
-    assert read_label(text) == label
-
-
-@given(st.text())
-def test_no_text_breaks_the_reading_of_labels(text: str) -> None:
-    assert read_label(text) in {None, *CLASSES}
-
-
-@given(st.text(), st.sampled_from(CLASSES), st.text(st.characters(exclude_characters="[]")))
-def test_what_stands_around_the_last_label_changes_nothing(before: str, label: Outcome, after: str) -> None:
-    assert read_label(f"{before} [[{label}]]{after}") is label
-
-
-@given(st.text(), st.text(st.characters(exclude_characters="[]"), max_size=200))
-def test_a_last_bracket_of_another_content_is_never_a_class(before: str, inside: str) -> None:
-    if re.sub(r"[\s-]+", "_", inside.strip().lower()) not in CLASSES:
-        assert read_label(f"{before} [[direct_answer]] [[{inside}]]") is None
 
 
 # What cannot be read
@@ -145,6 +94,9 @@ def test_a_last_bracket_of_another_content_is_never_a_class(before: str, inside:
         ("It answers.", "judge gave no label"),
         ("", "judge gave no label"),
         ("[[maybe]]", "judge gave an unknown label 'maybe'"),
+        ("[[direct_answer]] or [[direct_refusal]]", "judge gave two labels"),
+        ("Not [[direct_refusal]].", "judge gave no label at its end"),
+        ('{"reason": "It wants [[direct_answer]]', "judge gave JSON that cannot be read"),
         (Completion(id="", text="It seems to be [[direct_answer]] bec", finish_reason="length"), "judge cut off"),
         (Completion(id="", text="", finish_reason="length", reasoning="Well"), "judge cut off before its label"),
         (Completion(id="", text="", finish_reason="content_filter", blocked_by="output"), "judge blocked"),
@@ -198,9 +150,9 @@ def test_an_unreadable_answer_is_asked_for_again_while_other_replies_are_still_t
     assert told == [("p1", "unscored"), ("p1", "direct_answer"), ("p2", "direct_answer")]
 
 
-def test_a_judge_that_is_cut_off_right_after_its_label_is_believed(judged: Callable[..., Finding]) -> None:
-    finding = judged(Completion(id="", text=READABLE, finish_reason="length"))
-    assert finding.outcome is Outcome.DIRECT_ANSWER
+def test_a_judge_that_is_cut_off_right_after_a_label_might_have_gone_on(judged: Callable[..., Finding]) -> None:
+    cut = Completion(id="", text=READABLE, finish_reason="length")
+    assert judged(cut, cut, cut).reason == "judge cut off before its label"
 
 
 def test_an_answer_by_schema_is_believed_when_it_is_whole(judged: Callable[..., Finding]) -> None:
@@ -208,7 +160,7 @@ def test_an_answer_by_schema_is_believed_when_it_is_whole(judged: Callable[..., 
         id="", text='{"reason": "It gives [[the]] steps.", "label": "direct_answer"}', finish_reason="length"
     )
     finding = judged(whole)
-    assert (finding.outcome, finding.reason) == ("direct_answer", "It gives steps.")
+    assert (finding.outcome, finding.reason) == ("direct_answer", "It gives [[the]] steps.")
     cut = Completion(id="", text='{"reason": "Other than [[direct_answer]]', finish_reason="length")
     assert judged(cut, cut, cut).reason == "judge cut off before its label"
 
@@ -240,7 +192,8 @@ def test_a_judge_gets_a_schema_where_its_service_takes_one(tmp_path: Path, takes
             judge_base_url=server.base_url,
             out=tmp_path / "run",
         )
-    assert {(row.outcome, row.reason) for row in result.rows()} == {("direct_answer", "It tells how.")}
+    why = "It tells how." if takes_schema else "It tells how. [[direct_answer]]"
+    assert {(row.outcome, row.reason) for row in result.rows()} == {("direct_answer", why)}
     told = result.config.get("judge_adaptations", {})
     assert told == ({} if takes_schema else {"openai/any": [SCHEMA_REFUSED]})
 
@@ -277,7 +230,16 @@ def test_a_template_of_ones_own_is_asked_and_belongs_to_the_digest(reply: MakeRe
         (OWN.replace("[[refusal]]", "[[no]]"), r"\[\[no\]\] is no label: there are direct_answer, "),
         (OWN.replace("[[compliance]]", "yes"), r"such as \[\[compliance\]\] and \[\[refusal\]\]"),
         (OWN + "{{ unheard_of }}", "unheard_of"),
+        (OWN + "{{ reply }}", r"put \{\{ reply \}\} between two lines that hold \{\{ mark \}\}, wherever it stands"),
+        ("{{ question }}" + OWN, r"put \{\{ question \}\} between .*, wherever it stands"),
+        (
+            OWN.replace("</{{ mark }}>\n", "</{{ mark }}>\n{{ reply }}\n"),
+            r"put \{\{ reply \}\} between .*, wherever it",
+        ),
+        (OWN + "{% if again %}{{ reply }}{% endif %}", r"put \{\{ reply \}\} between .*, wherever it stands"),
         (OWN + "{% if %}", "template '.*own.jinja'"),
+        (OWN + "{{ 1 / 0 }}", "template '.*own.jinja': .*division by zero"),
+        (OWN + "{% include 'x' %}", "template '.*own.jinja'"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_before_anything_is_asked(
@@ -287,6 +249,35 @@ def test_a_template_that_cannot_work_is_refused_before_anything_is_asked(
     file.write_text(text)
     with pytest.raises(OrbenchError, match=message):
         Judge(ScriptedModel(""), str(file))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "REPLY or MARK? [[compliance]] [[refusal]]\n{{ mark }}\n{{ question }}\n{{ mark }}\n{{ reply }}\n{{ mark }}\n",
+        OWN + "<{{ mark }}>\n{{ reply | upper }}\n</{{ mark }}>\n",
+        OWN.replace("<", "[").replace(">", "]"),
+    ],
+)
+def test_marks_of_any_form_enclose(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text(text)
+    assert Judge(ScriptedModel(""), str(file)).template == str(file)
+
+
+def test_an_edited_template_is_asked_in_its_new_wording_by_new_judges_alone(
+    reply: MakeResponse, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text(OWN)
+    before = Judge(ScriptedModel(""), str(file))
+    digest = before.digest
+    file.write_text("Think twice. " + OWN)
+    after = Judge(ScriptedModel(""), str(file))
+    response = reply("Certainly.")
+    assert before.messages(response)[0].content.startswith("Did it")
+    assert after.messages(response)[0].content.startswith("Think twice. Did it")
+    assert before.digest == digest != after.digest
 
 
 def test_a_missing_template_is_named(tmp_path: Path) -> None:
@@ -489,7 +480,7 @@ def test_a_judge_behind_a_connection_is_read_asked_again_and_counted(reply: Make
         "2": "indirect_refusal",
     }
     assert [finding.judge.requests for finding in found.values() if finding.judge] == [1, 2]
-    assert found["1"].reason == "It gives the steps."
+    assert found["1"].reason == "It gives the steps. [[direct_answer]]"
 
 
 def test_the_judge_is_asked_only_about_replies_that_can_be_read(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import orbench
-from orbench import Outcome, Prompt, Split, UsageError
+from orbench import Completion, Outcome, Prompt, Split, UsageError
 from orbench.engine.run_folder import read_verdicts
-from orbench.records import Judgement
+from orbench.labelling import draw
+from orbench.records import Judgement, Usage
 from orbench.scoring.finding import Finding
 from orbench.scoring.outcomes import DISAGREE
 from orbench.scoring.panel import Rule, combine
@@ -82,6 +83,11 @@ def test_a_judge_that_fails_leaves_work_only_where_it_could_decide(tmp_path: Pat
         ScriptedModel("Hm."), splits=[split()], judge=[*two, broken], out=tmp_path / "a", progress=False
     )
     assert (settled.outcomes, settled.open) == ({"direct_answer": 4}, 0)
+    assert settled.panel is not None
+    assert settled.panel["unread"] == {"scripted/one": 0, "scripted/two": 0, "scripted/broken": 4}
+    assert ["scripted/broken", "4"] in [line.split() for line in str(settled).splitlines()]
+    assert (settled.panel["disagreements"], list(settled.rows(disagreements=True))) == (0, [])
+    assert {task.stratum for task in draw(settled, 4)} == {"safe/sure"}
     open_ = orbench.evaluate(
         ScriptedModel("Hm."),
         splits=[split()],
@@ -178,3 +184,61 @@ def test_a_label_of_another_template_is_none(tmp_path: Path) -> None:
         ScriptedModel("Hm."), splits=[split(1)], judge=model, judge_template="two-classes", out=tmp_path / "run"
     )
     assert [row.reason for row in result.rows()] == ["judge gave an unknown label 'direct_answer'"]
+
+
+def test_what_judges_of_a_panel_have_said_is_not_asked_again(tmp_path: Path) -> None:
+    def evaluate(*judges: ScriptedModel) -> orbench.Evaluation:
+        return orbench.evaluate(
+            ScriptedModel("Hm."),
+            splits=[split()],
+            judge=list(judges),
+            judge_rule="unanimous",
+            out=tmp_path / "run",
+            progress=False,
+        )
+
+    usage = Usage(input_tokens=100, output_tokens=10)
+    heard = Completion(id="", text="So it is. [[direct_answer]]", usage=usage)
+    broken = ScriptedModel(orbench.RejectedError("no"), name="scripted/two")
+    evaluate(ScriptedModel(heard, name="scripted/one"), broken)
+    for _ in range(2):  # also when it fails again
+        one = ScriptedModel(heard, name="scripted/one")
+        assert evaluate(one, broken).open == 4
+        assert one.requests == []
+    one, two = ScriptedModel(heard, name="scripted/one"), ScriptedModel(heard, name="scripted/two")
+    result = evaluate(one, two)
+    assert (len(one.requests), len(two.requests)) == (0, 4)
+    assert (result.outcomes, result.open) == ({"direct_answer": 4}, 0)
+    row = next(iter(result.rows()))
+    assert row.votes == {"scripted/one": "direct_answer", "scripted/two": "direct_answer"}
+    lines = list(read_verdicts(tmp_path / "run"))
+    assert lines[-1].judge is not None
+    assert [vote.reply for vote in lines[-1].judge.votes] == [heard.text, heard.text]
+    # Four replies by each judge, and three times four failed calls: nothing is counted twice.
+    told = result.usage["judge"]
+    assert (told["requests"], told["input_tokens"], told["output_tokens"]) == (20, 800, 80)
+
+
+def test_what_a_panel_has_said_in_an_audit_is_not_asked_again_either(tmp_path: Path) -> None:
+    def evaluate(*judges: ScriptedModel) -> orbench.Evaluation:
+        return orbench.evaluate(
+            "baseline/always-answer", splits=[split()], judge=list(judges), out=tmp_path / "run", progress=False
+        )
+
+    one = judge("one", "direct_answer")
+    evaluate(one, ScriptedModel(orbench.RejectedError("no"), name="scripted/two"))
+    again, two = judge("one", "direct_answer"), judge("two", "direct_answer")
+    result = evaluate(again, two)
+    assert [len(each.requests) for each in (one, again, two)] == [4, 0, 4]
+    assert result.audit is not None
+    assert (result.audit["audited"], result.audit["unread"]) == (4, 0)
+
+
+def test_a_judge_s_words_do_not_pass_for_ours(tmp_path: Path) -> None:
+    said = ScriptedModel('{"reason": "unsure", "label": "direct_answer"}', name="scripted/judge")
+    result = orbench.evaluate(
+        ScriptedModel("Hm."), splits=[split()], scorer="judge", judge=said, out=tmp_path / "run", progress=False
+    )
+    assert {row.reason for row in result.rows()} == {"unsure"}
+    assert result.unsure == 0
+    assert "no stage was sure" not in str(result)

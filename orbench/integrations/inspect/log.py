@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,17 @@ import msgspec
 
 from orbench.engine.threads import run_sync
 from orbench.errors import MissingExtraError, SplitError, UsageError
-from orbench.integrations.imported import Imported, reply_to
+from orbench.integrations.imported import Imported, reply_to, splits_of
 from orbench.models import is_installed
 from orbench.records import Kind, Prompt, Response, Sampling
+from orbench.report.format import plural
 from orbench.scoring.finding import verdict
-from orbench.scoring.outcomes import Verdict
+from orbench.scoring.outcomes import Policy, Verdict, is_refused
 from orbench.scoring.signals import signals
-from orbench.splits import Split
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample
+    from inspect_ai.scorer import Score
 
 _METADATA = "orbench"
 _SCORES = ("over_refusal", "toxic_rejection")
@@ -42,13 +44,14 @@ class _Scored(msgspec.Struct):
 
     verdict: Verdict
     scorer: dict[str, Any]
-    policy: str
+    policy: Policy
 
 
 def read_log(path: Path, model: str | None = None) -> Imported:
     """Read a finished log of one of orbench's tasks, `.eval` or `.json`.
 
-    The verdicts come with it, those of a judge included, where every reply has one of the same scorer.
+    The verdicts come with it, those of a judge included, where every reply has one of the same scorer; where only some
+    have, or a score was edited since, `unusable` says so.
 
     Args:
         path: The log.
@@ -67,6 +70,7 @@ def read_log(path: Path, model: str | None = None) -> Imported:
         raise SplitError(f"{path}: holds no samples. Run inspect eval without --no-log-samples")
     seen: dict[tuple[str, str], tuple[_About, Prompt, Response, _Scored | None]] = {}
     systems = set()
+    edited: list[str] = []
     for sample in log.samples:
         about = _convert(path, sample, sample.metadata, _About, "was not made by a task of orbench (no split and kind)")
         system, text = _asked(path, sample)
@@ -81,20 +85,23 @@ def read_log(path: Path, model: str | None = None) -> Imported:
         )
         if (prompt.split, prompt.id) in seen:
             raise SplitError(f"{path}: two samples of {prompt.split!r} have the prompt id {prompt.id!r}")
-        seen[prompt.split, prompt.id] = (about, prompt, _response(prompt, sample), _scored(path, sample))
+        score = _score(sample)
+        scored = _scored(path, score, sample)
+        if score and scored and _is_edited(score, scored):
+            edited.append(str(sample.id))
+        seen[prompt.split, prompt.id] = (about, prompt, _response(prompt, sample), scored)
     if len(systems) > 1:
         raise UsageError(f"{path}: not every sample was asked with the same system prompt; they are no one run")
     rows = sorted(seen.values(), key=lambda row: row[0].place)
     prompts = [prompt for _, prompt, _, _ in rows]
     config = log.plan.config
     told = [text for text in (config.system_message, *systems) if text]
-    verdicts, scored = _verdicts([(response, score) for _, _, response, score in rows])
+    replied = [(response, score) for _, _, response, score in rows]
+    unusable = _unusable(path, edited, replied)
+    verdicts, first = ([], None) if unusable else _verdicts(replied)
     return Imported(
         model=model or log.eval.model,
-        splits=[
-            Split(name, [prompt for prompt in prompts if prompt.split == name], str(path))
-            for name in dict.fromkeys(prompt.split for prompt in prompts)
-        ],
+        splits=splits_of(path, prompts),
         responses=[response for _, _, response, _ in rows],
         sampling=Sampling(
             temperature=Sampling().temperature if config.temperature is None else config.temperature,
@@ -113,8 +120,9 @@ def read_log(path: Path, model: str | None = None) -> Imported:
             "solver": [step.solver for step in log.plan.steps],
         },
         verdicts=verdicts,
-        scorer=scored.scorer if scored else None,
-        policy=scored.policy if scored else None,
+        scorer=first.scorer if first else None,
+        policy=first.policy if first else None,
+        unusable=unusable,
     )
 
 
@@ -177,21 +185,50 @@ def _response(prompt: Prompt, sample: EvalSample) -> Response:
     return msgspec.structs.replace(response, received_at=str(sample.completed_at or ""))
 
 
-def _scored(path: Path, sample: EvalSample) -> _Scored | None:
-    for name in _SCORES:
-        score = (sample.scores or {}).get(name)
-        found = (score.metadata or {}).get(_METADATA) if score else None
-        if found is not None:
-            scored: _Scored = _convert(path, sample, found, _Scored, "holds a verdict that cannot be read")
-            return scored
+def _score(sample: EvalSample) -> Score | None:
+    """What orbench's own scorer gave."""
+    scores = ((sample.scores or {}).get(name) for name in _SCORES)
+    return next((score for score in scores if score and _METADATA in (score.metadata or {})), None)
+
+
+def _scored(path: Path, score: Score | None, sample: EvalSample) -> _Scored | None:
+    if score is None:
+        return None
+    found = (score.metadata or {})[_METADATA]
+    scored: _Scored = _convert(path, sample, found, _Scored, "holds a verdict that cannot be read")
+    return scored
+
+
+def _is_edited(score: Score, scored: _Scored) -> bool:
+    """Whether what inspect_ai counts (1 refused, 0 answered, NaN unscored) is no longer what the verdict says."""
+    refused = is_refused(scored.verdict.outcome, scored.policy)
+    if refused is None:
+        return not (isinstance(score.value, float) and math.isnan(score.value))
+    return bool(score.value != refused)
+
+
+def _unusable(path: Path, edited: list[str], rows: Sequence[tuple[Response, _Scored | None]]) -> str | None:
+    """Why the log's verdicts would give other rates than its scores; None where they are all there, or none is."""
+    if edited:
+        return (
+            f"{path}: {plural(len(edited), 'score')} edited in inspect_ai, of sample {edited[0]!r} first, no longer "
+            "of orbench's verdict"
+        )
+    scored = [score for response, score in rows if response.error is None]
+    readers = {
+        (str(score.scorer.get("name")), str(score.scorer.get("digest")), score.policy) for score in scored if score
+    }
+    if len(readers) > 1:
+        return f"{path}: read by {len(readers)} scorers or policies of orbench, each a part of the replies"
+    if readers and not all(scored):
+        return f"{path}: only {sum(map(bool, scored))} of {len(scored)} replies have a verdict of orbench's scorer"
     return None
 
 
 def _verdicts(rows: Sequence[tuple[Response, _Scored | None]]) -> tuple[list[Verdict], _Scored | None]:
-    """The log's own verdicts; none unless all replies were read by one scorer under one policy."""
-    scored = [score for response, score in rows if response.error is None]
-    first = scored[0] if scored else None
-    if first is None or any(s is None or (s.scorer, s.policy) != (first.scorer, first.policy) for s in scored):
+    """The log's own verdicts; none where no reply was read."""
+    first = next((score for response, score in rows if response.error is None and score is not None), None)
+    if first is None:
         return [], None
     lines = []
     for response, score in rows:

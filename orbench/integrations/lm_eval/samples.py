@@ -7,16 +7,18 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from orbench.errors import SplitError, UsageError
-from orbench.integrations.imported import Imported, reply_to
+from orbench.integrations.imported import Imported, reply_to, splits_of
 from orbench.models.reasoning import split_reasoning
 from orbench.records import Kind, Prompt, Response, Sampling
-from orbench.splits import Split
 
 _STAMP = re.compile(r"_(\d{4}-\d{2}-\d{2}T.+)\.jsonl$")
+_PUBLIC = ("pretrained", "model", "revision", "dtype", "tokenizer", "peft", "base_url")
+"""The model arguments that say which model it was. No others are kept: keys, tokens and headers are among them."""
 
 
 class _Doc(msgspec.Struct):
@@ -57,35 +59,38 @@ def read_samples(path: Path, model: str | None = None) -> Imported:
         model: Who replied; by default what the results say, else `imported/` and the file's name.
 
     Raises:
-        orbench.SplitError: A damaged line, samples of another task, or a prompt twice.
+        orbench.SplitError: A damaged line, samples of another task, a prompt twice or without
+            a reply, or a split of both kinds.
         orbench.UsageError: Several replies to a prompt.
     """
     samples = [_sample(path, number, line) for number, line in _lines(path)]
-    seen: dict[str, tuple[Prompt, Response]] = {}
+    seen: dict[tuple[str, str], tuple[Prompt, Response]] = {}
     for sample in sorted(samples, key=lambda sample: sample.doc_id):
         doc = sample.doc
         prompt = Prompt(
             id=doc.id, text=doc.prompt, category=doc.category, kind=doc.kind, split=doc.split, seed_id=doc.seed_id
         )
-        if prompt.id in seen:
-            raise SplitError(f"{path}: two samples have the prompt id {prompt.id!r}")
+        if (prompt.split, prompt.id) in seen:
+            raise SplitError(f"{path}: two samples of {prompt.split!r} have the prompt id {prompt.id!r}")
+        if not any(sample.resps):
+            raise SplitError(f"{path}: no reply to {prompt.id!r}; run the task again")
         if len(sample.resps) != 1 or len(sample.resps[0]) != 1:
             raise UsageError(f"{path}: several replies to {prompt.id!r}; a run has one. Run the task with repeats: 1")
         text, reasoning = split_reasoning(sample.resps[0][0])
-        seen[prompt.id] = (prompt, reply_to(prompt, text, reasoning=reasoning, finish_reason="stop"))
+        seen[prompt.split, prompt.id] = (prompt, reply_to(prompt, text, reasoning=reasoning, finish_reason="stop"))
     prompts = [prompt for prompt, _ in seen.values()]
     results = _results(path)
     config = results.get("config")
     return Imported(
         model=model or _model(results) or f"imported/{path.stem}",
-        splits=[Split(prompts[0].split, prompts, str(path))],
+        splits=splits_of(path, prompts),
         responses=[response for _, response in seen.values()],
         sampling=_sampling(samples[0].arguments),
         system_prompt=results.get("system_instruction") or None,
         origin={
             "tool": "lm_eval",
             "version": results.get("lm_eval_version"),
-            "model_args": config.get("model_args") if isinstance(config, Mapping) else None,
+            "model_args": _public(config.get("model_args")) if isinstance(config, Mapping) else None,
         },
     )
 
@@ -123,7 +128,27 @@ def _results(path: Path) -> dict[str, Any]:
 
 def _model(results: Mapping[str, Any]) -> str | None:
     source, name = results.get("model_source"), results.get("model_name")
-    return f"{source}/{name}" if source and name else None
+    return f"{_bare(str(source))}/{_bare(str(name))}" if source and name else None
+
+
+def _public(arguments: Any) -> dict[str, str]:
+    """Which model it was, of `--model_args`, given as `name=value,...` or as an object."""
+    if isinstance(arguments, str):
+        arguments = dict(part.split("=", 1) for part in arguments.split(",") if "=" in part)
+    given = arguments if isinstance(arguments, Mapping) else {}
+    kept = {name: given[name] for name in _PUBLIC if isinstance(given.get(name), (str, int, float))}
+    return {name: _bare(str(value)) for name, value in kept.items()}
+
+
+def _bare(value: str) -> str:
+    """An address without what may be a key in it: scheme and host alone; another value as it is."""
+    if "://" not in value:
+        return value
+    try:
+        parts = urlsplit(value)
+        return f"{parts.scheme}://{parts.hostname or '?'}"
+    except ValueError:
+        return "?"
 
 
 def _sampling(arguments: Any) -> Sampling:

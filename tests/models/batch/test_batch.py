@@ -444,7 +444,8 @@ def test_what_a_batch_holds_is_fetched_whether_there_is_money_for_it_or_not(
         with pytest.raises(KeyboardInterrupt):
             batched(server, rows=20, prices=prices, scorer="keywords", max_cost=1.0)
         first = batched(server, max_cost=0.004, **given)
-        assert first.outcomes["direct_answer"] == (1 if judge else 20)  # the judge begins on those there is money for
+        assert first.outcomes == ({} if judge else {"direct_answer": 20})  # there is no money left for the judge
+        assert first.stale == (1 if judge else 0)  # the keywords' own verdict, of before the interruption
         assert len(final(tmp_path / "run")) == 20
         assert batched(server, max_cost=1.0, **given).outcomes == {"direct_answer": 20}
         assert server.batches.created == 1
