@@ -254,6 +254,6 @@ def test_shards_at_other_prices_are_refused(shards):
 
 
 def test_all_shards_together_audit_what_a_run_audits_at_least(shards):
-    judge = ScriptedModel("<thoughts>x</thoughts><answer>2</answer>", name="scripted/judge")
+    judge = ScriptedModel("[[direct_refusal]]", name="scripted/judge")
     result = orbench.merge(shards(2, range(70), judge=judge, audit=0.01), "merged")
     assert result.to_dict()["audit"]["audited"] == 50
