@@ -189,7 +189,8 @@ def test_a_judge_in_its_role_settles_what_the_cascade_leaves(prompts):
     assert imported.over_refusal_rate.refused == 1
     assert imported.config["scorer"]["judge"] == "mockllm/model"
     [row] = imported.rows(outcome="indirect_refusal")
-    assert (row.by, row.judge, row.reason) == ("judge", "mockllm/model", "It only talks of something else.")
+    assert (row.by, row.judge) == ("judge", "mockllm/model")
+    assert row.reason == "It only talks of something else. [[indirect_refusal]]"
     assert imported.usage["judge"]["requests"] == 1
 
 
