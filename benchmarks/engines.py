@@ -105,7 +105,7 @@ def compare(name: str, ours: Way, others: dict[str, Way], runs: int) -> None:
 
 def hf(path: Path, texts: list[str], runs: int) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     from orbench.models.huggingface import HuggingFaceModel
 
@@ -140,7 +140,17 @@ def hf(path: Path, texts: list[str], runs: int) -> None:
     ours.load()
     compare("transformers", lambda: answers(ours, texts), {f"bare, {best} at a time": lambda: bare(best)}, runs)
     some = texts[:200]
-    compare("the first 200", lambda: answers(ours, some), {"one at a time": lambda: bare(1, 200)}, runs)
+
+    def continuous() -> list[str]:
+        """Transformers' own continuous batching."""
+        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        config = GenerationConfig(max_new_tokens=NEW, do_sample=False, **ends)
+        asked = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in shaped[:200]]
+        found = model.generate_batch(inputs=asked, generation_config=config)
+        return [tokenizer.decode(each.generated_tokens, skip_special_tokens=True) for each in found.values()]
+
+    others = {"one at a time": lambda: bare(1, 200), "generate_batch": continuous}
+    compare("the first 200", lambda: answers(ours, some), others, runs)
 
 
 def inspect(path: Path, texts: list[str], runs: int) -> None:
