@@ -17,6 +17,7 @@ import math
 import os
 import socket
 import threading
+import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -61,6 +62,10 @@ class _Part(msgspec.Struct, frozen=True):
     completions: list[Completion] = []
     facts: dict[str, Any] = {}
     adaptations: list[str] = []
+    """Of the worker's model, from its first part to this one."""
+    worker: str = ""
+    count: int = 0
+    """Parts that the worker has made, this one with them."""
     error: str | None = None
     """Why the model cannot be used at all."""
 
@@ -96,7 +101,8 @@ class RayModel:
         self.settings = getattr(model, "settings", None)
         self.digest = getattr(model, "digest", None)
         self.facts: dict[str, Any] = {}
-        self.adaptations: list[str] = []
+        self._told: dict[str, tuple[int, list[str]]] = {}
+        """Worker to the parts it has made, and what it had to do to prompts in them."""
         self._provider, _, path = model.name.partition("/")
         base, plus, adapter = path.partition("+")
         if not plus or Path(path).expanduser().is_dir():  # a plus in a folder's name
@@ -106,6 +112,13 @@ class RayModel:
             key: _absolute(value) if key == "chat_template" else value for key, value in dict(engine).items()
         }
         self._options = options
+
+    @property
+    def adaptations(self) -> list[str]:
+        """What had to be done to prompts, by all workers together."""
+        from orbench.engine.run_folder import add_remarks
+
+        return add_remarks([remarks for _, remarks in self._told.values()])
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Answer all requests, those with long prompts first."""
@@ -145,7 +158,8 @@ class RayModel:
                     if part.error is not None:
                         raise ModelError(part.error)
                     self.facts = {**part.facts, "ray": ray.__version__, "workers": workers}
-                    self.adaptations = list(dict.fromkeys([*self.adaptations, *part.adaptations]))
+                    if part.count > self._told.get(part.worker, (0, []))[0]:  # parts come in any order
+                        self._told[part.worker] = part.count, part.adaptations
                     yield from part.completions
         except OrbenchError:
             raise
@@ -225,6 +239,7 @@ class _Worker:
     def __init__(self, model: str, engine: str, tries: Any) -> None:
         self._spec, self._engine, self._tries = model, engine, tries
         self._model: Model | None = None
+        self._name, self._count = uuid.uuid4().hex, 0
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         parts = zip(batch["number"].tolist(), batch["requests"], strict=True)
@@ -249,7 +264,8 @@ class _Worker:
             self._model = open_model(self._spec, Options(engine=msgspec.json.decode(self._engine)))
         completions = [completion async for completion in self._model.generate(requests)]
         about = {key: getattr(self._model, key) for key in ("facts", "adaptations")}
-        return _Part(completions=completions, **about)
+        self._count += 1
+        return _Part(completions=completions, **about, worker=self._name, count=self._count)
 
 
 def _in_lasting_thread(start: Callable[[], object], limit_s: float | None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import orbench
@@ -203,6 +204,15 @@ def test_sampled_replies_do_not_depend_on_the_workers(babbling):
     ]
     one, two = (answers(on_ray(babbling, workers=count), requests) for count in (1, 2))
     assert {key: each.text for key, each in one.items()} == {key: each.text for key, each in two.items()}
+
+
+def test_prompts_that_were_cut_are_counted_over_all_workers(tmp_path):
+    small = make_tiny_model(tmp_path / "small", steps=0, context=64)
+    options = {"ray": {"workers": 2}, "engine": {"truncate": True}}
+    model = open_model(f"hf/{small}", make_options(None, None, options))
+    words = (Message("user", "word " * 300),)
+    answers(model, [msgspec.structs.replace(one, messages=words) for one in questions(40, longest=4)])
+    assert model.adaptations == ["40 prompts cut to the model's context"]
 
 
 def test_a_cluster_is_joined_by_its_address(tiny, cluster):
