@@ -29,7 +29,9 @@ RUN, RESPONSES, VERDICTS, RESULT = "run.json", "responses.jsonl", "verdicts.json
 _LOCK = ".lock"
 
 
-class _Split(msgspec.Struct):
+class SavedSplit(msgspec.Struct):
+    """What `run.json` says of a split."""
+
     name: str
     kind: Kind
     fingerprint: str
@@ -48,7 +50,7 @@ class _Config(msgspec.Struct):
 
     orbench_version: str
     model: str
-    splits: list[_Split]
+    splits: list[SavedSplit]
     sampling: Sampling
     system_prompt: str | None
     policy: str

@@ -134,7 +134,7 @@ class Run:
                 was = before.get("scorer_before") or before["scorer"]
                 self.config["scorer_before"] = was if was["digest"] != self._scorer.digest else None
             opened = RunFolder(self.folder, self.config)
-            if self.model is not None and before.get("base_url") != self.config.get("base_url") and before:
+            if before and self.model is not None and before.get("base_url") != self.config.get("base_url"):
                 # no part of what a run is, since servers move; but another model may be behind another one
                 earlier = [*before.get("earlier_base_urls", []), before.get("base_url")]
                 opened.note("earlier_base_urls", list(dict.fromkeys(earlier)))
@@ -183,9 +183,10 @@ class Run:
 
     async def _work(self, opened: RunFolder) -> Evaluation:
         state = scan(self.folder, self.config["model"])
-        self._adapted = read_config(self.folder).get("adaptations", [])
-        known = read_config(self.folder).get("prices", {})  # of other judges, or from an earlier price list
-        opened.note("prices", {**known, **msgspec.to_builtins(self._money.prices)})
+        noted = read_config(self.folder)
+        self._adapted = noted.get("adaptations", [])
+        # others are of other judges, or from an earlier price list
+        opened.note("prices", {**noted.get("prices", {}), **msgspec.to_builtins(self._money.prices)})
         owed, unscored, unlabelled = self._owed(state)
         total = max(len(self._prompts), len(state.rows))
         policy = check_policy(self.config["policy"])

@@ -8,7 +8,7 @@ import os
 import platform
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,7 @@ async def without_key(
     Raises:
         OrbenchError: A judge cannot be used: nothing could be done without it.
     """
-    for one in (one for each in judges for one in (each if isinstance(each, (list, tuple)) else [each])):
+    for one in _each_of(judges):
         if isinstance(one, str) and find_provider(one).key_variables:
             await open_model(one, judge_options(one)).close()
     errors: list[OrbenchError] = []
@@ -233,12 +233,17 @@ async def without_key(
     return errors
 
 
+def _each_of(models: Sequence[Any]) -> Iterator[Any]:
+    """Models and judges one by one, those of a panel too."""
+    for each in models:
+        yield from each if isinstance(each, (list, tuple)) else [each]
+
+
 def check_ray(options: Options, models: Sequence[Any], precision: float | None) -> None:
     """Raise UsageError where Ray or options of an engine have nothing to do, or Ray would have it in scraps."""
     if options.ray is None and not options.engine:
         return
-    given = [one for each in models for one in (each if isinstance(each, (list, tuple)) else [each])]
-    local = any(isinstance(one, str) and one.startswith(("hf/", "vllm/")) for one in given)
+    local = any(isinstance(one, str) and one.startswith(("hf/", "vllm/")) for one in _each_of(models))
     if options.engine and not local:
         raise UsageError("--engine-option is for models of hf/ and vllm/, and none is given")
     if options.ray is None:

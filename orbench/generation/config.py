@@ -9,7 +9,6 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,6 +19,7 @@ from orbench.generation.cleaning import Rules
 from orbench.generation.formats import NONE, same_name
 from orbench.models import Options, make_options, open_model
 from orbench.models.base import Model
+from orbench.models.wire import is_plain, split_address
 from orbench.records import Sampling
 
 STAGES = ("seeds", "rewrites", "moderation", "selection")
@@ -209,7 +209,8 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
         }
         found |= {f"{name}, {role.model}: base_url": role.base_url for name, roles in many.items() for role in roles}
         for where, address in found.items():
-            if address is not None and not is_plain_address(address):
+            parts = None if address is None else split_address(address)
+            if address is not None and (parts is None or not is_plain(parts)):
                 raise UsageError(
                     f"{where} is no address, or holds more than http://host:port/path; a key goes into its variable"
                 )
@@ -277,16 +278,6 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
             return [plain(each) for each in value] if isinstance(value, tuple) else value
 
         return {name: plain(value) for name, value in msgspec.structs.asdict(self).items()}
-
-
-def is_plain_address(url: str) -> bool:
-    """Whether it is an address of the web that holds neither name, password, query nor fragment."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, brackets that do not close
-        return False
-    return usable and not ("@" in parts.netloc or parts.query or parts.fragment)
 
 
 _AT_LEAST = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from orbench.engine.run_folder import SavedSplit
 from orbench.errors import SplitError
 from orbench.integrations.imported import Imported, reply_to
 from orbench.records import BlockedBy, FinishReason, Kind, Prompt, Sampling
@@ -16,17 +17,9 @@ from orbench.scoring.outcomes import Outcome, Policy, Verdict
 from orbench.splits import Split
 
 
-class _Split(msgspec.Struct):
-    name: str
-    kind: Kind
-    fingerprint: str
-    prompts: int
-    categories: list[str]
-
-
 class _Run(msgspec.Struct):
     model: str
-    splits: list[_Split]
+    splits: list[SavedSplit]
     sampling: Sampling
     system_prompt: str | None
     scorer: dict[str, Any]

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from orbench.errors import RunError, UsageError
 from orbench.records import Kind, Prompt
 from orbench.statistics.duplicates import near_duplicates
+from orbench.statistics.families import Links
 
 Part = Literal["train", "validation", "held_out"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -22,20 +23,12 @@ PARTS: tuple[Part, ...] = get_args(Part)
 def find_groups(prompts: Sequence[Prompt]) -> list[int]:
     """The number of each prompt's group: one seed, or nearly the same words, or linked through others."""
     groups = near_duplicates([prompt.text for prompt in prompts])
-    parent = list(range(len(groups)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    links = Links[int]()
     of_seed: dict[str, int] = {}
     for prompt, group in zip(prompts, groups, strict=True):
         if prompt.seed_id:
-            first = of_seed.setdefault(prompt.seed_id, group)
-            parent[root(group)] = root(first)
-    return [root(group) for group in groups]
+            links.link(of_seed.setdefault(prompt.seed_id, group), group)
+    return [links.root(group) for group in groups]
 
 
 def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: float, seed: int) -> list[Part]:

@@ -21,10 +21,13 @@ import msgspec
 from orbench import templates
 from orbench.engine.jsonl import Appender, read_lines
 from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.threads import run_sync
 from orbench.errors import MissingExtraError, ModelError
+from orbench.evaluation.setup import AnyModel
+from orbench.models import open_model
 from orbench.models.base import Model
 from orbench.records import Judgement, Message, Response
-from orbench.results import Ledger
+from orbench.results import Ledger, Row
 from orbench.scoring.answers import last_label
 from orbench.scoring.judge import Answer, ask, marked, named
 
@@ -51,6 +54,39 @@ class Marks(msgspec.Struct, frozen=True):
     values: dict[tuple[str, str], float | None]
     """(split, prompt id) to the mark."""
     usage: Ledger
+
+
+def rate_rows(scorer: AnyModel, rows: Iterable[Row], path: Path) -> dict[tuple[str, str], float | None]:
+    """The marks of all rows that hold a reply, by (split, prompt id); those that are in the file are not asked again.
+
+    Args:
+        scorer: A judge, or `reward/PATH_OR_ID`.
+        rows: Of a run.
+        path: File of the marks.
+    """
+    replies = [
+        Response(
+            prompt_id=row.prompt_id,
+            split=row.split,
+            category=row.category,
+            kind=row.kind,
+            prompt=row.prompt,
+            response=row.response,
+        )
+        for row in rows
+        if row.response.strip()
+    ]
+
+    async def ask() -> Marks:
+        if isinstance(scorer, str) and scorer.startswith(REWARD):
+            return await rate_helpfulness(scorer, replies, path)
+        model = open_model(scorer)
+        try:
+            return await rate_helpfulness(model, replies, path)
+        finally:
+            await model.close()
+
+    return run_sync(ask()).values
 
 
 async def rate_helpfulness(scorer: Model | str, replies: Iterable[Response], path: Path) -> Marks:

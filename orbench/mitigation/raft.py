@@ -20,17 +20,15 @@ import msgspec
 
 import orbench
 from orbench.engine.run_folder import write_json
-from orbench.engine.threads import run_sync
 from orbench.errors import RunError
 from orbench.evaluation import evaluate
 from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score
 from orbench.mitigation.config import Raft, Sft
 from orbench.mitigation.data import check_model, check_rows_apart, load_examples, load_validation
 from orbench.mitigation.files import Example, assistant, text_of, user
-from orbench.mitigation.helpful import REWARD, Marks, rate_helpfulness
+from orbench.mitigation.helpful import rate_rows
 from orbench.mitigation.trainer import TRAINING, Trained, need_extra, reopen, sft, versions, worth_scoring
-from orbench.models import open_model
-from orbench.records import Prompt, Response
+from orbench.records import Prompt
 from orbench.results import Row
 from orbench.splits import Split
 
@@ -150,30 +148,7 @@ def _rewards(config: Raft, rows: list[Row], folder: Path) -> dict[tuple[str, str
             (row.split, row.prompt_id): 1.0 if row.response.strip() and row.refused is (row.kind == "toxic") else None
             for row in rows
         }
-    replies = [
-        Response(
-            prompt_id=row.prompt_id,
-            split=row.split,
-            category=row.category,
-            kind=row.kind,
-            prompt=row.prompt,
-            response=row.response,
-        )
-        for row in rows
-        if row.response.strip()
-    ]
-    reward = config.reward
-
-    async def ask() -> Marks:
-        if reward.startswith(REWARD):
-            return await rate_helpfulness(reward, replies, folder.with_name(f"{folder.name}-rewards.jsonl"))
-        model = open_model(reward)
-        try:
-            return await rate_helpfulness(model, replies, folder.with_name(f"{folder.name}-rewards.jsonl"))
-        finally:
-            await model.close()
-
-    found = run_sync(ask()).values
+    found = rate_rows(config.reward, rows, folder.with_name(f"{folder.name}-rewards.jsonl"))
     return {(row.split, row.prompt_id): found.get((row.split, row.prompt_id)) for row in rows}
 
 

@@ -18,14 +18,11 @@ from typing import Any
 import msgspec
 
 from orbench.comparison import Comparison, compare
-from orbench.engine.threads import run_sync
 from orbench.errors import RunError, UsageError
 from orbench.evaluation.setup import AnyModel
 from orbench.mitigation.checkpoints import replies_of
 from orbench.mitigation.files import HELD_OUT_PROMPTS
-from orbench.mitigation.helpful import REWARD, rate_helpfulness
-from orbench.models import open_model
-from orbench.records import Response
+from orbench.mitigation.helpful import rate_rows
 from orbench.results import Evaluation
 from orbench.splits import load_split
 
@@ -183,33 +180,10 @@ def _ways(run: Evaluation, kind: str) -> Ways | None:
     )
 
 
-def _marks(run: Evaluation, scorer: AnyModel | None) -> dict[tuple[str, str], float]:
+def _marks(run: Evaluation, scorer: AnyModel) -> dict[tuple[str, str], float]:
     """The helpfulness of each reply that could be marked, kept beside the run."""
-    replies = [
-        Response(
-            prompt_id=row.prompt_id,
-            split=row.split,
-            category=row.category,
-            kind=row.kind,
-            prompt=row.prompt,
-            response=row.response,
-        )
-        for row in run.rows()
-        if row.response.strip()
-    ]
-
-    async def ask() -> dict[tuple[str, str], float | None]:
-        path = run.run / "helpfulness.jsonl"
-        if isinstance(scorer, str) and scorer.startswith(REWARD):
-            return (await rate_helpfulness(scorer, replies, path)).values
-        assert scorer is not None
-        model = open_model(scorer)
-        try:
-            return (await rate_helpfulness(model, replies, path)).values
-        finally:
-            await model.close()
-
-    return {key: value for key, value in run_sync(ask()).items() if value is not None}
+    found = rate_rows(scorer, run.rows(), run.run / "helpfulness.jsonl")
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _change(before: dict[tuple[str, str], float], after: dict[tuple[str, str], float]) -> Change | None:

@@ -14,7 +14,7 @@ import io
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
@@ -454,21 +454,32 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+def split_address(url: str) -> SplitResult | None:
+    """The parts of an address of the web, with a host; None if it is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        return None
+    return parts if usable else None
+
+
+def is_plain(address: SplitResult) -> bool:
+    """Whether it holds neither name, password, query nor fragment: any of them may be a key, and is saved with it."""
+    return not ("@" in address.netloc or address.query or address.fragment)
+
+
 def check_address(base_url: str, model: str, has_key: bool) -> None:
     """Refuse what is no address, and warn of a key that would travel unencrypted.
 
     Raises:
         ModelError: Not an address, or one that holds a password or query, which would be saved with the run.
     """
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, brackets that do not close
-        usable = False
-    if not usable:
+    parts = split_address(base_url)
+    if parts is None:
         said = "the base URL" if set("@?#") & set(base_url) else repr(base_url)  # these may come before or after a key
         raise ModelError(f"{model}: {said} is no address; write it as http://host:port/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if not is_plain(parts):
         raise ModelError(f"{model}: the base URL holds more than http://host:port/path; a key goes into its variable")
     assert parts.hostname is not None
     if parts.scheme == "http" and not _is_local(parts.hostname):

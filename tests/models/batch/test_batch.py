@@ -425,19 +425,26 @@ def test_every_call_counts_at_the_price_it_was_made_at(
     assert orbench.Evaluation.load(tmp_path / "run").usage["cost_usd"] == costs[-1]
 
 
+@pytest.fixture
+def prices(tmp_path: Path, vendor: str) -> Path:
+    """A price list for the model and its judge."""
+    file = tmp_path / "prices.csv"
+    file.write_text(f"model,input,output\n{vendor}/any,1,1\n{vendor}/judge,1,1\n")
+    return file
+
+
+def judged(body: dict[str, Any]) -> str:
+    """What a judge says, and a model that only the judge can settle."""
+    return "[[direct_answer]]" if body["model"] == "judge" else "Well, that depends."
+
+
 @pytest.mark.filterwarnings("ignore:stopped at")
 @pytest.mark.parametrize("judge", [False, True])
 def test_what_a_batch_holds_is_fetched_whether_there_is_money_for_it_or_not(
-    judge: bool, batched: Batched, vendor: str, address: Address, tmp_path: Path
+    judge: bool, batched: Batched, vendor: str, address: Address, tmp_path: Path, prices: Path
 ) -> None:
     """It is paid for: a bound that is lower, or has to pay for a judge too, throws no reply away."""
-    prices = tmp_path / "prices.csv"
-    prices.write_text(f"model,input,output\n{vendor}/any,1,1\n{vendor}/judge,1,1\n")
-
-    def answer(body: dict[str, Any]) -> str:
-        return "[[direct_answer]]" if body["model"] == "judge" else "Well, that depends."
-
-    with LoopbackServer(answer, on_batch=_interrupt_at("GET")) as server:
+    with LoopbackServer(judged, on_batch=_interrupt_at("GET")) as server:
         given: dict[str, Any] = {"rows": 20, "prices": prices}
         if judge:
             given |= {"scorer": "judge", "judge": f"{vendor}/judge", "judge_base_url": address(server)}
@@ -454,15 +461,9 @@ def test_what_a_batch_holds_is_fetched_whether_there_is_money_for_it_or_not(
 
 @pytest.mark.filterwarnings("ignore:stopped at")
 def test_a_judge_s_batch_is_fetched_whether_there_is_money_for_it_or_not(
-    vendor: str, address: Address, tmp_path: Path, split_file: Any
+    vendor: str, address: Address, tmp_path: Path, split_file: Any, prices: Path
 ) -> None:
-    prices = tmp_path / "prices.csv"
-    prices.write_text(f"model,input,output\n{vendor}/any,1,1\n{vendor}/judge,1,1\n")
-
-    def answer(body: dict[str, Any]) -> str:
-        return "[[direct_answer]]" if body["model"] == "judge" else "Well, that depends."
-
-    with LoopbackServer(answer, on_batch=_interrupt_at("GET")) as server:
+    with LoopbackServer(judged, on_batch=_interrupt_at("GET")) as server:
         url = address(server)
         run = orbench.evaluate(f"{vendor}/any", base_url=url, splits=split_file(rows=20), out=tmp_path / "run").run
         given = {"scorer": "judge", "judge": f"{vendor}/judge", "judge_base_url": url, "batch": True, "prices": prices}
