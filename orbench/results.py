@@ -106,6 +106,11 @@ class Ledger(msgspec.Struct):
         if answered and (usage is None or usage.input_tokens is None or usage.output_tokens is None):
             self.uncounted += 1
 
+    @property
+    def answered(self) -> bool:
+        """Whether any reply came at all."""
+        return bool(self.input_tokens or self.output_tokens or self.uncounted)
+
     def cost(self, price: Price | None) -> float | None:
         """USD; None where the price or a number of tokens is unknown, which is not 0."""
         if price is None or (self.uncounted and not price.is_free):

@@ -29,7 +29,7 @@ from orbench.engine.run_folder import (
 from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.money import Money, Plan
 from orbench.evaluation.work import Work
-from orbench.models.base import Model
+from orbench.models.base import Model, note_answered
 from orbench.models.batch import BatchModel, refuse_under_way
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
@@ -200,6 +200,7 @@ class Run:
         stopper = self._stopper(state)
 
         self._refuse_under_way(owed, unscored | unlabelled)
+        self._note_answered(state)
 
         async def ask() -> None:
             if owed and stopper is None:
@@ -229,6 +230,17 @@ class Run:
         for model, scope, keys in asked:
             if keys and not isinstance(model, BatchModel):
                 refuse_under_way(model, self.folder, scope, [f"{split}\n{prompt}" for split, prompt in keys])
+
+    def _note_answered(self, state: RunState) -> None:
+        """Tell each model that has answered in this folder before; who is denied a single prompt then need not stop."""
+        if self.model is not None and not all(row.failed for row in state.rows.values()):
+            note_answered(self.model)
+        judges = self._scorer.judge.judges if self._scorer.judge else ()
+        asked = [(judge.model, state.judge_usage) for judge in judges]
+        asked += [(self._safety.model, state.safety_usage)] if self._safety else []
+        for model, ledgers in asked:
+            if (ledger := ledgers.get(model.name)) is not None and ledger.answered:
+                note_answered(model)
 
     def _stopper(self, state: RunState) -> Stopper | None:
         precision = self.config.get("precision")

@@ -25,7 +25,7 @@ from orbench import templates
 from orbench.costs import CHARACTERS
 from orbench.engine.calls import Retries, describe
 from orbench.errors import ModelError, OrbenchError, UsageError
-from orbench.models.base import Model, RetryableError
+from orbench.models.base import Model, RetryableError, note_answered
 from orbench.models.function import FunctionModel
 from orbench.models.rate_limits import RateLimits
 from orbench.records import Completion, Message, Request, Usage
@@ -90,6 +90,10 @@ class DefendedModel:
     def rate_limits(self) -> RateLimits | None:
         """What the service said is left, as the model itself heard it."""
         return getattr(self._model, "rate_limits", None)
+
+    def note_answered(self) -> None:
+        """For the model itself."""
+        note_answered(self._model)
 
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Reply to each request behind the defence; its calls and their tokens are counted together.

@@ -151,6 +151,10 @@ class BatchModel:
         """Close the connections; batches go on."""
         await self._model.close()
 
+    def note_answered(self) -> None:
+        """For the model itself."""
+        self._model.note_answered()
+
     def is_under_way(self, request: str) -> bool:
         """Whether a batch of an earlier command, which did not end, holds the request with this id.
 
