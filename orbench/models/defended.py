@@ -16,7 +16,7 @@ import random
 import re
 import string
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -132,7 +132,7 @@ class DefendedModel:
         if begun.attempts < retries.attempts and time.monotonic() - begun.since + longest <= retries.budget_s:
             return None
         del self._begun[request]
-        usage = _sum([answer.usage for answer in begun.answers.values()])
+        usage = _sum(begun.answers.values())
         return Completion(id=request, text="", error=describe(error), usage=usage) if begun.answers else None
 
     def sent(self, request: Request) -> list[Request]:
@@ -235,7 +235,7 @@ class DefendedModel:
             checks.append(_alone(request, question))
         async for check in self._each(checks, [check.id for check in checks]):
             reply = first[check.id]
-            usage = _sum([reply.usage, check.usage])
+            usage = _sum([reply, check])
             if check.error is not None:
                 yield msgspec.structs.replace(reply, usage=usage, error=f"the response check failed: {check.error}")
                 continue
@@ -318,7 +318,7 @@ def _majority(request: str, replies: Sequence[Completion]) -> Completion:
     """The first reply that agrees with most: refused if at least half of the copies were."""
     from orbench.scoring.scorers import detect_refusal
 
-    usage = _sum([reply.usage for reply in replies])
+    usage = _sum(replies)
     for reply in replies:
         if reply.error is not None:
             return msgspec.structs.replace(reply, id=request, usage=usage)
@@ -332,12 +332,25 @@ def _majority(request: str, replies: Sequence[Completion]) -> Completion:
     return msgspec.structs.replace(chosen, id=request, usage=usage)
 
 
-def _sum(usages: Sequence[Usage | None]) -> Usage | None:
-    known = [usage for usage in usages if usage is not None]
-    if not known:
+def _sum(replies: Iterable[Completion]) -> Usage | None:
+    """The tokens of several calls; a number that a reply does not say is unknown in all.
+
+    A call that failed or was blocked without a word on tokens is taken to cost nothing, as everywhere.
+    """
+    usages = [
+        reply.usage or Usage()
+        for reply in replies
+        if reply.usage is not None or (reply.error is None and reply.blocked_by is None)
+    ]
+    if all(usage == Usage() for usage in usages):
         return None
+
+    def together(tokens: Sequence[int | None]) -> int | None:
+        known = [count for count in tokens if count is not None]
+        return sum(known) if len(known) == len(tokens) else None
+
     return Usage(
-        input_tokens=sum(usage.input_tokens or 0 for usage in known),
-        output_tokens=sum(usage.output_tokens or 0 for usage in known),
-        batch=all(usage.batch for usage in known),
+        input_tokens=together([usage.input_tokens for usage in usages]),
+        output_tokens=together([usage.output_tokens for usage in usages]),
+        batch=all(usage.batch for usage in usages),
     )

@@ -96,6 +96,18 @@ def test_smoothllm_counts_all_calls_and_hands_errors_on(batch_size):
     assert reply.error == "out of memory"
 
 
+def test_tokens_that_one_call_does_not_say_are_unknown_in_all(batch_size):
+    def reply(request):
+        silent = request.id.startswith("3\n")
+        said = Usage(input_tokens=7) if silent else Usage(input_tokens=7, output_tokens=2)
+        return Completion(id="", text=ANSWER, usage=said)
+
+    (completion,) = ask(defend(ScriptedModel(reply, batch_size=batch_size), "smoothllm"), "How do I kill a process?")
+    assert completion.usage == Usage(input_tokens=7 * COPIES, output_tokens=None)
+    (silent,) = ask(defend(ScriptedModel(ANSWER, batch_size=batch_size), "smoothllm"), "How do I kill a process?")
+    assert silent.usage is None
+
+
 def test_a_tenth_of_the_characters_is_swapped_the_same_way_each_time():
     text = "a" * 1000
     swapped = perturb(text, "seed")
