@@ -212,10 +212,13 @@ class _Calls:
         self._limit.pace.told(getattr(self._model, "rate_limits", None), self._limit.open)
 
     async def _once(self, request: Request) -> Completion:
-        async with aclosing(self._model.generate([request])) as completions:
-            async for completion in completions:
-                return completion
-        raise RejectedError("the model gave no completion")
+        completions = self._model.generate([request])
+        try:
+            return await anext(completions)
+        except StopAsyncIteration:
+            raise RejectedError("the model gave no completion") from None
+        finally:
+            await completions.aclose()
 
 
 async def _complete_list(model: Model, requests: list[Request], receive: Receive, retries: Retries) -> None:

@@ -8,7 +8,7 @@ beyond that fails as a whole. Metadata hold 16 texts of up to 512 characters.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Set
+from collections.abc import AsyncGenerator, Set
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -171,15 +171,13 @@ class OpenAIBatches(BatchApi):
     async def _upload(self, path: Path) -> str:
         import aiohttp
 
-        headers: Mapping[str, str] = self.model.wire.headers
-        headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         with path.open("rb") as file:
             form = aiohttp.FormData()
             form.add_field("purpose", "batch")
             form.add_field("file", file, filename=f"orbench-{path.name}", content_type="application/jsonl")
             try:
                 content = await self.model.wire.send(
-                    "POST", f"{self.model.root}/files", form, headers, self.upload_timeout_s(path)
+                    "POST", f"{self.model.root}/files", form, timeout_s=self.upload_timeout_s(path)
                 )
             except HttpError as error:
                 if error.status in (404, 405):
