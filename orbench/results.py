@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,11 @@ class Ledger(msgspec.Struct):
         if answered and (usage is None or usage.input_tokens is None or usage.output_tokens is None):
             self.uncounted += 1
 
+    @property
+    def answered(self) -> bool:
+        """Whether any reply came at all."""
+        return bool(self.input_tokens or self.output_tokens or self.uncounted)
+
     def cost(self, price: Price | None) -> float | None:
         """USD; None where the price or a number of tokens is unknown, which is not 0."""
         if price is None or (self.uncounted and not price.is_free):
@@ -127,15 +132,42 @@ Ledgers = dict[str, Ledger]
 
 
 def ledgers_dict(ledgers: Ledgers, prices: Mapping[str, Price]) -> dict[str, Any]:
-    """The ledgers of one role together, for result.json; the cost is unknown where that of one is."""
-    costs = [ledger.cost(prices.get(model)) for model, ledger in ledgers.items()]
-    known = [cost for cost in costs if cost is not None]
-    return {
-        "requests": sum(ledger.requests for ledger in ledgers.values()),
-        "input_tokens": sum(ledger.input_tokens for ledger in ledgers.values()),
-        "output_tokens": sum(ledger.output_tokens for ledger in ledgers.values()),
-        "cost_usd": round(sum(known), 6) if costs and len(known) == len(costs) else None,
-    }
+    """The ledgers of one role together, for result.json, as `usage_together` has them."""
+    found = [(ledger, prices.get(model)) for model, ledger in ledgers.items()]
+    return usage_together(
+        {
+            "requests": ledger.requests,
+            "input_tokens": ledger.input_tokens,
+            "output_tokens": ledger.output_tokens,
+            "cost_usd": ledger.cost(price),
+            "uncounted": ledger.uncounted,
+            "at_least_usd": None if price is None else round(ledger.known_cost(price), 6),
+        }
+        for ledger, price in found
+    )
+
+
+def usage_together(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several entries of a ledger as one: `requests`, `input_tokens`, `output_tokens` and `cost_usd`.
+
+    The cost is None where that of one is, which is not 0, and tokens where nobody said any. Where replies came without
+    a number of tokens, `uncounted` says how many, and `at_least_usd` what the others cost if all prices are known.
+    """
+    asked = list(parts)
+    asked = [part for part in asked if part["requests"]] or asked
+    uncounted = sum(part.get("uncounted", 0) for part in asked)
+    found: dict[str, Any] = {"requests": sum(part["requests"] for part in asked)}
+    for name in ("input_tokens", "output_tokens"):
+        tokens = sum(part[name] or 0 for part in asked)
+        found[name] = tokens if tokens or not uncounted else None
+    costs = [part["cost_usd"] for part in asked]
+    found["cost_usd"] = None if None in costs or not costs else round(sum(costs), 6)
+    if uncounted:
+        found["uncounted"] = uncounted
+        least = [part.get("at_least_usd", cost) for part, cost in zip(asked, costs, strict=True)]
+        if found["cost_usd"] is None and None not in least:
+            found["at_least_usd"] = round(sum(least), 6)
+    return found
 
 
 class RunState(msgspec.Struct):
