@@ -304,12 +304,16 @@ class Phrases:
         match: re.Match[str] | None = first
         while match is not None:
             start, end = match.span()
-            if spaced and start and (sentence[start - 1].isalnum() or sentence[start - 1] == "_"):
+            if spaced and start and _is_letter(sentence[start - 1]) and _is_letter(sentence[start]):
                 at = start + 1  # in the middle of a word; looked at here, since a lookbehind makes the search slow
             else:
                 spans.append((start, number, end))
                 at = max(end, start + 1)
             match = search(sentence, at)
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 _NAME = re.compile(r"<([a-z]\w*)>")
