@@ -58,7 +58,7 @@ _INVISIBLE = (
 
 def view(reply: str) -> View:
     """Cut, clean and split a reply."""
-    if "<" in reply[:200] or "</think>" in reply:
+    if "<" in reply and ("<" in reply[:200] or "</think>" in reply):  # one character is found sooner than many
         reply = split_reasoning(reply)[0]
     reply = reply.strip(_INVISIBLE)
     start = reply[:HEAD]
@@ -258,7 +258,7 @@ def own_voice(text: str) -> str:
         found = _HASH_COMMENT.sub("", found)
     if ">" in found:
         found = _BLOCK_QUOTE.sub("", found)
-    if "//" in found or "/*" in found or "--" in found:
+    if ("/" in found and ("//" in found or "/*" in found)) or ("-" in found and "--" in found):
         found = _COMMENT.sub("", found)
     if "—" in found or "–" in found:
         found, lines = _without_dialogue(found)
