@@ -33,7 +33,8 @@ from orbench.models.base import Model, RetryableError, note_answered
 from orbench.models.batch import BatchModel, refuse_under_way
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
-from orbench.results import Evaluation, Key, RowState, RunState, scan
+from orbench.results import Evaluation
+from orbench.run_state import Key, RowState, RunState, scan
 from orbench.scoring.audit import LOCAL, audited
 from orbench.scoring.finding import Finding
 from orbench.scoring.judge import Judge, find_template

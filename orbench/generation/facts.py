@@ -12,7 +12,7 @@ from orbench.costs import Price
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
 from orbench.generation.pipeline import Standing, rewrites_wanted
-from orbench.results import ledgers_dict, usage_together
+from orbench.ledger import ledgers_dict, usage_together
 
 _SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap", "unparted")
 """What generation.json says of the splits."""

@@ -32,8 +32,8 @@ from orbench.errors import RunError
 from orbench.generation.config import GenerationConfig
 from orbench.generation.records import Call, CallOutcome, Item, Subject, Verdict, Vote
 from orbench.generation.roles import ASKS
+from orbench.ledger import Ledger
 from orbench.records import Usage
-from orbench.results import Ledger
 
 GENERATION, DROPS, SPLITS = "generation.json", "drops.jsonl", "splits"
 RESPONSES, PANEL = "responses", "responses/panel"

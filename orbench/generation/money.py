@@ -32,11 +32,11 @@ from orbench.errors import OrbenchWarning
 from orbench.evaluation.money import make_budget, spent_before, spent_words, warn_of_unknown
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import PANEL, State
+from orbench.ledger import Ledger
 from orbench.models.base import Model
 from orbench.models.batch import BatchModel
 from orbench.records import Request, Usage
 from orbench.report.format import plural
-from orbench.results import Ledger
 
 
 class Money:

@@ -22,9 +22,11 @@ from orbench.errors import OrbenchError, RunError
 from orbench.generation.config import GenerationConfig, Role
 from orbench.generation.folder import PANEL
 from orbench.generation.roles import SAMPLING
+from orbench.ledger import usage_together
 from orbench.models.batch import has_batches
 from orbench.records import Prompt
-from orbench.results import Evaluation, scan, usage_together
+from orbench.results import Evaluation
+from orbench.run_state import scan
 from orbench.scoring.outcomes import is_refused
 from orbench.splits import Split
 
