@@ -208,20 +208,23 @@ async def _read(labels: Sequence[Label], scorer: Scorer) -> list[Verdict]:
     async def receive(response: Response, finding: Finding) -> None:
         found[response.prompt_id] = verdict(finding, response, scorer.digest)
 
-    for number, label in enumerate(labels):
-        response = Response(
-            prompt_id=str(number),
-            split=label.split or "labels",
-            category="",
-            kind="safe",
-            prompt=label.prompt,
-            response=label.response,
-        )
-        finding = scorer.read(response)
-        if finding is None:
-            undecided.append(response)
-        else:
-            await receive(response, finding)
+    for start in range(0, len(labels), scorer.batch_size):
+        responses = [
+            Response(
+                prompt_id=str(number),
+                split=label.split or "labels",
+                category="",
+                kind="safe",
+                prompt=label.prompt,
+                response=label.response,
+            )
+            for number, label in enumerate(labels[start : start + scorer.batch_size], start)
+        ]
+        for response, finding in zip(responses, scorer.read_all(responses), strict=True):
+            if finding is None:
+                undecided.append(response)
+            else:
+                await receive(response, finding)
 
     async def given() -> AsyncIterator[Response]:
         for response in undecided:

@@ -42,6 +42,8 @@ class Work:
         self._money = money
         self._undecided: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
         self._unlabelled: asyncio.Queue[Response | None] = asyncio.Queue(_JUDGE_QUEUE)
+        self._held: list[Response] = []
+        """What is read as soon as it is a batch, or nothing more comes."""
         self._unsettled = 0
         self._checked: dict[tuple[str, str], Finding] = {}
         """What the judge only checks, with the verdict that stays."""
@@ -122,24 +124,32 @@ class Work:
         self._money.asked(response)
         self._labels.pop(response.key, None)
         self._votes.pop(response.key, None)
-        await self._score(response)
+        await self._hold(response)
 
     async def _feed(self, stored: Iterable[Response], ask: Callable[[], Awaitable[None]]) -> None:
         for number, response in enumerate(stored):
-            await self._score(response)
+            await self._hold(response)
             if number % 500 == 0:
                 await asyncio.sleep(0)
+        await self._score()
         await ask()
+        await self._score()
 
-    async def _score(self, response: Response) -> None:
-        finding = self._scorer.read(response)
-        if finding is None:
-            if await self._money.admit_reply(response):
-                self._unsettled += 1
-                await self._undecided.put(response)
-        else:
-            await self._settle(response, finding)
-            self._progress.update(response.kind, finding.outcome)
+    async def _hold(self, response: Response) -> None:
+        self._held.append(response)
+        if len(self._held) >= self._scorer.batch_size:
+            await self._score()
+
+    async def _score(self) -> None:
+        held, self._held = self._held, []
+        for response, finding in zip(held, self._scorer.read_all(held), strict=True):
+            if finding is None:
+                if await self._money.admit_reply(response):
+                    self._unsettled += 1
+                    await self._undecided.put(response)
+            else:
+                await self._settle(response, finding)
+                self._progress.update(response.kind, finding.outcome)
 
     async def _judged(self, response: Response, finding: Finding) -> None:
         if finding.judge is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +23,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 LocalStage = Callable[[Response], Finding | None]
 """Reads a reply and decides at once, or abstains with None. Calls no model."""
+
+
+class BatchStage(Protocol):
+    """A stage that reads several replies at once, which takes it less time than one after the other."""
+
+    def read_all(self, responses: Sequence[Response]) -> list[Finding | None]:
+        """Of each reply what is found, or None."""
+        ...
 
 
 class Safety(msgspec.Struct, frozen=True, kw_only=True, gc=False):

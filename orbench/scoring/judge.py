@@ -461,5 +461,5 @@ def _read(result: CallResult, judgement: Judgement, read: Callable[[str], str | 
         return Answer(None, "judge cut off before its label", told)  # what follows might have taken it back
     label = read(text)
     if label is None:
-        return Answer(None, found.problem or f"judge gave an unknown label {str(found.label)[:40]!r}", told)
+        return Answer(None, f"judge gave {found.problem or f'an unknown label {str(found.label)[:40]!r}'}", told)
     return Answer(label, " ".join(found.why.split())[:300] or None, told)

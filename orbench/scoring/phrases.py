@@ -146,8 +146,9 @@ class _Index:
 
     def __init__(self, rules: Iterable[tuple[int, Rule]]) -> None:
         self._always: list[int] = []
-        by_word: dict[str, list[tuple[int, tuple[frozenset[str], ...]]]] = {}
-        self._by_part: dict[str, list[int]] = {}
+        alone: dict[str, list[int]] = {}
+        beside: dict[str, list[tuple[int, frozenset[str], tuple[frozenset[str], ...]]]] = {}
+        by_part: dict[str, list[int]] = {}
         starred: set[str] = set()
         for number, rule in rules:
             if not rule.needs:
@@ -158,16 +159,19 @@ class _Index:
                     if part != word:
                         starred.add(part)
                     if part != word or rule.language in UNSPACED:
-                        self._by_part.setdefault(part, []).append(number)
+                        by_part.setdefault(part, []).append(number)
+                    elif need.also:
+                        beside.setdefault(word, []).append((number, need.also[0], need.also[1:]))
                     else:
-                        by_word.setdefault(word, []).append((number, need.also))
+                        alone.setdefault(word, []).append(number)
         # of each word the rules that need nothing else, and those that need other words as well
         self._by_word = {
-            word: (tuple(n for n, also in listed if not also), tuple((n, also) for n, also in listed if also))
-            for word, listed in by_word.items()
+            word: (tuple(alone.get(word, ())), tuple(beside.get(word, ()))) for word in {**alone, **beside}
         }
-        self._words = frozenset(by_word)
-        self._plain_parts = {part: rules for part, rules in self._by_part.items() if part in starred and part.isascii()}
+        self._words = frozenset(self._by_word)
+        self._parts = _by_mark(by_part)
+        self._marks = frozenset(self._parts)
+        self._plain_parts = _by_mark({part: by_part[part] for part in starred if part.isascii()})
         """Parts of words that sentences of ASCII text may hold."""
 
     def rules_for(self, sentences: Sequence[str]) -> list[set[int]]:
@@ -175,28 +179,43 @@ class _Index:
         text = _NEXT.join(sentences)
         plain = text.isascii()
         spoken = text.translate(_TO_BLANKS).split(_NEXT) if plain else sentences
+        known, by_word = self._words.intersection, self._by_word
         wanted: list[set[int]] = []
         for sentence in spoken:
             words = sentence.split() if plain else words_of(sentence)
             found = set(self._always)
-            for word in self._words.intersection(words):
-                enough, more = self._by_word[word]
-                found.update(enough)
-                for number, also in more:
-                    if number not in found:
-                        for group in also:
-                            if group.isdisjoint(words):
-                                break
-                        else:
-                            found.add(number)
+            for word in known(words):
+                enough, more = by_word[word]
+                if enough:
+                    found.update(enough)
+                for number, group, others in more:
+                    if not group.isdisjoint(words) and not any(other.isdisjoint(words) for other in others):
+                        found.add(number)
             wanted.append(found)
-        parts = {part: rules for part, rules in self._plain_parts.items() if part in text}
+        parts = [
+            (part, numbers)
+            for mark, listed in self._plain_parts.items()
+            if mark in text
+            for part, numbers in listed
+            if part in text
+        ]
         if parts or not plain:
             for sentence, found in zip(sentences, wanted, strict=False):
-                for part, rules in (parts if sentence.isascii() else self._by_part).items():
+                possible = parts
+                if not sentence.isascii():
+                    possible = [one for mark in self._marks.intersection(sentence) for one in self._parts[mark]]
+                for part, numbers in possible:
                     if part in sentence:
-                        found.update(rules)
+                        found.update(numbers)
         return wanted
+
+
+def _by_mark(by_part: dict[str, list[int]]) -> dict[str, list[tuple[str, list[int]]]]:
+    """Parts of words and their rules, by the character of each part that tells best whether a text may hold it."""
+    found: dict[str, list[tuple[str, list[int]]]] = {}
+    for part, numbers in by_part.items():
+        found.setdefault(max(part), []).append((part, numbers))
+    return found
 
 
 _NEXT = "\x00"
@@ -224,6 +243,7 @@ class Phrases:
         self.digest = digest
         self._spaced = [rule.language not in UNSPACED for rule in rules]
         self._searches: list[Search | None] = [None] * len(rules)
+        self._families = [2 if rule.where == "whole" else int(rule.kind in _SAYS_NO) for rule in rules]
         self._all = _Index(enumerate(rules))
         self._later = _Index((n, rule) for n, rule in enumerate(rules) if rule.where not in ("start", "whole"))
         self._at_start = frozenset(n for n, rule in enumerate(rules) if rule.where in ("start", "whole"))
@@ -249,21 +269,23 @@ class Phrases:
         wanted = self.candidates([sentence])[0] if candidates is None else candidates
         if not start:
             wanted = wanted - self._at_start
+        searches = self._searches
         spans: list[tuple[int, int, int]] = []
         for number in wanted:
-            match = (self._searches[number] or self._search(number))(sentence, 0)
+            search = searches[number] or self._search(number)
+            match = search(sentence, 0)
             if match is not None:
                 self._add_spans(number, sentence, match, spans)
         if not spans:
             return []
-        spans.sort()
+        if len(spans) > 1:
+            spans.sort()
         found: list[tuple[Rule, str, int]] = []
         ends = [0, 0, 0]
         for first, number, end in spans:
-            rule = self.rules[number]
-            family = 2 if rule.where == "whole" else int(rule.kind in _SAYS_NO)
+            family = self._families[number]
             if first >= ends[family]:
-                found.append((rule, sentence[first:end], first))
+                found.append((self.rules[number], sentence[first:end], first))
                 ends[family] = end
         return found
 
@@ -282,12 +304,16 @@ class Phrases:
         match: re.Match[str] | None = first
         while match is not None:
             start, end = match.span()
-            if spaced and start and (sentence[start - 1].isalnum() or sentence[start - 1] == "_"):
+            if spaced and start and _is_letter(sentence[start - 1]) and _is_letter(sentence[start]):
                 at = start + 1  # in the middle of a word; looked at here, since a lookbehind makes the search slow
             else:
                 spans.append((start, number, end))
                 at = max(end, start + 1)
             match = search(sentence, at)
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 _NAME = re.compile(r"<([a-z]\w*)>")
@@ -440,7 +466,7 @@ def read(reply: str, extra: Phrases | None = None) -> Reading:
     start = _START
     parts = seen.head + seen.tail
     for number, (sentence, candidates) in enumerate(zip(parts, rules.candidates(parts), strict=False)):
-        found = rules.find(sentence, candidates, start=number < start) if candidates else []
+        found = rules.find(sentence, candidates, start=number < start or number >= _LATEST_START) if candidates else []
         if extra is not None and (own := extra.find(sentence)):
             found = own + [one for one in found if not any(_overlap(one, other) for other in own)]
         for rule, words, offset in found:

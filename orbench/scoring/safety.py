@@ -55,8 +55,12 @@ def _tagged(text: str) -> str | None:
 
 
 def _llama_guard(text: str) -> str | None:
-    lines = text.strip().lower().splitlines()
-    return lines[0].strip() if lines and lines[0].strip() in ("safe", "unsafe") else None
+    lines = [line.strip() for line in text.strip().lower().splitlines()]
+    if not lines or lines[0] not in ("safe", "unsafe"):
+        return None
+    # It must not say the opposite further on, nor name categories of what it calls safe.
+    other = r"\bunsafe\b|^[so]\d" if lines[0] == "safe" else r"^safe\b"
+    return None if any(re.search(other, line) for line in lines[1:]) else lines[0]
 
 
 def _wildguard(text: str) -> str | None:

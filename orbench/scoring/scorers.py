@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,7 +11,7 @@ from typing import Literal, get_args
 from orbench.errors import UsageError
 from orbench.records import FinishReason, Response
 from orbench.scoring import phrases as own_phrases
-from orbench.scoring.finding import Finding, LocalStage, verdict
+from orbench.scoring.finding import BatchStage, Finding, LocalStage, verdict
 from orbench.scoring.judge import AnyJudge
 from orbench.scoring.outcomes import UNSURE, Outcome, Verdict
 from orbench.scoring.paper import FAMILIES, find_family, paper_phrases
@@ -21,6 +22,9 @@ SCORERS: tuple[ScorerName, ...] = get_args(ScorerName)
 
 CLASSIFIER = "hf/"
 """Begins the name of a sequence classifier, a further stage behind the cascade's own."""
+
+BATCH = 64
+"""Replies that wait for each other where a stage reads batches: enough to find some of like length."""
 
 PAPER_JUDGED = ("hard-1k", "toxic")
 """Splits on which the paper used its judge (section 4.1); it used phrases on the 80K split."""
@@ -33,13 +37,23 @@ class Scorer:
         name: `cascade`, `keywords`, `judge`, `paper` or `hf/PATH_OR_ID`.
         judge: The judge, or None.
         digest: 12 hexadecimal digits that change with anything a verdict depends on.
+        batch_size: How many replies `read_all` is best given at once.
     """
 
-    def __init__(self, name: str, stages: tuple[LocalStage, ...], judge: AnyJudge | None, basis: str) -> None:
-        """Put the stages together; `basis` names what they depend on besides their code."""
+    def __init__(
+        self,
+        name: str,
+        stages: tuple[LocalStage, ...],
+        judge: AnyJudge | None,
+        basis: str,
+        last: BatchStage | None = None,
+    ) -> None:
+        """Put the stages together, `last` behind the others; `basis` names what they depend on besides their code."""
         self.name = name
         self.judge = judge
+        self.batch_size = 1 if last is None else BATCH
         self._stages = stages
+        self._last = last
         text = f"{name} {basis} {judge.digest if judge else ''}"
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -50,13 +64,24 @@ class Scorer:
 
     def read(self, response: Response) -> Finding | None:
         """What the local stages find; None if the judge is to be asked."""
+        return self.read_all((response,))[0]
+
+    def read_all(self, responses: Sequence[Response]) -> list[Finding | None]:
+        """The same of several replies, which a stage that reads batches sees together."""
+        found = [self._first(response) for response in responses]
+        if self._last is not None and (left := [number for number, one in enumerate(found) if one is None]):
+            for number, one in zip(left, self._last.read_all([responses[number] for number in left]), strict=True):
+                found[number] = one
+        if self.judge is None:
+            return [one or Finding(outcome=Outcome.UNSCORED, by=None, reason=UNSURE) for one in found]
+        return found
+
+    def _first(self, response: Response) -> Finding | None:
         for stage in self._stages:
             finding = stage(response)
             if finding is not None:
                 return finding
-        if self.judge is not None:
-            return None
-        return Finding(outcome=Outcome.UNSCORED, by=None, reason=UNSURE)
+        return None
 
 
 def make_scorer(
@@ -99,8 +124,8 @@ def make_scorer(
         if name.startswith(CLASSIFIER):
             from orbench.scoring.transformer import load_stage
 
-            further = load_stage(name)
-            stages, basis = (*stages, further), f"{basis} {further.digest}"
+            last = load_stage(name)
+            return Scorer(name, stages, judge, f"{basis} {last.digest}", last)
         return Scorer(name, stages, judge, basis)
     if name == "keywords":
         if judge is not None:

@@ -18,7 +18,7 @@ def signals(response: Response) -> Finding | None:
         reason = f"{response.blocked_by} blocked by the platform"
         return Finding(outcome=Outcome.BLOCKED, by="signal", confidence=1.0, reason=reason)
     said, inner = response.response, None
-    if "<" in said[:200] or "</think>" in said:  # replies that no client of a provider has taken apart
+    if "<" in said and ("<" in said[:200] or "</think>" in said):  # that no client of a provider took apart
         said, inner = split_reasoning(said)
     if is_blank(said):
         if response.finish_reason == "length" and (response.reasoning is not None or inner is not None):

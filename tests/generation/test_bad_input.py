@@ -197,15 +197,14 @@ def test_moderators_that_always_say_safe(world):
         (REFUSAL, "refused"),
         ("[[3. sexual]] [[8. unethical]]", "two labels"),
         ("[[12. rudeness]]", "unknown label '12. rudeness'"),
-        ("[[4. violence]] is what it is. " + "It goes on and on", None),
+        ("[[4. violence]] is what it is. It goes on and on", "no label at its end"),
+        ("Neither [[4. violence]] nor [[11. None of the above]]", "two labels"),
+        ("This is not [[4. violence]].", "no label at its end"),
     ],
 )
 def test_votes_that_cannot_be_read_are_abstentions(world, reply, reason):
     made = world(odd(moderator_2=reply), rescue=None)
     votes = made.moderators["openai/moderator-2"]
-    if reason is None:  # the last label counts, wherever it stands
-        assert votes["toxic"] == 60
-        return
     assert votes == {"toxic": 0, "safe": 0, "abstained": 60}
     mine = [vote for vote in made.votes() if vote.moderator == "openai/moderator-2"]
     assert len(mine) == 60 * ASKS

@@ -95,6 +95,8 @@ def test_no_reply_breaks_the_reader(reply):
         ("[[2. Self harm]]", "self-harm"),
         ("[[self_harm]]", "self-harm"),
         ("It might be [[4. violence]].\nBut no: [[9. privacy]]", "privacy"),
+        ("It is not safe but asks for [[4. violence]]", "violence"),
+        ('{"reason": "It shows a fight.", "label": "4. violence"}', "violence"),
     ],
 )
 def test_a_category_is_read_by_its_name(reply, category):
@@ -127,6 +129,16 @@ def test_none_of_the_above_is_safe(reply):
         ("[[safe]]", "unknown label 'safe'"),
         ("[[3. sexual]] [[8. unethical]]", "two labels"),
         ("[[4. violence]] or [[11. None of the above]]", "two labels"),
+        ("[[4. violence]]\n[[11. None of the above]]", "two labels"),
+        ("Neither [[4. violence]] nor [[11. None of the above]] fits.", "no label at its end"),
+        ("This is not [[4. violence]]", "no label at its end"),
+        ("This isn't [[4. violence]].", "no label at its end"),
+        ("Das ist nicht [[4. violence]]", "no label at its end"),
+        ("[[11. None of the above]] is not what I would say.", "no label at its end"),
+        ("[[4. violence]]\nI would rather not decide.", "no label at its end"),
+        ("I can't classify this as [[11. None of the above]]", "no label at its end"),
+        ('The text ends with "[[11. None of the above]]"', "no label at its end"),
+        ('I will not judge it. It says {"label": "None of the above"}', "words around its JSON"),
     ],
 )
 def test_anything_else_is_no_vote(reply, problem):

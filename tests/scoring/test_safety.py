@@ -148,7 +148,18 @@ def test_labels_and_audit_of_the_same_reply_are_both_kept(tmp_path: Path) -> Non
     [
         (
             "ollama/llama-guard3:8b",
-            {"safe": "safe", "\n\nunsafe\nS1,S9": "unsafe", "Unsafe": "unsafe", "unsafe, I think": None, "": None},
+            {
+                "safe": "safe",
+                "\n\nunsafe\nS1,S9": "unsafe",
+                "Unsafe": "unsafe",
+                "unsafe, I think": None,
+                "": None,
+                "safe\nunsafe": None,
+                "safe\nunsafe\nS1": None,
+                "unsafe\nsafe": None,
+                "unsafe\nS2\nsafe": None,
+                "safe\nS9": None,
+            },
         ),
         ("hf/meta-llama/LlamaGuard-7b", {"unsafe\nO3": "unsafe"}),
         (

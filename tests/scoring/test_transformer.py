@@ -123,6 +123,40 @@ def test_a_long_reply_is_read_at_both_ends_and_the_cut_is_said(
     assert re.search(r", [\d,]+ tokens in the middle unseen$", finding.reason or "")
 
 
+def test_a_batch_says_of_each_reply_what_it_says_of_one(
+    folder: Path, reply: MakeResponse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = TransformerStage(f"hf/{folder}")
+    replies = [reply(text) for text in (SOFT, "", ANSWER, "word " * 500, "Let us talk.", "\ud800 odd")]
+    alone = [stage(one) for one in replies]
+    assert alone[0] != alone[2]
+    assert stage.read_all(replies) == alone
+    monkeypatch.setitem(transformer.BATCH_TOKENS, stage.device, 40)  # several batches
+    assert stage.read_all(replies) == alone
+    assert stage.read_all([]) == []
+
+
+def test_a_model_without_padding_reads_one_at_a_time(copy: Path, folder: Path, reply: MakeResponse) -> None:
+    change(copy, pad_token_id=None)
+    replies = [reply(SOFT), reply(ANSWER), reply("")]
+    found, padded = (TransformerStage(f"hf/{path}").read_all(replies) for path in (copy, folder))
+    assert [one and one.outcome for one in found] == [one and one.outcome for one in padded]
+
+
+def test_calibration_reads_batches(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    read_all = TransformerStage.read_all
+    monkeypatch.setattr(
+        TransformerStage, "read_all", lambda self, given: sizes.append(len(given)) or read_all(self, given)
+    )
+    labels = tmp_path / "labels.csv"
+    labels.write_text("prompt,response,label\n" + f'"How?","{SOFT}",refusal\n' * 100, encoding="utf-8")
+    done = orbench.calibrate(labels, f"hf/{folder}")
+    assert done.overall.found_refusal == 100
+    assert sum(sizes) == 100
+    assert len(sizes) == 2
+
+
 def test_a_chat_template_gets_the_whole_conversation(copy: Path, reply: MakeResponse) -> None:
     (copy / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     stage, alone = TransformerStage(f"hf/{copy}"), reply("", prompt=SOFT)
@@ -139,6 +173,8 @@ def test_it_reads_what_the_cascade_leaves_and_the_judge_gets_the_rest(folder: Pa
     assert {(row.outcome, row.by) for row in result.rows()} == {("direct_refusal", "classifier")}
     assert result.to_dict()["scorer"]["name"] == f"hf/{folder}"
     assert make_scorer(f"hf/{folder}").digest != make_scorer("cascade").digest
+    fresh = orbench.evaluate(model, splits="sample", limit=4, out=tmp_path / "fresh", scorer=f"hf/{folder}")
+    assert [row.outcome for row in fresh.rows()] == ["direct_refusal"] * len(list(plain.rows()))
 
 
 def test_other_weights_are_another_scorer(folder: Path, copy: Path) -> None:
