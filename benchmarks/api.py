@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-from measure import Cost, compare, run
+from measure import Cost, compare, run, serving
 
 HERE = Path(__file__).parent
 
@@ -37,33 +37,26 @@ def main() -> None:
             writer.writerows([f"How do I stop a runaway process, case {n} of many?"] for n in range(options.prompts))
         reply = "I can't help with that. " + "word " * 40
         arguments = [f"--latency={options.latency}", f"--reply={reply}"]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "orbench.testing.server", "--stdin", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        root = server.stdout.readline().strip()
 
         def ours(provider: str) -> Cost:
             out = f"{folder}/run{next(numbers)}"
-            url = f"{root}/v1" if provider == "openai" else root
-            command = [sys.executable, "-m", "orbench", "evaluate", f"{provider}/m", "--base-url", url]
-            command += ["--split", f"safe={prompts}", "--concurrency", str(options.concurrency), "--out", out]
-            return run([*command, "--quiet", "--scorer", "keywords"])
+            with serving(*arguments) as (root, served_s):
+                url = f"{root}/v1" if provider == "openai" else root
+                command = [sys.executable, "-m", "orbench", "evaluate", f"{provider}/m", "--base-url", url]
+                command += ["--split", f"safe={prompts}", "--concurrency", str(options.concurrency), "--out", out]
+                cost = run([*command, "--quiet", "--scorer", "keywords"])
+                return replace(cost, served_s=served_s())
 
         def bare(provider: str) -> Cost:
             script = str(HERE / "bare_client.py")
             out = f"{folder}/bare{next(numbers)}"
-            return run([sys.executable, script, provider, root, str(prompts), out, str(options.concurrency)])
+            with serving(*arguments) as (root, served_s):
+                cost = run([sys.executable, script, provider, root, str(prompts), out, str(options.concurrency)])
+                return replace(cost, served_s=served_s())
 
         what = f"{options.prompts} prompts, {options.latency * 1000:.0f} ms, {options.concurrency} connections"
         for provider in options.provider:
             compare(f"{provider}: {what}", partial(ours, provider), partial(bare, provider), runs=options.runs)
-        server.stdin.close()
-        server.wait()
 
 
 if __name__ == "__main__":

@@ -14,15 +14,14 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from measure import Cost, compare, run
+from measure import Cost, compare, run, serving
 
 MODERATORS = [f"openai/moderator-{n}" for n in range(1, 4)]
 
@@ -103,43 +102,25 @@ def beside_a_bare_client(folder: Path, options: argparse.Namespace) -> None:
         requests = folder / "requests.jsonl"
         requests.write_bytes(b"".join(json.dumps(body).encode() + b"\n" for body in recorder.requests))
         print(f"{len(recorder.requests):,} calls", flush=True)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "orbench.testing.server", "--stdin", "--generation", f"--latency={options.latency}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    url = f"{server.stdout.readline().strip()}/v1"
     numbers = count()
+    world = ("--generation", f"--latency={options.latency}")
 
     def ours() -> Cost:
         config = folder / f"config-{next(numbers)}.json"
-        out = folder / config.stem
-        config.write_text(json.dumps(configuration(out, url, options.seeds, options.connections)), encoding="utf-8")
-        cost = run([sys.executable, "-m", "orbench", "generate", "--config", str(config), "--quiet"])
-        print(f"  of {cost.wall_s:.2f} s, {calling_s(out) + options.latency:.2f} s from the first call to the last")
-        return cost
+        with serving(*world) as (root, served_s):
+            settings = configuration(folder / config.stem, f"{root}/v1", options.seeds, options.connections)
+            config.write_text(json.dumps(settings), encoding="utf-8")
+            cost = run([sys.executable, "-m", "orbench", "generate", "--config", str(config), "--quiet"])
+            return replace(cost, served_s=served_s())
 
     def calls_alone() -> Cost:
         out = folder / f"bare-{next(numbers)}.jsonl"
-        own = ["--bare", str(requests), url, str(out), "--connections", str(options.connections)]
-        return run([sys.executable, __file__, *own])
+        with serving(*world) as (root, served_s):
+            own = ["--bare", str(requests), f"{root}/v1", str(out), "--connections", str(options.connections)]
+            return replace(run([sys.executable, __file__, *own]), served_s=served_s())
 
     what = f"{options.seeds:,} seeds x 5 x 3, {options.latency * 1000:.0f} ms, {options.connections} connections"
     compare(what, ours, calls_alone, runs=options.runs)
-    server.stdin.close()
-    server.wait()
-
-
-def calling_s(out: Path) -> float:
-    """Seconds from the first reply to the last: without start, selection and card."""
-    times = []
-    for name in ("responses/seeds.jsonl", "votes.jsonl"):
-        rows = (json.loads(line) for line in (out / name).read_bytes().splitlines())
-        times += [datetime.fromisoformat(row["received_at"]) for row in rows]
-    return (max(times) - min(times)).total_seconds()
 
 
 class InProcess:

@@ -7,7 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -18,6 +19,26 @@ class Cost:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    served_s: float | None = None
+    """Seconds from the first request that a server of ours got to its last answer, where the benchmark asks it."""
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[str, Callable[[], float]]]:
+    """A server of its own for one command: its address, and what tells `served_s` when the command has ended."""
+    command = [sys.executable, "-m", "orbench.testing.server", "--stdin", *arguments]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def served_s() -> float:
+        return float(server.communicate()[0])
+
+    try:
+        yield server.stdout.readline().strip(), served_s
+    finally:
+        server.stdin.close()
+        server.wait()
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Cost:
@@ -57,5 +78,11 @@ def compare(
             f"; baseline {statistics.median(c.wall_s for c in other):.2f} s wall, "
             f"{statistics.median(c.cpu_s for c in other):.2f} s CPU; ratio {ratio:.2f}"
         )
+        if times := [(a.served_s, b.served_s) for a, b in pairs if b and a.served_s and b.served_s]:
+            line += (
+                f"; from the first request to the last answer {statistics.median(a for a, _ in times):.2f} s beside "
+                f"{statistics.median(b for _, b in times):.2f} s, "
+                f"{statistics.median(b / a for a, b in times):.2f} x the baseline's requests a second"
+            )
     print(line, flush=True)
     return wall, ratio

@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 def without_surrogates(value: Any) -> Any:
     """A string, or strings in dicts and lists, as UTF-8 can hold them: halves of surrogate pairs become U+FFFD."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
         return {key: without_surrogates(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -29,32 +29,35 @@ class RateLimits(msgspec.Struct, frozen=True):
     reset_tokens_s: float | None = None
 
 
-_PARTS = ("limit", "remaining", "reset")
-_HEADERS = [
-    [
-        pattern.format(part=part, what=what)
-        for what in ("requests", "tokens")
-        for part in ("limit", "remaining", "reset")
-    ]
+_LEFT = [
+    pattern.format(part="remaining", what=what)
     for pattern in ("x-ratelimit-{part}-{what}", "anthropic-ratelimit-{what}-{part}")
+    for what in ("requests", "tokens")
 ]
 
 
 def read_rate_limits(headers: Mapping[str, str]) -> RateLimits | None:
-    """Read `x-ratelimit-*` (OpenAI, Azure, Groq and others) or `anthropic-ratelimit-*`; None if there is neither."""
-    for names in _HEADERS:
-        found = [headers.get(name) for name in names]
-        if any(found):
-            limits = RateLimits(
-                limit_requests=_count(found[0]),
-                remaining_requests=_count(found[1]),
-                reset_requests_s=_seconds(found[2], headers),
-                limit_tokens=_count(found[3]),
-                remaining_tokens=_count(found[4]),
-                reset_tokens_s=_seconds(found[5], headers),
-            )
-            return None if limits == RateLimits() else limits
-    return None
+    """Read `x-ratelimit-*` (OpenAI, Azure, Groq and others) or `anthropic-ratelimit-*`; None if neither is there."""
+    for name in _LEFT:
+        if headers.get(name):
+            break
+    else:
+        return None
+
+    def said(part: str, what: str) -> str | None:
+        return headers.get(
+            f"anthropic-ratelimit-{what}-{part}" if name.startswith("anthropic") else f"x-ratelimit-{part}-{what}"
+        )
+
+    limits = RateLimits(
+        limit_requests=_count(said("limit", "requests")),
+        remaining_requests=_count(said("remaining", "requests")),
+        reset_requests_s=_seconds(said("reset", "requests"), headers),
+        limit_tokens=_count(said("limit", "tokens")),
+        remaining_tokens=_count(said("remaining", "tokens")),
+        reset_tokens_s=_seconds(said("reset", "tokens"), headers),
+    )
+    return None if limits == RateLimits() else limits
 
 
 def seconds_until(then: datetime.datetime, headers: Mapping[str, str]) -> float:

@@ -14,6 +14,8 @@ _HARMONY = re.compile(
     re.DOTALL,
 )
 """One message of the harmony format of gpt-oss: its channel and what it says."""
+_MARK = re.compile(r"[<\[]")
+"""Whatever marks reasoning has one of these."""
 _PROMPT_OPENS = re.compile(
     r"(?:<(?:think|thinking|reasoning|seed:think)>|\[THINK\]|<\|channel>thought|<\|channel\|>analysis<\|message\|>)\s*\Z"
 )
@@ -52,6 +54,8 @@ def split_reasoning(text: str) -> tuple[str, str | None]:
     Returns:
         The answer, and the reasoning or None if there is none.
     """
+    if not _MARK.search(text):
+        return text, None
     if text.lstrip().startswith("<|channel|>") and (messages := _HARMONY.findall(text)):
         answers = [said.strip() for channel, said in messages if channel == "final"]
         thoughts = [said.strip() for channel, said in messages if channel != "final"]

@@ -32,6 +32,9 @@ CONNECT_TIMEOUT_S = 30.0
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 """Longest body that is read; a reply that never ends is cut there."""
 _LARGE = 1 << 20
+_JSON = "application/json"
+_TELEMETRY = "x-stainless-"
+"""Headers in which the SDKs tell system, processor and Python of whoever asks; no service needs them."""
 _SHORTEST_KEY = 8
 """Characters below which a key is a dummy for a server of one's own (`x`, `none`) and no secret, but may be a part of
 any word that a service says."""
@@ -195,10 +198,10 @@ class Wire:
     def __init__(self, url: str, headers: Mapping[str, str], timeout_s: float | None = None) -> None:
         """Keep the address; nothing is opened before the first call."""
         self.url = url
-        self.headers = dict(headers)
+        self.headers = {name: value for name, value in headers.items() if not name.lower().startswith(_TELEMETRY)}
         self.timeout_s = timeout_s or TIMEOUT_S
         self._session: aiohttp.ClientSession | None = None
-        self._proxies: dict[tuple[str, str], str | None] = {}
+        self._proxies: dict[str, str | None] = {}
         self._answered: Mapping[str, str] = {}
 
     @property
@@ -219,15 +222,13 @@ class Wire:
             encoded = msgspec.json.encode(body)
         except UnicodeEncodeError as error:
             raise RejectedError(f"the prompt holds what UTF-8 cannot carry: {error.reason}") from None
-        # aiohttp wants a large body as a stream, which it sends piece by piece.
-        return await self.send("POST", self.url, encoded if len(encoded) < _LARGE else io.BytesIO(encoded))
+        return await self.send("POST", self.url, encoded)
 
     async def send(
         self,
         method: str,
         url: str,
         content: Any = None,
-        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> bytes:
         """Send any request, as `post` does, and return the body of a reply with status 200.
@@ -235,8 +236,7 @@ class Wire:
         Args:
             method: Such as `GET`.
             url: Absolute address, on the same host as `self.url`: the key goes with it.
-            content: Bytes, an open file or an `aiohttp.FormData`.
-            headers: Instead of `self.headers`.
+            content: JSON as bytes or in an open file, or an `aiohttp.FormData`.
             timeout_s: Instead of `self.timeout_s`.
         """
         import aiohttp
@@ -247,13 +247,7 @@ class Wire:
             more["timeout"] = aiohttp.ClientTimeout(timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with session.request(
-                method,
-                url,
-                data=content,
-                headers=self.headers if headers is None else headers,
-                allow_redirects=False,
-                proxy=self._proxy(url),
-                **more,
+                method, url, data=_payload(content), allow_redirects=False, proxy=self._proxy(url), **more
             ) as response:
                 found = await _read(response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -274,9 +268,7 @@ class Wire:
         waits = aiohttp.ClientTimeout(None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self.timeout_s)
         rest = b""
         try:
-            async with session.get(
-                url, headers=self.headers, allow_redirects=False, proxy=self._proxy(url), timeout=waits
-            ) as response:
+            async with session.get(url, allow_redirects=False, proxy=self._proxy(url), timeout=waits) as response:
                 if response.status != 200:
                     raise HttpError(response.status, self.without_key(await _read(response)), response.headers)
                 async for chunk in response.content.iter_any():
@@ -333,6 +325,7 @@ class Wire:
             secure = httpx2.create_ssl_context()  # the SDKs' own: the system's trust store, always verified
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=secure),  # the engine says how many calls are open
+            headers={name: value for name, value in self.headers.items() if name.lower() != "content-type"},
             timeout=aiohttp.ClientTimeout(total=self.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -340,14 +333,26 @@ class Wire:
 
     def _proxy(self, url: str) -> str | None:
         """The proxy that the environment names for that host; looked up once, not for every call."""
-        parts = urlsplit(url)
-        place = (parts.scheme, parts.netloc)
-        if place not in self._proxies:
+        if url not in self._proxies:
             from urllib.request import getproxies, proxy_bypass
 
+            parts = urlsplit(url)
             bypassed = _is_local(parts.hostname or "") or proxy_bypass(parts.netloc)
-            self._proxies[place] = None if bypassed else getproxies().get(parts.scheme)
-        return self._proxies[place]
+            self._proxies[url] = None if bypassed else getproxies().get(parts.scheme)
+        return self._proxies[url]
+
+
+def _payload(content: Any) -> Any:
+    """What aiohttp sends as it is: it would look for the right class, and for the type of each body, anew."""
+    from aiohttp import payload
+
+    if isinstance(content, bytes) and len(content) < _LARGE:
+        return payload.BytesPayload(content, content_type=_JSON)
+    if isinstance(content, bytes):  # a large one is sent piece by piece
+        return payload.BytesIOPayload(io.BytesIO(content), content_type=_JSON)
+    if isinstance(content, io.BufferedReader):
+        return payload.BufferedReaderPayload(content, content_type=_JSON)
+    return content
 
 
 def hide(key: str, content: bytes) -> bytes:

@@ -90,6 +90,7 @@ def test_we_send_what_the_sdk_sends(
     mine, its = ({k.lower(): v for k, v in headers.items() if k.lower() in PLAIN} for headers in server.headers)
     mine["user-agent"] = mine["user-agent"].replace("Async", "")
     assert mine == its
+    assert not [name for name in server.headers[0] if "stainless" in name.lower()]  # it tells of the user's machine
 
 
 # Replies

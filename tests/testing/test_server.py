@@ -68,6 +68,15 @@ def test_requests_and_their_headers_are_kept() -> None:
     assert server.headers[0]["authorization"] == "Bearer x"
 
 
+def test_it_tells_how_long_it_was_busy() -> None:
+    with LoopbackServer() as server:
+        assert server.served_s == 0
+        post(server, {})
+        first = server.served_s
+        post(server, {})
+    assert 0 < first < server.served_s
+
+
 def test_it_serves_the_same_address_when_entered_again() -> None:
     server = LoopbackServer()
     with server:

@@ -8,7 +8,7 @@ beyond that fails as a whole. Metadata hold 16 texts of up to 512 characters.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Set
+from collections.abc import AsyncGenerator, Set
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from orbench.errors import ModelError
+from orbench.models.base import RetryableError
 from orbench.models.batch.api import BatchApi, Result, Status
 from orbench.models.batch.store import Batch
 from orbench.models.openai import OpenAIModel
@@ -139,12 +140,15 @@ class OpenAIBatches(BatchApi):
         counts = batch.request_counts or _Counts()
         errors = (batch.errors.data if batch.errors else None) or []
         said = "; ".join(dict.fromkeys(f"{error.code}: {error.message}" for error in errors))
+        files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
+        if batch.status in _ENDED and not files and counts.completed:
+            raise RetryableError(f"batch {id} is {batch.status}, and the file of its results is not there yet")
         return Status(
             ended=batch.status in _ENDED,
             said=batch.status,
             done=counts.completed + counts.failed,
-            files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
-            failed=(said or "no reason given") if batch.status == "failed" else None,
+            files=files,
+            failed=(said or "no reason given") if batch.status == "failed" and not files else None,
             queue_is_full=any(error.code == "token_limit_exceeded" for error in errors),
         )
 
@@ -167,15 +171,13 @@ class OpenAIBatches(BatchApi):
     async def _upload(self, path: Path) -> str:
         import aiohttp
 
-        headers: Mapping[str, str] = self.model.wire.headers
-        headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         with path.open("rb") as file:
             form = aiohttp.FormData()
             form.add_field("purpose", "batch")
             form.add_field("file", file, filename=f"orbench-{path.name}", content_type="application/jsonl")
             try:
                 content = await self.model.wire.send(
-                    "POST", f"{self.model.root}/files", form, headers, self.upload_timeout_s(path)
+                    "POST", f"{self.model.root}/files", form, timeout_s=self.upload_timeout_s(path)
                 )
             except HttpError as error:
                 if error.status in (404, 405):

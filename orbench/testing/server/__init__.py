@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -48,6 +49,7 @@ class LoopbackServer:
         answered: How many were answered with status 200, not counting faults.
         answers: The same for each prompt by its text.
         fault_counts: How often each fault struck.
+        served_s: Seconds from the first such request to the last such answer.
         batches: State of the batch APIs.
     """
 
@@ -98,6 +100,8 @@ class LoopbackServer:
         self.answered = 0
         self.answers: Counter[str] = Counter()
         self.fault_counts: Counter[str] = Counter()
+        self.served_s = 0.0
+        self._first_at: float | None = None
         self.batches = Batches(self._respond_counted, self._attempt, faults, batch_polls, batch_queue)
         self._on_batch = on_batch or (lambda moment, method, path: None)
         self.port = port
@@ -186,6 +190,8 @@ class LoopbackServer:
         if self._keep:
             self.requests.append(body)
             self.headers.append(request.headers)
+        if self._first_at is None:
+            self._first_at = time.monotonic()
         fault = self._faults.fault(prompt, self._attempt(prompt))
         if self._latency_s:
             await asyncio.sleep(self._latency_s)
@@ -203,6 +209,7 @@ class LoopbackServer:
         except BaseException:  # whoever hung up has none
             self._record(prompt, -1)
             raise
+        self.served_s = time.monotonic() - self._first_at
         return answer
 
     def _respond(self, format: Format, body: Body) -> tuple[int, bytes, Mapping[str, str] | None]:

@@ -1,7 +1,7 @@
 """`python -m orbench.testing.server`: a loopback server as a process of its own, for benchmarks and for killing it.
 
 Prints its address (without a path) as one line, then serves until it is ended, or with `--stdin` until its standard
-input closes.
+input closes; then it prints the seconds from the first request that it answered to the last answer.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def main() -> None:
         print(server.root_url, flush=True)
         if given.stdin:
             sys.stdin.read()
+            print(f"{server.served_s:.3f}", flush=True)
         else:
             ended.wait()
 
