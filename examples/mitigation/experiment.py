@@ -64,6 +64,7 @@ class Scale(argparse.Namespace):
     rate = 2e-3
     """Learning rate of all that comes before the cure."""
     cure_rate = 5e-4
+    width = 192
     dropout = 0.4
     full = True
 
@@ -119,7 +120,9 @@ def prepare(folder: Path, data: Path | None, scale: Any, seed: int) -> None:
     if data is not None and (data / "80k-sample.csv").is_file():  # words alone; nothing of it is asked or trained on
         texts += [prompt.text for prompt in load_split(f"safe={data / '80k-sample.csv'}")]
     texts += 2 * [teacher.ANSWER, teacher.REFUSAL]
-    little.make(folder / "untrained", texts, seed=seed, whole_words=scale.full, dropout=scale.dropout)
+    little.make(
+        folder / "untrained", texts, seed=seed, width=scale.width, whole_words=scale.full, dropout=scale.dropout
+    )
 
 
 def measure(folder: Path, name: str, model: Path) -> dict[str, float]:
@@ -276,7 +279,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with hard-1k.csv, toxic.csv and perhaps 80k-sample.csv")
     parser.add_argument("--out", type=Path, default=Path("mitigation-experiment"))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(Scale.seeds))
-    parser.add_argument("--short", action="store_true", help="the bundled sample, one seed, a minute")
+    parser.add_argument("--short", action="store_true", help="the bundled sample, one seed, half a minute")
     given = parser.parse_args()
     if not given.short and given.data is None:
         parser.error("--data DIR with OR-Bench's files, or --short for the bundled sample")
@@ -284,8 +287,8 @@ def main() -> None:
     scale = Scale()
     if given.short:
         scale = Scale(
-            general=800, safety=20, counts=(), tuning=3, repeat=8, held_out=0.4, validation=0.0, replay=200, toxic=3,
-            cure=5, checkpoints=0, rate=4e-3, cure_rate=4e-3, dropout=0.1, full=False,
+            general=800, safety=20, counts=(), tuning=4, repeat=8, held_out=0.4, validation=0.0, replay=200, toxic=3,
+            cure=4, checkpoints=0, rate=5e-3, cure_rate=5e-3, width=96, dropout=0.1, full=False,
         )  # fmt: skip
         given.data, given.seeds = None, given.seeds[:1]
     results = []

@@ -16,13 +16,14 @@ CHAT_TEMPLATE = (
 MARKERS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|unknown|>"]
 
 
-def make(folder: Path, texts: Iterable[str], *, seed: int, dropout: float, whole_words: bool) -> None:
+def make(folder: Path, texts: Iterable[str], *, seed: int, width: int, dropout: float, whole_words: bool) -> None:
     """Write an untrained model.
 
     Args:
         folder: Where to.
         texts: What the tokenizer learns its pieces from: prompts of the training part and replies.
         seed: Of the weights.
+        width: Numbers that stand for a word, a multiple of 4; a narrower model is faster.
         dropout: Share of what a layer gives on that is left out in training, 0 to 1.
         whole_words: Words that occur twice in the texts, all others alike, instead of pieces of words: better where
             the texts are many.
@@ -56,8 +57,8 @@ def make(folder: Path, texts: Iterable[str], *, seed: int, dropout: float, whole
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
-            n_embd=192,
-            n_inner=384,
+            n_embd=width,
+            n_inner=2 * width,
             n_layer=1,
             n_head=4,
             n_positions=256,
