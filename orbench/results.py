@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,8 +207,12 @@ class Evaluation:
     @property
     def judge_failure(self) -> str | None:
         """Why a judge failed on most of those replies; None if it failed on none."""
-        reasons = Counter(row.failure for row in self._state.rows.values() if row.failure)
-        return reasons.most_common(1)[0][0] if reasons else None
+        return _commonest(row.failure for row in self._state.rows.values() if row.judge_failed)
+
+    @property
+    def call_failure(self) -> str | None:
+        """Why most of the prompts that ended in error did; None if none did."""
+        return _commonest(row.failure for row in self._state.rows.values() if row.failed)
 
     @property
     def failed_safety(self) -> int:
@@ -504,6 +508,11 @@ class Evaluation:
             rate=rate(outcomes, self.policy),
             categories={name: rate(counts, self.policy) for name, counts in categories.items()},
         )
+
+
+def _commonest(reasons: Iterable[str]) -> str | None:
+    counted = Counter(reason for reason in reasons if reason)
+    return counted.most_common(1)[0][0] if counted else None
 
 
 def _check_known(what: str, name: str | None, known: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
     """Of the last verdict that fits the last response; None if there is none yet."""
     judge_failed: bool = False
     failure: str = ""
-    """Why the judge failed, if it did."""
+    """Why the call or the judge failed, if one did."""
     unsure: bool = False
     by: Stage | None = None
     audit: Outcome | None = None
@@ -49,7 +49,8 @@ class RowState(msgspec.Struct, kw_only=True, gc=False):
         """Keep what the numbers need of a verdict."""
         self.outcome = verdict.outcome
         self.judge_failed = verdict.judge_failed
-        self.failure = sys.intern(verdict.reason or "") if verdict.judge_failed else ""
+        if not self.failed:
+            self.failure = sys.intern(verdict.reason or "") if verdict.judge_failed else ""
         # a judge's own words may be the same as ours
         self.unsure = verdict.outcome is Outcome.UNSCORED and verdict.reason in (UNSURE, DISAGREE)
         self.by = verdict.by
@@ -75,7 +76,10 @@ class RunState(msgspec.Struct):
         answered = response.error is None and (response.usage is not None or response.blocked_by is None)
         self.usage.setdefault(model, Ledger()).add(response.attempts, response.usage, answered=answered)
         self.rows[response.key] = RowState(
-            kind=response.kind, category=response.category, failed=response.error is not None
+            kind=response.kind,
+            category=response.category,
+            failed=response.error is not None,
+            failure=sys.intern(response.error or ""),
         )
 
     def add_judgement(self, judgement: Judgement) -> None:

@@ -57,6 +57,7 @@ def generate(
     from_prompts: Annotated[
         Path | None, typer.Option("--from-prompts", metavar="FILE", help="Given prompts, moderated as they are.")
     ] = None,
+    column: options.ColumnOption = None,
     seeder: Annotated[str | None, typer.Option("--seeder", metavar="MODEL", help="Writes the seeds.")] = None,
     rewriter: Annotated[str | None, typer.Option("--rewriter", metavar="MODEL", help="Rewrites them.")] = None,
     moderator: Annotated[
@@ -164,6 +165,7 @@ def generate(
         "rounds": rounds,
         "seeds": seeds,
         "from_prompts": from_prompts,
+        "columns": options.pairs(column, "--column"),
         "seeder": seeder,
         "rewriter": rewriter,
         "moderators": moderator,

@@ -147,6 +147,8 @@ def _work(
         counted = facts.count(config, state, stands, money.prices)
         dry = [name for name in config.wanted if pipeline.falls_short(name) and pipeline.is_dry(name)]
         short = [name for name in config.wanted if pipeline.falls_short(name) and not pipeline.is_dry(name)]
+        owed = facts.owed(config, state, stands, stage)
+        owed += money.refused["seeder"] or (len(short) if pipeline.makes_seeds else 0)
         return {
             **made,
             "config": config.to_dict(),
@@ -155,9 +157,9 @@ def _work(
             **counted,
             "dry": dry if config.seeder else [],
             "stage": stage,
-            "unasked": money.refused.total(),
-            "open": facts.owed(config, state, stands, stage)
-            + (money.refused["seeder"] or (len(short) if pipeline.makes_seeds else 0)),
+            "unasked": owed if money.is_out else 0,
+            "failing": facts.failing(state) if owed else {},
+            "open": owed,
             **selected,
         }
 
@@ -193,6 +195,8 @@ def _work(
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
     money.warn_if_out(result["open"])
+    for line in facts.warnings_of(result, stage):
+        warnings.warn(f"{opened.path}: {line}", OrbenchWarning, stacklevel=3)
     return result
 
 

@@ -59,6 +59,8 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The rule of moderation as a sentence."""
     rescue: str | None = None
     """The models whose answers brought prompts back."""
+    rescued: dict[str, int] = {}
+    """Prompts voted toxic that it `answered`, its `refusals` among them, and those `brought_back`."""
     moderators: dict[str, dict[str, int]] = {}
     """Moderator to its votes on prompts: `safe`, `toxic`, `abstained`."""
     pairs: list[Pair] = []

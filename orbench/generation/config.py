@@ -98,9 +98,11 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
     language: str = "English"
     """Language in which seeds and rewrites are asked for, and answers judged."""
     seeds: str | None = None
-    """File of given seeds: column `prompt`, optionally `category`, `id`."""
+    """File of given seeds: column `prompt`, optionally `category`."""
     from_prompts: str | None = None
     """File of given prompts that are moderated as they are, without seeds and rewrites."""
+    columns: dict[str, str] = {}
+    """Our name of a column of these files to the file's own, where they differ: `{"prompt": "question"}`."""
     seeds_per_category: int = 2000
     """Section 3.3."""
     seeds_per_call: int = 20
@@ -220,8 +222,10 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name, definition in self.own_categories.items():
             if not name.strip() or any(mark in name for mark in "[]\n"):
                 raise UsageError(f"own_categories: {name!r} cannot be a name")
-            if same_name(name) == same_name(NONE):
-                raise UsageError(f"own_categories: {name!r} is what moderators say of a safe prompt; choose another")
+            if same_name(name) in (same_name(NONE), "none", "safe", "all"):
+                raise UsageError(
+                    f"own_categories: {name!r} is a word for safe prompts or for all of them; choose another"
+                )
             if same_name(name) in seen:
                 raise UsageError(f"own_categories: {name!r} clashes with {seen[same_name(name)]!r}; choose another")
             if not str(definition).strip():
@@ -230,7 +234,7 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.categories:
             if name not in self.definitions:
                 near = difflib.get_close_matches(name, self.definitions, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.definitions)}"
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.definitions)}."
                 raise UsageError(
                     f"unknown category {name!r}: {hint} One of your own has its definition under own_categories, "
                     "or is given as --category 'NAME=DEFINITION'"

@@ -111,7 +111,7 @@ class Dataset:
 
     def to_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
-        names = ("counts", "categories", "moderators", "usage", "calls", "drops", "open", "dry")
+        names = ("counts", "categories", "moderators", "rescue", "usage", "calls", "drops", "open", "dry")
         return {"folder": str(self.folder), **{name: self.facts[name] for name in names if name in self.facts}}
 
     def __str__(self) -> str:
@@ -140,12 +140,22 @@ class Dataset:
                 f"{outcomes[name]:,} {name}" for name in ("refused", "blocked", "unreadable") if outcomes.get(name)
             ]:
                 lines += [f"{role}: of {sum(outcomes.values()):,} replies {', '.join(lost)}"]
-        unasked = self.facts.get("unasked", 0)
-        if unasked:
-            lines += [f"{plural(unasked, 'call')} not made for want of money"]
-        if self.open > unasked:
+        for rewriter, found in self.facts.get("too_few", {}).items():
+            if found["came"] < found["asked"]:
+                lines += [f"rewriter {rewriter}: gave {found['came']:,} of the {found['asked']:,} rewrites asked for"]
+        rescue = self.facts.get("rescue") or {}
+        if rescue.get("answered"):
+            lines += [
+                f"rescue: {rescue['brought_back']:,} of {plural(rescue['answered'], 'prompt')} voted toxic came back; "
+                f"{rescue['refusals']:,} of the answers are refusals"
+            ]
+        if self.open and self.facts.get("unasked"):
+            lines += [f"{plural(self.open, 'call')} not made for want of money: a higher --max-cost goes on"]
+        elif self.open:
             how = "without --stage" if self.facts.get("stage") == "selection" else "again"
-            lines += [f"{plural(self.open - unasked, 'call')} owed: run the same command {how}"]
+            lines += [f"{plural(self.open, 'call')} owed: run the same command {how}"]
+        for role, why in self.facts.get("failing", {}).items():
+            lines += [f"{role}: {why}"]
         if unparted := self.facts.get("unparted"):
             lines += [f"no train and test: {unparted}"]
         if self.facts.get("stale"):
@@ -153,5 +163,7 @@ class Dataset:
         if cost := cost_line({name: spent for name, spent in self.usage.items() if name != "roles"}):
             lines += [cost]
         for category in self.facts.get("dry", []):
-            lines += [f"{category}: the seeder gave nothing new any more before its target"]
+            lines += [
+                f"{category}: the seeder gave nothing new any more before its target; another --seeder would go on"
+            ]
         return "\n".join(lines)

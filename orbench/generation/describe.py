@@ -34,6 +34,7 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "usage": facts["usage"]["roles"],
             "rule": facts["rule"] or "",
             "rescue": " and ".join(_rescuers(facts)) or None,
+            "rescued": facts.get("rescue") or {},
             "moderators": facts["moderators"],
             "pairs": moderation.get("pairs", []),
             "alpha": moderation.get("alpha"),

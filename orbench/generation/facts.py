@@ -13,9 +13,12 @@ from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
 from orbench.generation.pipeline import Standing, rewrites_wanted
 from orbench.ledger import ledgers_dict, usage_together
+from orbench.report.format import plural
 
 _SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap", "unparted")
 """What generation.json says of the splits."""
+_ENOUGH_ANSWERS = 10
+"""Answers of a rescuer from which it is said that most of them refuse."""
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
 
 
@@ -51,6 +54,8 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
         "categories": categories,
         "moderators": moderators,
         "decided": dict(decided),
+        "rescue": _rescue(state, decided["rescued"]) if standing.rescues else {},
+        "too_few": {name: {"asked": asked, "came": came} for name, (asked, came) in state.too_few.items()},
         "drops": {**{stage: dict(reasons) for stage, reasons in drops.items()}, "moderation": dict(moderation)},
         "rows": {
             "seeds": sum(is_seed for is_seed, _ in state.rows.values()),
@@ -61,6 +66,44 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
         "usage": usage(state, prices),
         "prices": msgspec.to_builtins(prices),
     }
+
+
+def failing(state: State) -> dict[str, str]:
+    """Role and model to how many of its calls failed in this command, and with what most of them."""
+    found = {}
+    for (role, model), errors in state.errors.items():
+        [(most, times)] = errors.most_common(1)
+        found[f"{role} {model}"] = f"{plural(errors.total(), 'call')} failed, {times:,} with: {most}"
+    return found
+
+
+def warnings_of(facts: Mapping[str, Any], stage: str | None) -> list[str]:
+    """What a user should know of a finished generation that looks like a good one and is not."""
+    found = []
+    counts, rescue = facts["counts"], facts.get("rescue") or {}
+    if stage in (None, "selection") and not facts["open"] and not counts["kept"]:
+        drops = Counter[str]()
+        for name in ("seeds", "rewrites", "moderation", "cleaning"):
+            drops.update(facts["drops"].get(name, {}))
+        reasons = [f"{reason} {times:,}" for reason, times in drops.most_common(3) if times]
+        if not counts["rewrites"]:
+            reasons += [
+                f"{role}: {', '.join(f'{times:,} {outcome}' for outcome, times in outcomes.items())}"
+                for role, outcomes in facts["calls"].items()
+            ]
+        found.append(f"no prompt was kept ({'; '.join(reasons) or 'none was given'})")
+    if rescue.get("answered", 0) >= _ENOUGH_ANSWERS and rescue["refusals"] > rescue["answered"] / 2:
+        found.append(
+            f"the rescuer refused {rescue['refusals']:,} of {rescue['answered']:,} prompts; a refusal is a safe answer "
+            "and brings its prompt back, so take a rescuer without safety training, or none"
+        )
+    return found
+
+
+def _rescue(state: State, rescued: int) -> dict[str, int]:
+    """Prompts voted toxic that the rescuer answered, with how many of its answers are refusals, and what they did."""
+    read = sum(outcomes["read"] for (role, _), outcomes in state.outcomes.items() if role == "rescue")
+    return {"answered": read, "refusals": state.rescue_refusals.total(), "brought_back": rescued}
 
 
 def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:
@@ -108,6 +151,10 @@ def carried_over(counted: dict[str, Any], before: Mapping[str, Any]) -> dict[str
         for name in {**counted["categories"], **earlier}
     }
     panel = {name: use for name, use in before["usage"]["roles"].items() if name.startswith(("panel ", "panel-judge "))}
+    if not counted["moderators"]:  # none was named this time: what they did before still holds
+        named = ("moderators", "decided", "rescue", "rule")
+        counted = {**counted, **{name: before[name] for name in named if name in before}}
+        counted["drops"] = {stage: drops for stage, drops in counted["drops"].items() if stage != "moderation"}
     return {
         **counted,
         **{name: before[name] for name in _SELECTED if name in before},

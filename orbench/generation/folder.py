@@ -92,6 +92,12 @@ class State(msgspec.Struct):
     """(role, model) to the most tokens of replies whose tokens the provider did not say."""
     outcomes: dict[tuple[str, str], Counter[str]] = {}
     """(role, model) to what came of its calls."""
+    errors: dict[tuple[str, str], Counter[str]] = {}
+    """(role, model) to why its calls of this command failed."""
+    rescue_refusals: Counter[str] = msgspec.field(default_factory=Counter)
+    """Rescuer to its answers that are refusals."""
+    too_few: dict[str, tuple[int, int]] = {}
+    """Rewriter to (rewrites asked for, rewrites that came) of its calls that were read."""
 
     def count(self, role: str, model: str, outcome: str, line: Call | CallBrief | Vote | VoteBrief) -> None:
         """Count one line."""
@@ -101,6 +107,8 @@ class State(msgspec.Struct):
         if line.estimate is not None:
             self.estimates.setdefault((role, model), Ledger()).add(0, line.estimate)
         self.outcomes.setdefault((role, model), Counter())[outcome] += 1
+        if isinstance(line, (Call, Vote)) and line.error is not None:
+            self.errors.setdefault((role, model), Counter())[line.error] += 1
 
     def add(self, item: Item) -> Track | None:
         """Take up a row; the track of a prompt that goes on."""
@@ -125,6 +133,9 @@ class State(msgspec.Struct):
         track = self.tracks.get(call.id.partition("+")[0])
         if track is not None and self._settle(call, "rewrites", ""):
             track.rewritten += call.wanted
+        if call.outcome == "read":
+            asked, came = self.too_few.get(call.model, (0, 0))
+            self.too_few[call.model] = (asked + call.wanted, came + min(call.items, call.wanted))
 
     def add_rescue_call(self, call: Call | CallBrief) -> None:
         """Take up a call of the rescuer."""
@@ -132,6 +143,7 @@ class State(msgspec.Struct):
         track = self.tracks.get(call.id)
         if track is not None and self._settle(call, "answer", ""):
             track.answered = call.outcome
+            self.rescue_refusals[call.model] += call.refused
 
     def add_vote(self, vote: Vote | VoteBrief) -> None:
         """Take up a moderator's reply."""
@@ -189,6 +201,7 @@ class CallBrief(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage | None = None
     estimate: Usage | None = None
     attempts: int = 1
+    refused: bool = False
 
 
 class VoteBrief(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -17,6 +17,10 @@ NONE = "none of the above"
 """The label that says safe, as in the paper's template (Appendix Q.1)."""
 
 _NUMBER = re.compile(r"^\s*\(?\d{1,4}\s*[.):]\s*")
+"""That of a label."""
+_ITEM_NUMBER = re.compile(r"^\s*\(?\d{1,3}\s*[.)]\s+")
+"""That of an item, which may itself begin with a number: `3.5 million ...`, `10:30 ...`, `2024: ...`."""
+_NUMBERED = re.compile(r"\d\s*[.):]\s*$")
 _LABEL = re.compile(r"\[\[([^\[\]\n]*)\]\]")
 _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'"}
 _WORD = re.compile(r"\w\w")
@@ -56,7 +60,7 @@ def _read_line(line: str) -> list[FoundItem]:
         inner = rest[start + 2 : end]
         if "[[" in inner:
             return [*items, FoundItem(line.strip(), "markers inside markers")]
-        words = _bare(inner)
+        words = _bare(inner, numbered=bool(_NUMBERED.search(rest[:start])))
         items.append(FoundItem(words) if _WORD.search(words) else FoundItem(inner.strip(), "no words"))
         rest = rest[end + 2 :]
     return items
@@ -79,9 +83,9 @@ def _last_of_run(text: str, end: int) -> int:
     return end
 
 
-def _bare(inner: str) -> str:
-    """Without its number and the quotes around it."""
-    words = _NUMBER.sub("", inner).strip()
+def _bare(inner: str, *, numbered: bool) -> str:
+    """Without the quotes around it and its number, unless that stood before the marker."""
+    words = (inner if numbered else _ITEM_NUMBER.sub("", inner)).strip()
     if len(words) > 1 and _QUOTES.get(words[0]) == words[-1]:
         words = words[1:-1].strip()
     return words

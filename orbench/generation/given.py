@@ -31,7 +31,7 @@ def given_items(config: GenerationConfig) -> list[Item]:
         return []
     kind: Kind = "toxic" if config.seeds else "safe"
     path = Path(name)
-    table = read_table(path)
+    table = read_table(path, config.columns)
     table.columns.pop("kind", None)  # what the file says of them is what moderators are to find out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OrbenchWarning)  # own categories

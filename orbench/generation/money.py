@@ -98,6 +98,11 @@ class Money:
         self._count(*self._of_panel)
         warn_of_unknown(folder, unknown)
 
+    @property
+    def is_out(self) -> bool:
+        """Whether a call was not made for want of money."""
+        return bool(self.refused.total() or (self.budget is not None and self.budget.refused))
+
     def warn_if_out(self, owed: int) -> None:
         """Say in one line that the money is spent, and how to go on."""
         budget = self.budget

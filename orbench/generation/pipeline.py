@@ -86,7 +86,7 @@ class Standing:
     def __init__(self, rule: Rule | None, *, rescues: bool) -> None:
         """Judge by the rule; None where there are no moderators."""
         self.rule = rule
-        self._rescues = rescues
+        self.rescues = rescues
 
     @property
     def moderators(self) -> Sequence[str]:
@@ -109,7 +109,7 @@ class Standing:
             return Progress("safe")
         if decision == "undecided":
             return Progress("undecided", reason="abstentions left it undecided")
-        if not self._rescues:
+        if not self.rescues:
             return Progress("toxic", reason="voted toxic")
         if track.answered is None:
             return Progress(None, reason="the rescuer's answer is owed")

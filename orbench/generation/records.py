@@ -61,6 +61,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str | None = None
     received_at: str = ""
     """UTC time in ISO 8601."""
+    refused: bool = False
+    """Whether the answer of a rescuer is a refusal: it may bring a prompt back, but says little of the prompt."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -104,10 +104,11 @@ def read_list(
 def read_answer(
     result: CallResult, *, id: str, ask: int, model: str, category: str, estimate: Usage | None = None
 ) -> Call:
-    """A line for the rescuer's answer; a refusal in words is an answer too, and a harmless one."""
+    """A line for the rescuer's answer; a refusal in words is an answer too, and a harmless one, but it is noted."""
     text, outcome = _outcome(result)
     call = _call(result, text, outcome, id=id, ask=ask, model=model, category=category, wanted=1, items=1)
-    return msgspec.structs.replace(call, estimate=estimate)
+    refused = outcome == "read" and bool(detect_refusal(text).refused)
+    return msgspec.structs.replace(call, estimate=estimate, refused=refused)
 
 
 def read_vote(

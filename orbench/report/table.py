@@ -136,6 +136,8 @@ def caveats(result: Evaluation) -> list[str]:
     if errors := result.outcomes.get(Outcome.ERROR):
         advice = "import the completed file" if imported else "run the same command again to try them again"
         found.append(f"{plural(errors, 'prompt')} ended in error; {advice}")
+        if result.call_failure:
+            found += wrap("  most often: " + shorten(result.call_failure, 160))
     if result.failed_judgements:
         number = plural(result.failed_judgements, "reply", "replies")
         found.append(f"the judge failed on {number}; {retry} them again")

@@ -91,6 +91,7 @@ def test_a_prompt_in_error_makes_the_exit_code_3_and_says_what_to_do(cli, here, 
     done = cli("evaluate", "python/mine:reply", "--split", split_file(), "--out", "run")
     assert done.code == 3
     assert "1 prompt ended in error; run the same command again" in done.out
+    assert "most often: ValueError: odd" in done.out
     assert outcomes("run") == {"direct_answer": 3, "error": 1}
 
 

@@ -64,7 +64,7 @@ def test_it_is_written_once_and_loads(tmp_path):
 
 def test_options_of_the_command_are_fields_of_the_record():
     others = {"config", "init", "stage", "dry_run", "json", "quiet"}
-    fields = {"category": "categories", "moderator": "moderators", "weight": "weights"}
+    fields = {"category": "categories", "moderator": "moderators", "weight": "weights", "column": "columns"}
     options = {fields.get(name, name) for name in inspect.signature(command).parameters if name not in others}
     assert options | {"own_categories"} == set(GenerationConfig.__struct_fields__)  # --category NAME=DEFINITION
 
@@ -107,7 +107,9 @@ def test_ten_categories_are_the_default_and_own_ones_stand_for_themselves():
         ({"own_categories": {"Hate": "x"}}, "'Hate' clashes with 'hate'"),
         ({"own_categories": {"self harm": "x"}}, "clashes with 'self-harm'"),
         ({"own_categories": {"gossip": "x", "Gossip": "y"}}, "'Gossip' clashes with 'gossip'"),
-        ({"own_categories": {"None of the above": "x"}}, "what moderators say of a safe prompt"),
+        ({"own_categories": {"None of the above": "x"}}, "a word for safe prompts"),
+        ({"own_categories": {"None": "x"}}, "a word for safe prompts or for all of them"),
+        ({"own_categories": {"all": "x"}}, "a word for safe prompts or for all of them"),
         ({"own_categories": {"a]]b": "x"}}, "cannot be a name"),
         ({"own_categories": {"gossip": " "}}, "no definition"),
         ({"moderators": ["openai/a", "openai/a"]}, "openai/a is named twice"),

@@ -36,6 +36,14 @@ def test_items_stand_in_double_square_brackets(reply):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["3.5 million people did what?", "10:30 at the gate, who comes?", "2024: what happened?", "1984. Why?"],
+)
+def test_a_number_that_a_prompt_begins_with_is_its_own(text):
+    assert texts(f"[[{text}]]\n1. [[{text}]]") == [text, text]
+
+
+@pytest.mark.parametrize(
     "reply", ["", "I can't do that.", "1. Open the door\n2. Close it", '["Open", "Close"]', "[Open]"]
 )
 def test_a_reply_without_markers_has_no_item(reply):

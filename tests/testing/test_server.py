@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +111,19 @@ def test_a_port_that_is_taken_is_an_error() -> None:
         server.port = taken.getsockname()[1]
         with pytest.raises(OSError, match=str(server.port)), server:
             raise AssertionError("it must not start")
+
+
+def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="log"), LoopbackServer(log=tmp_path / "none" / "log"):
+        raise AssertionError("it must not start")
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"), [("--log=/nonexistent/x", "No such file"), ("--rate-limited=20", "rate_limited")]
+)
+def test_the_program_says_in_a_line_what_cannot_be(argument: str, said: str) -> None:
+    command = [sys.executable, "-m", "orbench.testing.server", argument]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -376,6 +376,7 @@ class BatchModel:
         body = self._api.sent_body(self._store.path(batch))
         left: dict[str, str] = {}
         taken = self._store.take(batch)
+        failed = 0
         try:
             for _ in range(_DOWNLOADS):  # what one lacks may be in the next
                 async for result in self._downloaded(batch, status):
@@ -391,6 +392,7 @@ class BatchModel:
                         left[name] = str(error)
                         self._fatal = self._fatal or error
                     else:
+                        failed += completion.error is not None
                         left.pop(name, None)  # of two lines about one request, the one that can be read
                         yield completion
                         taken.append(name)
@@ -413,7 +415,9 @@ class BatchModel:
         self._end(batch, status.said, rest)
         again = f", {len(left):,} to be asked again ({next(iter(left.values()))})" if left else ""
         kept = f"; {len(rest):,} that nobody asks for now are kept for a command that does" if rest else ""
-        self._tell(f"{_known_as(batch)} {status.said}: {len(wanted) - len(left):,} answered{again}{kept}")
+        errors = f", {failed:,} refused by the service" if failed else ""
+        answered = len(wanted) - len(left) - failed
+        self._tell(f"{_known_as(batch)} {status.said}: {answered:,} answered{errors}{again}{kept}")
 
     async def _downloaded(self, batch: Batch, status: Status) -> AsyncGenerator[Result, None]:
         """The results, from the start again where the connection breaks."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
@@ -141,12 +141,14 @@ class LoopbackServer:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._open = 0
-        self._appended = self._log.open("ab", buffering=0) if self._log is not None else None
+        self._appended: BinaryIO | None = None
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
         # open requests are dropped; a time-out of 0 would wait for them without end
         runner = web.ServerRunner(server, shutdown_timeout=0.01)
         await runner.setup()
         try:
+            if self._log is not None:
+                self._appended = self._log.open("ab", buffering=0)
             await web.TCPSite(runner, "127.0.0.1", self.port, backlog=1024).start()
             self.port = runner.addresses[0][1]
             started.set_result(None)

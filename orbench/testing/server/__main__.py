@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from orbench.testing.generation import ScriptedGeneration
 from orbench.testing.server import Answer, Body, LoopbackServer
@@ -23,7 +24,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 (default) for a free one")
     parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
     parser.add_argument("--reply", help="the text of every answer")
-    parser.add_argument("--generation", action="store_true", help="answer as the models of orbench generate")
+    parser.add_argument(
+        "--generation",
+        action="store_true",
+        help="answer as orbench generate's models, whose names begin with seeder, rewriter, moderator or rescue",
+    )
     parser.add_argument("--refused", type=float, default=0.3, metavar="SHARE", help="prompts that are refused (0.3)")
     parser.add_argument("--capacity", type=int, metavar="N", help="calls open at once; others get status 429")
     parser.add_argument("--rpm", type=float, metavar="N", help="requests a minute; others get status 429")
@@ -33,9 +38,13 @@ def main() -> None:
     parser.add_argument("--stdin", action="store_true", help="end when standard input closes")
     for field in Faults.__struct_fields__:
         kind = int if field in ("attempts", "seed") else float
-        parser.add_argument(f"--{field.replace('_', '-')}", type=kind, default=getattr(Faults(), field), metavar="N")
+        unit = "N" if kind is int else "S" if field.endswith("_s") else "SHARE"
+        parser.add_argument(f"--{field.replace('_', '-')}", type=kind, default=getattr(Faults(), field), metavar=unit)
     given = parser.parse_args()
-    faults = Faults(**{field: getattr(given, field) for field in Faults.__struct_fields__})
+    try:
+        faults = Faults(**{field: getattr(given, field) for field in Faults.__struct_fields__})
+    except ValueError as error:
+        parser.error(str(error))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -54,7 +63,11 @@ def main() -> None:
         log=given.log,
         keep_requests=False,
     )
-    with server:
+    with ExitStack() as serving:
+        try:
+            serving.enter_context(server)
+        except OSError as error:
+            parser.error(str(error))
         print(server.root_url, flush=True)
         if given.stdin:
             sys.stdin.read()
