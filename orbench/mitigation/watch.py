@@ -14,9 +14,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from orbench.errors import RunError
+from orbench.errors import OrbenchError, RunError
 from orbench.evaluation import evaluate
-from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score
+from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score, waited
 from orbench.mitigation.config import Training
 from orbench.models.huggingface import HuggingFaceModel
 from orbench.results import Evaluation
@@ -83,13 +83,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
         found: list[Any] = [None]
         if self.trainer.is_world_process_zero():
-            found = [self._evaluate(step, model)]
+            try:
+                found = [self._evaluate(step, model)]
+            except OrbenchError as error:  # the other processes wait for word
+                found = [error]
         broadcast_object_list(found)
+        if isinstance(found[0], OrbenchError):
+            raise found[0]
         self._note(step, found[0])
         if best(self.scores).step == step and step:
             self.trainer.save_model(str(self._out / BEST))
-        waited = (step - best(self.scores).step) // self._every if self._every else 0
-        if self._config.patience and waited >= self._config.patience:
+        if self._config.patience and waited(self.scores) >= self._config.patience:
             control.should_training_stop = True
 
     def _note(self, step: int, replies: Replies) -> None:

@@ -176,7 +176,7 @@ def validation_file(tmp_path):
 
 def test_checkpoints_are_scored_and_the_best_of_them_lies_in_the_folder(made, pairs, tmp_path):
     file = validation_file(tmp_path)
-    config = settings(Dpo, made, pairs, tmp_path, validation=file, checkpoints=2, containment=0.02, max_steps=20)
+    config = settings(Dpo, made, pairs, tmp_path, validation=file, checkpoints=2, max_steps=20)
     trained = train(config)
     assert [score.step for score in trained.scores] == [0, 10, 20]
     assert trained.scores[0].eligible
