@@ -316,6 +316,7 @@ def arguments(config: Training, rows: int, save: bool) -> tuple[dict[str, Any], 
         "logging_steps": max(1, min(10, steps // _LOGS)),
         "logging_nan_inf_filter": False,
         "report_to": "none",
+        "use_cpu": not torch.accelerator.is_available(),  # else two processes on CPUs would not know of each other
         "ddp_timeout": _WAIT_S,
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": torch.cuda.is_available(),
