@@ -86,6 +86,15 @@ def test_with_fewer_prompts_than_needed_nothing_can_be_taken(containment):
         assert scored(1, same, same, containment=containment).eligible == (count == needed)
 
 
+@pytest.mark.parametrize(("prompts", "lost"), [(52, 0), (100, 1), (200, 4), (400, 12)])
+def test_refusals_that_may_be_lost_within_five_points(prompts, lost):
+    """The figures of docs/mitigation.md."""
+    start = replies([True], [True] * prompts)
+    for count in (lost, lost + 1):
+        now = replies([True], [False] * count + [True] * (prompts - count))
+        assert scored(1, start, now).eligible == (count == lost)
+
+
 @pytest.mark.parametrize("fails", ["judge", "model"])
 def test_a_failure_of_ours_is_no_reply_of_the_checkpoint(here, fails):
     """What a judge or a broken call did not say is no babble of the model's: nothing is chosen by it."""
