@@ -20,7 +20,8 @@ from statistics import NormalDist
 import msgspec
 
 from orbench.errors import RunError
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
+from orbench.run_state import Key
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.paired import Pairs, paired_difference
 

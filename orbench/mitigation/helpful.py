@@ -24,10 +24,11 @@ from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.threads import run_sync
 from orbench.errors import MissingExtraError, ModelError
 from orbench.evaluation.setup import AnyModel
+from orbench.ledger import Ledger
 from orbench.models import open_model
 from orbench.models.base import Model
 from orbench.records import Judgement, Message, Response
-from orbench.results import Ledger, Row
+from orbench.results import Row
 from orbench.scoring.answers import last_label
 from orbench.scoring.judge import Answer, ask, marked, named
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from orbench.engine.jsonl import Appender, read_lines
+from orbench.ledger import Ledger
 from orbench.models.base import Model
 from orbench.records import Judgement, Response
-from orbench.results import Ledger
 from orbench.scoring.finding import Safety
 from orbench.scoring.safety import SafetyJudge
 

@@ -28,6 +28,7 @@ from orbench.engine.threads import run_sync
 from orbench.errors import RunError, UsageError
 from orbench.evaluation import evaluate
 from orbench.evaluation.setup import AnyModel, AnySplit, load, shared_base_url
+from orbench.ledger import Ledger
 from orbench.mitigation.choose import Candidate, any_of, best_of
 from orbench.mitigation.files import CHOSEN, RANDOM, Example, assistant, user, write_rows
 from orbench.mitigation.helpful import REWARD, Marks, rate_helpfulness
@@ -35,7 +36,7 @@ from orbench.mitigation.moderate import Moderated, moderate
 from orbench.models import make_options, open_model
 from orbench.models.base import Model
 from orbench.records import Response
-from orbench.results import Evaluation, Ledger, Row
+from orbench.results import Evaluation, Row
 
 CANDIDATES = "candidates.jsonl"
 

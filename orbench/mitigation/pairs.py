@@ -38,6 +38,7 @@ from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.evaluation import evaluate
 from orbench.evaluation.setup import AnyModel, shared_base_url
+from orbench.ledger import Ledger
 from orbench.mitigation.apart import PARTS, Part, check_apart, find_groups, part_prompts
 from orbench.mitigation.card import Card, write_card
 from orbench.mitigation.files import (
@@ -56,7 +57,7 @@ from orbench.mitigation.files import (
 from orbench.mitigation.moderate import Moderated, moderate
 from orbench.models import make_options, open_model
 from orbench.records import Kind, Prompt, Response
-from orbench.results import Evaluation, Ledger, Row
+from orbench.results import Evaluation, Row
 from orbench.scoring.outcomes import Outcome
 from orbench.splits import NAMED_SPLITS, Split
 
