@@ -15,7 +15,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ def _run(
 ) -> None:
     from datasets import Dataset
 
-    from orbench.mitigation.watch import BEST, Watch
+    from orbench.mitigation.watch import BEST, Ended, Watch
 
     out = Path(config.out)
     watched = worth_scoring(validation, config, trained.notes)
@@ -245,14 +246,15 @@ def _run(
     trainer.add_callback(watch)
     trainer.remove_callback(_printer())
     newest = _newest_checkpoint(out / _CHECKPOINTS)
-    result = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    if not math.isfinite(result.training_loss):
-        raise RunError(
-            f"{out}: the loss is {result.training_loss}: lower --learning-rate; start again in another --out"
-        )
+    with suppress(Ended):
+        result = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+        if not math.isfinite(result.training_loss):
+            raise RunError(
+                f"{out}: the loss is {result.training_loss}: lower --learning-rate; start again in another --out"
+            )
 
     trained.steps = trainer.state.global_step
-    trained.loss = result.training_loss
+    trained.loss = _mean_loss(trainer.state.log_history)
     trained.scores = watch.scores
     chosen = best(watch.scores).step if watch.scores else trained.steps
     trained.taken = chosen
@@ -269,6 +271,16 @@ def _run(
         _tidy(out)
     trained.finished = True
     trainer.accelerator.wait_for_everyone()
+
+
+def _mean_loss(logs: Sequence[dict[str, Any]]) -> float | None:
+    """Over all steps, those before an interruption included, which the Trainer's own figure leaves out."""
+    total, before = 0.0, 0
+    for entry in logs:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - before)
+            before = entry["step"]
+    return total / before if before else None
 
 
 def _tidy(out: Path) -> None:

@@ -25,6 +25,10 @@ from orbench.splits import Split
 SCORES, BEST = "scores", "best"
 
 
+class Ended(Exception):  # noqa: N818 - no error
+    """The checkpoint that is gone on from was the last; the Trainer would do one step more."""
+
+
 class Watch(TrainerCallback):  # type: ignore[misc]
     """TRL calls this on the way.
 
@@ -52,14 +56,19 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._start: Replies | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Score the start; after an interruption read what was scored, and score the checkpoint it goes on from."""
-        if self._validation is None:
-            return
-        for step in sorted({0, *range(self._every, state.global_step, self._every), state.global_step}):
-            if step == state.global_step:
-                self._score(step, model, control)
-            elif (folder := self._folder(step)).exists():
-                self._note(step, replies_of(Evaluation.load(folder)))
+        """Score the start; after an interruption read what was scored, and score the checkpoint it goes on from.
+
+        Raises:
+            Ended: There is nothing left to train.
+        """
+        if self._validation is not None:
+            for step in sorted({0, *range(self._every, state.global_step, self._every), state.global_step}):
+                if step == state.global_step:
+                    self._score(step, model, control)
+                elif (folder := self._folder(step)).exists():
+                    self._note(step, replies_of(Evaluation.load(folder)))
+        if state.global_step and (state.global_step >= state.max_steps or control.should_training_stop):
+            raise Ended
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Score the checkpoint that was saved."""

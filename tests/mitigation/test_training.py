@@ -195,14 +195,15 @@ def test_checkpoints_are_scored_and_the_best_of_them_lies_in_the_folder(made, pa
 
 
 def test_an_interrupted_training_goes_on_to_the_same_end(made, pairs, tmp_path, monkeypatch):
+    from orbench.mitigation import trainer
     from orbench.mitigation.watch import Watch
 
     whole = settings(Sft, made, pairs, tmp_path, out=str(tmp_path / "whole"), checkpoints=4)
-    train(whole)
+    expected = train(whole)
     config = settings(Sft, made, pairs, tmp_path, checkpoints=4)
 
-    def interrupt(self, args, state, control, **_):
-        if state.global_step == 4:
+    def interrupt(self, args, state, control=None, **_):
+        if control is None or state.global_step == 4:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -214,8 +215,14 @@ def test_an_interrupted_training_goes_on_to_the_same_end(made, pairs, tmp_path, 
     torn = checkpoints / "checkpoint-6"  # as left by a process killed while it wrote: the state comes last
     torn.mkdir()
     (torn / "config.json").write_text("{}", encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "_save", interrupt)
+        with pytest.raises(KeyboardInterrupt):  # again, when all is learnt and nothing saved
+            train(config)
     trained = train(config)
     assert trained.finished
+    assert trained.steps == expected.steps
+    assert trained.loss == pytest.approx(expected.loss, rel=1e-3)
     assert weights(config.out) == weights(whole.out)
     (checkpoints / "checkpoint-8").mkdir(parents=True)  # killed while it tidied up
     assert train(config) == trained
