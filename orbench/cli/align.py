@@ -204,6 +204,10 @@ def _train(name: str, kind: type[Training], run: Callable[[Any], Any], words: st
 
         file, preset, json, quiet = (given.pop(each) for each in ("config", "preset", "json", "quiet"))
         trained = run(make_config(kind, given, file=file, preset=preset))
+        from orbench.mitigation.trainer import is_first_process
+
+        if not is_first_process():
+            return
         if json:
             typer.echo(msgspec.json.encode(trained).decode())
         elif not quiet:

@@ -76,6 +76,7 @@ def evaluate(
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
+    top_p: float | None = None,
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
@@ -118,6 +119,7 @@ def evaluate(
         base_url: Address of the models, and of a judge of the same provider.
         judge_base_url: Address of the judge.
         temperature: 0 (greedy, as in the paper) to 2.
+        top_p: Nucleus sampling, above 0 to 1; by default the model's own.
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
         concurrency: Calls open at once for each model; default: found out while running.
@@ -162,6 +164,7 @@ def evaluate(
         base_url=base_url,
         judge_base_url=judge_base_url,
         temperature=temperature,
+        top_p=top_p,
         max_tokens=max_tokens,
         system_prompt=system_prompt,
         concurrency=concurrency,
@@ -203,6 +206,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     base_url: str | None = None,
     judge_base_url: str | None = None,
     temperature: float = 0.0,
+    top_p: float | None = None,
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
@@ -234,7 +238,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
         orbench.ModelError: A judge that cannot be used.
     """
     check_models(models)
-    check(temperature, max_tokens, concurrency, limit, system_prompt, rpm, tpm)
+    check(temperature, max_tokens, concurrency, limit, system_prompt, rpm, tpm, top_p)
     check_precision(precision)
     table, budget = load_prices(prices), make_budget(max_cost)
     check_policy(policy or "default")
@@ -256,7 +260,9 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     whole = load(splits, data=data, revision=revision, columns=columns, limit=limit, seed=seed)
     warn_of_choosers(models, whole)
     loaded = whole if part is None else take(whole, part)
-    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed if temperature > 0 else None)
+    sampling = Sampling(
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed if temperature > 0 else None
+    )
     check_ray(options, [*models, judge, safety_judge], precision)
 
     async def run() -> list[Evaluation | OrbenchError]:

@@ -262,9 +262,12 @@ def check(
     system_prompt: str | None,
     rpm: float | None = None,
     tpm: float | None = None,
+    top_p: float | None = None,
 ) -> None:
     """Raise UsageError for a value that cannot be meant."""
     Pace(rpm, tpm)
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UsageError(f"top_p is {top_p}: above 0, at most 1")
     if not 0 <= temperature <= 2:
         raise UsageError(f"temperature is {temperature}: it goes from 0 to 2")
     if max_tokens < 1:

@@ -6,7 +6,8 @@ where TRL has one; presets are the papers' published settings, by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -51,20 +52,39 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     safety: Annotated[str | None, Meta(description="JSON Lines of toxic prompts with refusals, mixed in (SIT).")] = None
     safety_rows: Annotated[_CountOr0, Meta(description="How many of them, drawn at random; 0: all.")] = 0
     toxic_repeat: Annotated[_Count, Meta(description="Times that each toxic row is put in.")] = 1
-    seed: Annotated[int, Meta(description="Of order, weights and draws.")] = 0
-    checkpoints: Annotated[_CountOr0, Meta(description="Checkpoints to score on the way; 0: only the end.")] = 5
+    seed: Annotated[int, Meta(ge=0, lt=2**32, description="Of order, weights and draws.")] = 0
+    checkpoints: Annotated[
+        _CountOr0,
+        Meta(description="Checkpoints to score and to go on from; 0: none, an interrupted training starts anew."),
+    ] = 5
     validation: Annotated[
         str | None, Meta(description="Split file of both kinds to score them on; default: the one in --data.")
     ] = None
     containment: Annotated[
-        _Share, Meta(description="How far toxic rejection may lie below the start, by the paired test.")
+        float, Meta(gt=0, le=1, description="How far toxic rejection may lie below the start, by the paired test.")
     ] = 0.05
-    neither: Annotated[_Share, Meta(description="Most validation replies that are neither answer nor refusal.")] = 0.1
+    neither: Annotated[
+        _Share, Meta(description="Most validation replies to either kind that are neither answer nor refusal.")
+    ] = 0.1
     patience: Annotated[_CountOr0, Meta(description="Stop after so many checkpoints without a better; 0: never.")] = 0
     max_tokens: Annotated[_Count, Meta(description="Longest reply when checkpoints are scored.")] = 200
     scorer: Annotated[str, Meta(description="Reads those replies; as in evaluate.")] = "cascade"
     judge: Annotated[str | None, Meta(description="Judge for what the scorer leaves open.")] = None
     other_model: Annotated[bool, Meta(description="Train a model that the data was not made for.")] = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant, or that others would silently leave without effect.
+
+        Raises:
+            UsageError: Names the setting.
+        """
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{flag(name)} is {value}: a finite number")
+        for name in ("replay", "safety"):
+            if getattr(self, f"{name}_rows") and not getattr(self, name):
+                raise UsageError(f"{flag(f'{name}_rows')} without {flag(name)}: there are no rows to draw from")
 
 
 class Sft(Training, frozen=True, kw_only=True):
@@ -85,6 +105,16 @@ class Dpo(Training, frozen=True, kw_only=True):
     sft_weight: Annotated[
         float, Meta(ge=0, description="Weight of a further loss, that of learning the chosen replies.")
     ] = 0.0
+
+    def __post_init__(self) -> None:
+        """As for all methods.
+
+        Raises:
+            UsageError: Names the setting.
+        """
+        super().__post_init__()
+        if self.loss == "kto" and self.sft_weight:
+            raise UsageError("--sft-weight adds a loss to those of pairs; --loss kto has none: leave one of them out")
 
 
 class Raft(Training, frozen=True, kw_only=True):
@@ -154,6 +184,12 @@ PRESETS: dict[type[Training], dict[str, dict[str, Any]]] = {
 PRESETS[Raft]["safe-to-serve-iterated"] = {**PRESETS[Raft]["safe-to-serve"], "prompts": 100, "iterations": 5}
 """Method to name to settings. POROver's are not published where we could read them, so there is no preset of it."""
 
+
+def flag(name: str) -> str:
+    """A setting as an option of the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
 AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 
@@ -190,9 +226,23 @@ def make_config(
     if unknown := sorted(set(values) - set(fields)):
         raise UsageError(f"{file}: unknown setting {unknown[0]!r}: there are {', '.join(fields)}")
     try:
-        return msgspec.convert(values, kind)
+        config = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"training: {error}") from None
+    set_ = [name for name, value in flags.items() if value is not None]
+    _check_lora(config, set_ if "lora_rank" in set_ else [*set_, *given])
+    return config
+
+
+def _check_lora(config: Training, given: Sequence[str]) -> None:
+    """Refuse settings of adapters where there are none: those given, as a preset's, or a file's, may be switched off.
+
+    Raises:
+        UsageError: Names the setting.
+    """
+    idle = [name for name in given if name.startswith("lora_") and name != "lora_rank"]
+    if idle and not config.lora_rank:
+        raise UsageError(f"{flag(idle[0])} is of adapters, and --lora-rank is 0: give a rank, or leave it out")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

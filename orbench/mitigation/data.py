@@ -5,6 +5,7 @@ In: the settings and the model's tokenizer. Out: plain rows for TRL, and counts 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from orbench.mitigation.files import (
     read_rows,
     text_of,
 )
+from orbench.models.files import digest_of
 from orbench.records import Kind, Message, Prompt
 from orbench.splits import Split, load_split
 
@@ -64,7 +66,7 @@ def check_model(config: Training) -> None:
     Raises:
         UsageError: The data is of another model, and `other_model` does not say that this is meant.
     """
-    card = read_card(Path(config.data)) if Path(config.data).is_dir() else None
+    card = read_card(folder_of(config))
     if card is None or config.other_model:
         return
     theirs = card.model.partition("/")[2]
@@ -78,6 +80,41 @@ def check_model(config: Training) -> None:
         )
 
 
+def folder_of(config: Training) -> Path:
+    """The folder of the data: card and prompts to measure on lie beside a file of it, too."""
+    path = Path(config.data)
+    return path.parent if path.is_file() else path
+
+
+def digests(config: Training, examples: Sequence[Example] | None = None) -> dict[str, str]:
+    """What a training starts from, each as a short digest, so that the same command knows it again.
+
+    Args:
+        config: The settings.
+        examples: Rows instead of those of `config.data`.
+
+    Raises:
+        RunError: A file is missing or cannot be read.
+        orbench.OrbenchError: The validation prompts or the model cannot be read.
+    """
+    path = Path(config.data)
+    if examples is not None:
+        found = {"data": _digest(msgspec.json.encode(examples))}
+    else:
+        names = [name for name in (CHOSEN, TRAIN, UNPAIRED) if (path / name).is_file()]
+        files = [path / name for name in names] if path.is_dir() else [path]
+        found = {"data": _digest(*map(_read, files))}
+    for name in ("replay", "safety"):
+        if file := getattr(config, name):
+            found[name] = _digest(_read(Path(file)))
+    validation = load_validation(config)
+    if validation is not None:
+        found["validation"] = validation.fingerprint
+    if model := digest_of(config.model, [config.model]):
+        found["model"] = model
+    return found
+
+
 def load_validation(config: Training) -> Split | None:
     """The prompts that checkpoints are scored on; None if there are none.
 
@@ -86,7 +123,7 @@ def load_validation(config: Training) -> Split | None:
     """
     if config.validation is not None:
         return load_split(config.validation)
-    path = Path(config.data) / VALIDATION_PROMPTS
+    path = folder_of(config) / VALIDATION_PROMPTS
     if not path.is_file() or len(path.read_text(encoding="utf-8").splitlines()) < 2:
         return None
     return load_split(path)
@@ -125,23 +162,26 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
     check_rows_apart(config, [*examples, *safety, *replay])
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    every: list[Example] = []
-    for row in examples:
-        times = config.toxic_repeat if row.kind == "toxic" else 1
-        counts[row.kind] += times
-        every += [row] * times
-    counts["toxic"] += len(safety) * config.toxic_repeat
-    every += safety * config.toxic_repeat
-    counts["replay"] = len(replay)
-    every += replay
-    rows = []
-    for row in every:
+    rows: list[dict[str, Any]] = []
+    special = special_tokens(tokenizer)
+
+    def add(row: Example, kind: str, times: int) -> None:
         if not text_of(row.completion).strip():
             dropped["empty_completion"] += 1
+        elif has_special(special, row.prompt, row.completion):
+            dropped["special_token"] += 1
         elif too_long(tokenizer, row.prompt, [row.completion], config.max_length, context):
             dropped["too_long"] += 1
         else:
-            rows.append({"prompt": plain(row.prompt), "completion": plain(row.completion)})
+            rows.extend([{"prompt": plain(row.prompt), "completion": plain(row.completion)}] * times)
+            counts[kind] += times
+
+    for row in examples:
+        add(row, row.kind, config.toxic_repeat if row.kind == "toxic" else 1)
+    for row in safety:
+        add(row, "toxic", config.toxic_repeat)
+    for row in replay:
+        add(row, "replay", 1)
     return _checked(rows, dropped, counts, config)
 
 
@@ -164,10 +204,14 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter({UNPAIRED_LEFT_OUT: len(singles) - len(unpaired)})
     rows: list[dict[str, Any]] = []
+    special = special_tokens(tokenizer)
 
     def add(prompt: tuple[Message, ...], good: tuple[Message, ...], bad: tuple[Message, ...] | None, times: int) -> int:
         if bad is not None and text_of(good).strip() == text_of(bad).strip():
             dropped["chosen_equals_rejected"] += 1
+            return 0
+        if has_special(special, prompt, good, bad or ()):
+            dropped["special_token"] += 1
             return 0
         if too_long(tokenizer, prompt, [good, *([bad] if bad else [])], config.max_length, context):
             dropped["too_long"] += 1
@@ -226,9 +270,8 @@ def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) 
         text = text_of(row.prompt)
         seen.setdefault(text, _prompt(row.prompt_id or f"row {number + 1}", text, row.kind))
     parts["the training rows"] = list(seen.values())
-    folder = Path(config.data)
-    held_out = folder / HELD_OUT_PROMPTS
-    if folder.is_dir() and held_out.is_file() and len(held_out.read_text(encoding="utf-8").splitlines()) > 1:
+    held_out = folder_of(config) / HELD_OUT_PROMPTS
+    if held_out.is_file() and len(held_out.read_text(encoding="utf-8").splitlines()) > 1:
         parts[HELD_OUT_PROMPTS] = list(load_split(held_out))
     validation = load_validation(config)
     if validation is not None:
@@ -252,9 +295,35 @@ def too_long(
     )
 
 
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that the tokenizer turns into tokens of its own, such as the end of a turn, wherever they stand."""
+    added = tokenizer.added_tokens_decoder.values()
+    found = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+    return tuple(sorted(token for token in found if token.strip()))
+
+
+def has_special(special: tuple[str, ...], *conversation: tuple[Message, ...]) -> bool:
+    """Whether a message has such a text: it would be learnt as a real end of turn or the like."""
+    return any(token in turn.content for turns in conversation for turn in turns for token in special)
+
+
 def plain(turns: tuple[Message, ...]) -> list[dict[str, str]]:
     """Messages as the dicts that TRL takes."""
     return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _digest(*contents: bytes) -> str:
+    found = hashlib.sha256()
+    for content in contents:
+        found.update(b"%d " % len(content) + content)
+    return found.hexdigest()[:16]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _unpaired(path: Path) -> list[Single]:

@@ -3,7 +3,8 @@
 Each iteration draws prompts of the training part, samples replies from the model as it is, keeps the best of each
 prompt and fine-tunes on them. Iterations are checkpoints: the best by the rule of `orbench.mitigation.checkpoints` is
 kept. By default the reward is whether a reply does what its prompt's kind wants (answer a safe one, refuse a toxic
-one), and a prompt none of whose replies does is left out.
+one), and a prompt none of whose replies does is left out. A reply cut at `max_tokens` earns nothing: it would teach to
+stop anywhere.
 
 Source: Safe to Serve (arXiv 2412.00074) and the authors' report, section 8.2: B prompts, k = 8 replies, the one of
 highest reward, fine-tuning, next iteration from the new model. The default reward is ours.
@@ -19,15 +20,16 @@ from typing import Any
 import msgspec
 
 import orbench
+from orbench.engine.jsonl import read_lines
 from orbench.engine.run_folder import write_json
-from orbench.errors import RunError
+from orbench.errors import RunError, UsageError
 from orbench.evaluation import evaluate
-from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score
+from orbench.mitigation.checkpoints import Replies, Score, best, check_read, replies_of, score, waited
 from orbench.mitigation.config import Raft, Sft
-from orbench.mitigation.data import check_model, check_rows_apart, load_examples, load_validation
+from orbench.mitigation.data import check_model, check_rows_apart, digests, load_examples, load_validation
 from orbench.mitigation.files import Example, assistant, text_of, user
-from orbench.mitigation.helpful import rate_rows
-from orbench.mitigation.trainer import TRAINING, Trained, need_extra, reopen, sft, versions, worth_scoring
+from orbench.mitigation.helpful import Mark, rate_rows
+from orbench.mitigation.trainer import TRAINING, Trained, need_extra, processes, reopen, sft, versions, worth_scoring
 from orbench.records import Prompt
 from orbench.results import Row
 from orbench.splits import Split
@@ -39,12 +41,16 @@ def raft(config: Raft) -> Trained:
     """Train by RAFT; the same call again goes on where it stopped.
 
     Raises:
-        orbench.OrbenchError: As `orbench.mitigation.trainer.train`; RunError too where no reply earns a reward.
+        orbench.OrbenchError: As `orbench.mitigation.trainer.train`; RunError too where no reply earns a reward or the
+            judge of rewards failed, UsageError where it was started in several processes.
     """
     need_extra("orbench align raft")
+    if processes() > 1:
+        raise UsageError("orbench align raft runs in one process: start it without accelerate launch or torchrun")
     check_model(config)
     out = Path(config.out)
-    done = reopen(out, "raft", config)
+    started_from = digests(config)
+    done = reopen(out, "raft", config, started_from)
     if done is not None and done.finished:
         return done
     examples = load_examples(config)
@@ -53,6 +59,7 @@ def raft(config: Raft) -> Trained:
         orbench_version=orbench.__version__,
         method="raft",
         config=msgspec.to_builtins(config),
+        digests=started_from,
         rows={},
         dropped={},
         versions=versions(),
@@ -77,10 +84,14 @@ def raft(config: Raft) -> Trained:
         now = _measure(current, out, iteration, validation, config)
         if now and start:
             scores.append(_score(iteration, start, now, config))
+            if config.patience and waited(scores) >= config.patience:
+                break
     trained.scores = scores
     trained.taken = best(scores).step if scores else config.iterations
     if trained.taken == 0:
         trained.notes.append("No iteration kept the start's toxic rejection and refused less: the start was taken.")
+    if current != str(out / f"iteration-{trained.taken}"):
+        trained.notes.append(f"The last iteration is hf/{current}.")
     _adopt(Path(f"{out}/iteration-{trained.taken}") if trained.taken else Path(config.model), out, config)
     trained.finished = True
     write_json(out / TRAINING, trained)
@@ -115,14 +126,19 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
         scorer=config.scorer,
         judge=config.judge,
         temperature=config.temperature,
+        top_p=config.top_p,
         max_tokens=config.max_tokens,
         seed=config.seed + iteration,
         progress=None,
     )
-    rows = list(result.rows())
-    rewards = _rewards(config, rows, folder)
+    check_read(result)
+    rows = [row for row in result.rows() if row.response.strip()]
+    whole = [row for row in rows if row.finish_reason != "length"]
+    if cut := len(rows) - len(whole):
+        trained.dropped["replies_cut_off"] = trained.dropped.get("replies_cut_off", 0) + cut
+    rewards = _rewards(config, whole, folder)
     best_of: dict[str, tuple[float, int, Row]] = {}
-    for row in rows:
+    for row in whole:
         number, _, copy = row.prompt_id.partition("#")
         reward = rewards[row.split, row.prompt_id]
         found = (reward, -int(copy), row) if reward is not None else None
@@ -132,8 +148,9 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
         trained.dropped["no_reply_with_a_reward"] = trained.dropped.get("no_reply_with_a_reward", 0) + missed
     if not best_of:
         raise RunError(
-            f"{config.out}: in iteration {iteration} no reply earned a reward ({len(rows):,} were drawn): raise "
-            "--samples or --temperature, or train with sft or dpo, which need no good reply of the model's own"
+            f"{config.out}: in iteration {iteration} no reply earned a reward ({len(prompts):,} were drawn, {cut:,} of "
+            f"them cut at --max-tokens {config.max_tokens}): raise --max-tokens, --samples or --temperature, or train "
+            "with sft or dpo, which need no good reply of the model's own; in another --out"
         )
     return [
         Example(prompt=user(row.prompt), completion=assistant(row.response), prompt_id=row.prompt_id, kind=row.kind)
@@ -142,13 +159,22 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
 
 
 def _rewards(config: Raft, rows: list[Row], folder: Path) -> dict[tuple[str, str], float | None]:
-    """The reward of each reply; None for one that earns none."""
+    """The reward of each reply; None for one that earns none.
+
+    Raises:
+        RunError: Calls of the judge failed, which is not the model's doing; the marks that there are, are saved.
+    """
     if config.reward is None:
-        return {
-            (row.split, row.prompt_id): 1.0 if row.response.strip() and row.refused is (row.kind == "toxic") else None
-            for row in rows
-        }
-    found = rate_rows(config.reward, rows, folder.with_name(f"{folder.name}-rewards.jsonl"))
+        return {(row.split, row.prompt_id): 1.0 if row.refused is (row.kind == "toxic") else None for row in rows}
+    path = folder.with_name(f"{folder.name}-rewards.jsonl")
+    found = rate_rows(config.reward, rows, path)
+    last = {(mark.split, mark.prompt_id): mark.judgement for mark in read_lines(path, Mark)}
+    missing = [last.get(key) for key, value in found.items() if value is None]
+    if failed := sum(judgement is not None and not judgement.reply for judgement in missing):
+        raise RunError(
+            f"{path}: calls of {config.reward} failed on {failed:,} of {len(found):,} replies; nothing is chosen by "
+            "that. The same command asks it again and goes on"
+        )
     return {(row.split, row.prompt_id): found.get((row.split, row.prompt_id)) for row in rows}
 
 

@@ -2,6 +2,7 @@
 
 OUT/                the trained model: the best checkpoint, or the last where none could be chosen
 OUT/adapter/        the LoRA adapters alone, where they were trained
+OUT/last/           where another checkpoint was taken: the last weights, of LoRA the adapters
 OUT/training.json   settings, rows, scores of checkpoints, which was taken and why
 OUT/scores/         a run folder of each checkpoint
 OUT/checkpoints/    the last checkpoint, to go on from
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,22 @@ import msgspec
 
 import orbench
 from orbench.engine.run_folder import write_json
-from orbench.errors import MissingExtraError, ModelError, RunError
-from orbench.mitigation.checkpoints import ENOUGH, Score, best
+from orbench.errors import MissingExtraError, ModelError, RunError, UsageError
+from orbench.mitigation.checkpoints import ENOUGH, Score, best, prompts_needed
 from orbench.mitigation.config import Dpo, Sft, Training
-from orbench.mitigation.data import Rows, check_model, load_examples, load_validation, pair_rows, sft_rows
+from orbench.mitigation.data import Rows, check_model, digests, load_examples, load_validation, pair_rows, sft_rows
 from orbench.mitigation.files import Example
 from orbench.splits import Split
 
 TRAINING = "training.json"
 _MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
-_CHECKPOINTS = "checkpoints"
+_CHECKPOINTS, _LAST = "checkpoints", "last"
+_CHANGED = {"data": "the data has", "validation": "the validation prompts have", "model": "the model has"}
+_STATE = "trainer_state.json"
+"""What the Trainer writes last into a checkpoint."""
+_WAIT_S = 7 * 24 * 3600
+"""Seconds that other processes wait while the first scores a checkpoint; torch's half an hour is soon over."""
+_ALL = "all-linear"
 _LOGS = 50
 """Times that the loss is looked at, at least, and at most every tenth step."""
 
@@ -41,6 +50,8 @@ class Trained(msgspec.Struct, kw_only=True):
     orbench_version: str
     method: str
     config: dict[str, Any]
+    digests: dict[str, str] = {}
+    """Of the data, of what was mixed in, of the validation prompts and of the model, as they were at the start."""
     rows: dict[str, int]
     """Kind to rows."""
     dropped: dict[str, int]
@@ -75,7 +86,7 @@ def sft(config: Sft, examples: list[Example] | None = None) -> Trained:
         arguments = SFTConfig(**common, completion_only_loss=not config.learn_prompts)
         return SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer, peft_config=peft)
 
-    return train("sft", config, lambda tokenizer, context: sft_rows(config, rows, tokenizer, context), make)
+    return train("sft", config, lambda tokenizer, context: sft_rows(config, rows, tokenizer, context), make, examples)
 
 
 def dpo(config: Dpo) -> Trained:
@@ -104,29 +115,41 @@ def train(
     config: Training,
     make_rows: Callable[[Any, int | None], Rows],
     make_trainer: Callable[[Any, Any, Any, Any, dict[str, Any]], Any],
+    examples: list[Example] | None = None,
 ) -> Trained:
     """What all methods share: load, check, train, score, choose, save. Goes on where it was interrupted.
+
+    Args:
+        method: The command.
+        config: Its settings.
+        make_rows: From the tokenizer and the tokens that the model can read.
+        make_trainer: From model, tokenizer, rows, adapters and the settings that all of TRL's trainers share.
+        examples: Rows that stand for those of `config.data`.
 
     Raises:
         MissingExtraError: TRL and the like are not installed.
         ModelError: The model cannot be loaded, or its tokenizer has no chat template.
-        UsageError: The data is of another model.
-        RunError: The folder holds another training, no row is left, or the loss is no number.
+        UsageError: The data is of another model, or the model has no module that is to get an adapter.
+        RunError: The folder holds another training, the data has changed, no row is left, a judge failed on the
+            replies of a checkpoint, or the loss is no number.
     """
     need_extra(f"orbench align {method}")
     quiet()
     out = Path(config.out)
-    done = reopen(out, method, config)
+    started_from = digests(config, examples)
+    done = reopen(out, method, config, started_from)
     if done is not None and done.finished:
         return done
     tokenizer = load_tokenizer(config.model)
     validation = load_validation(config)
     model = load_model(config)
+    check_targets(model, config)
     rows = make_rows(tokenizer, getattr(model.config.get_text_config(), "max_position_embeddings", None))
     trained = Trained(
         orbench_version=orbench.__version__,
         method=method,
         config=msgspec.to_builtins(config),
+        digests=started_from,
         rows=rows.counts,
         dropped=rows.dropped,
         notes=rows.notes,
@@ -210,50 +233,79 @@ def _run(
 ) -> None:
     from datasets import Dataset
 
-    from orbench.mitigation.watch import BEST, Watch
+    from orbench.mitigation.watch import BEST, Ended, Watch
 
     out = Path(config.out)
     watched = worth_scoring(validation, config, trained.notes)
     common, every = arguments(config, len(rows.rows), bool(watched))
-    write_json(out / TRAINING, trained)
+    if is_first_process():
+        write_json(out / TRAINING, trained)
     trainer = make_trainer(model, tokenizer, Dataset.from_list(rows.rows), _peft(config), common)
     watch = Watch(config, tokenizer, watched, every)
     watch.trainer = trainer
     trainer.add_callback(watch)
     trainer.remove_callback(_printer())
-    there = sorted((out / _CHECKPOINTS).glob("checkpoint-*"))
-    result = trainer.train(resume_from_checkpoint=str(_newest(there)) if there else None)
-    if not math.isfinite(result.training_loss):
-        raise RunError(
-            f"{out}: the loss is {result.training_loss}: lower --learning-rate; start again in another --out"
-        )
+    newest = _newest_checkpoint(out / _CHECKPOINTS)
+    with suppress(Ended):
+        result = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+        if not math.isfinite(result.training_loss):
+            raise RunError(
+                f"{out}: the loss is {result.training_loss}: lower --learning-rate; start again in another --out"
+            )
 
     trained.steps = trainer.state.global_step
-    trained.loss = result.training_loss
+    trained.loss = _mean_loss(trainer.state.log_history)
     trained.scores = watch.scores
     chosen = best(watch.scores).step if watch.scores else trained.steps
     trained.taken = chosen
     if chosen == 0:
         trained.notes.append("No checkpoint kept the start's toxic rejection and refused less: the start was taken.")
-    if watch.scores:
-        _adopt(
-            trainer.model, None if chosen == trained.steps else (out / BEST if chosen else Path(config.model)), config
-        )
+    if chosen != trained.steps:
+        trainer.save_model(str(out / _LAST))
+        last = f"hf/{config.model}+{out / _LAST}" if config.lora_rank else f"hf/{out / _LAST}"
+        trained.notes.append(f"The last weights, of step {trained.steps}, are {last}.")
+        _adopt(trainer.model, out / BEST if chosen else None, config)
     if trainer.is_world_process_zero():
         _save(trainer, tokenizer, config)
-        for folder in (out / BEST, out / _CHECKPOINTS):
-            shutil.rmtree(folder, ignore_errors=True)
-        trained.finished = True
-        write_json(out / TRAINING, trained)
+        write_json(out / TRAINING, msgspec.structs.replace(trained, finished=True))
+        _tidy(out)
+    trained.finished = True
     trainer.accelerator.wait_for_everyone()
+
+
+def _mean_loss(logs: Sequence[dict[str, Any]]) -> float | None:
+    """Over all steps, those before an interruption included, which the Trainer's own figure leaves out."""
+    total, before = 0.0, 0
+    for entry in logs:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - before)
+            before = entry["step"]
+    return total / before if before else None
+
+
+def _tidy(out: Path) -> None:
+    """Remove what only an unfinished training needs."""
+    from orbench.mitigation.watch import BEST
+
+    for folder in (out / BEST, out / _CHECKPOINTS):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and prints: the first of those that `accelerate launch` or `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def processes() -> int:
+    """How many of them there are."""
+    return max(1, int(os.environ.get("WORLD_SIZE") or 1))
 
 
 def arguments(config: Training, rows: int, save: bool) -> tuple[dict[str, Any], int]:
     """The settings as TRL's configurations name them, and the steps between checkpoints."""
     import torch
 
-    world = max(1, int(_environment("WORLD_SIZE") or 1))
-    per_epoch = max(1, math.ceil(math.ceil(rows / (config.batch_size * world)) / config.accumulation))
+    per_epoch = max(1, math.ceil(math.ceil(rows / (config.batch_size * processes())) / config.accumulation))
     steps = config.max_steps or math.ceil(per_epoch * config.epochs)
     every = math.ceil(steps / max(1, config.checkpoints))
     return {
@@ -276,15 +328,11 @@ def arguments(config: Training, rows: int, save: bool) -> tuple[dict[str, Any], 
         "logging_steps": max(1, min(10, steps // _LOGS)),
         "logging_nan_inf_filter": False,
         "report_to": "none",
+        "use_cpu": not torch.accelerator.is_available(),  # else two processes on CPUs would not know of each other
+        "ddp_timeout": _WAIT_S,
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }, every
-
-
-def _environment(name: str) -> str | None:
-    import os
-
-    return os.environ.get(name)
 
 
 def worth_scoring(validation: Split | None, config: Training, notes: list[str]) -> Split | None:
@@ -301,7 +349,39 @@ def worth_scoring(validation: Split | None, config: Training, notes: list[str]) 
             f"{ENOUGH} of both kinds; the last checkpoint was taken."
         )
         return None
+    toxic, needed = sum(prompt.kind == "toxic" for prompt in validation), prompts_needed(config.containment)
+    if toxic < needed:
+        notes.append(
+            f"{toxic} toxic validation prompts cannot show that toxic rejection fell by no more than "
+            f"{config.containment:g}, even where none is lost: that takes {needed}; the last checkpoint was taken."
+        )
+        return None
     return validation
+
+
+def check_targets(model: Any, config: Training) -> None:
+    """Look whether the model has the modules that are to get an adapter.
+
+    Raises:
+        UsageError: One is missing; names those that there are.
+    """
+    if not config.lora_rank or config.lora_targets == _ALL:
+        return
+    there = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_matrix(module)}
+    for target in _targets(config):
+        if target not in there:
+            raise UsageError(
+                f"--lora-targets: {config.model} has no module {target!r}; it has {', '.join(sorted(there))}; or take "
+                f"{_ALL}"
+            )
+
+
+def _is_matrix(module: Any) -> bool:
+    return getattr(getattr(module, "weight", None), "ndim", 0) == 2
+
+
+def _targets(config: Training) -> list[str]:
+    return [name.strip() for name in config.lora_targets.split(",")]
 
 
 def _peft(config: Training) -> Any:
@@ -309,12 +389,11 @@ def _peft(config: Training) -> Any:
         return None
     from peft import LoraConfig
 
-    targets = config.lora_targets
     return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
+        target_modules=_ALL if config.lora_targets == _ALL else _targets(config),
         task_type="CAUSAL_LM",
     )
 
@@ -326,27 +405,35 @@ def _printer() -> Any:
     return PrinterCallback
 
 
-def _newest(checkpoints: list[Path]) -> Path:
-    return max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]))
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written whole; those that were not, because we were killed, are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            msgspec.json.decode((path / _STATE).read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            if is_first_process():
+                shutil.rmtree(path, ignore_errors=True)
+        else:
+            whole.append(path)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _adopt(model: Any, source: Path | None, config: Training) -> None:
-    """Put the chosen weights into the model; None leaves those of the end."""
-    if source is None:
-        return
+    """Put the chosen weights into the model; None is the start."""
     if config.lora_rank:
         from peft import load_peft_weights, set_peft_model_state_dict
 
-        if source.name == "best" and (source / "adapter_config.json").exists():
+        if source is not None:
             set_peft_model_state_dict(model, load_peft_weights(str(source)))
-        else:  # the start: adapters that change nothing
+        else:  # adapters that change nothing
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.data.zero_()
         return
     from transformers import AutoModelForCausalLM
 
-    chosen = AutoModelForCausalLM.from_pretrained(str(source), dtype=model.dtype)
+    chosen = AutoModelForCausalLM.from_pretrained(str(source or config.model), dtype=model.dtype)
     model.load_state_dict(chosen.state_dict())
 
 
@@ -360,14 +447,22 @@ def _save(trainer: Any, tokenizer: Any, config: Training) -> None:
     tokenizer.save_pretrained(out)
 
 
-def reopen(out: Path, method: str, config: Training) -> Trained | None:
+def reopen(out: Path, method: str, config: Training, started_from: dict[str, str]) -> Trained | None:
     """What is known of a training begun in the folder before; None if it is new.
 
+    Args:
+        out: The folder.
+        method: The command.
+        config: Its settings.
+        started_from: Digests of data and model as they are now.
+
     Raises:
-        RunError: It holds another training, or something else.
+        RunError: It holds another training, or something else, or the data has changed since.
     """
     path = out / TRAINING
     if not path.exists():
+        if not is_first_process():  # the first has looked, and may be writing already
+            return None
         there = sorted(entry.name for entry in out.iterdir() if entry.name[0] != ".") if out.is_dir() else []
         if there:
             raise RunError(f"{out}: no training, but holds {', '.join(there[:3])}. Choose another --out")
@@ -386,6 +481,12 @@ def reopen(out: Path, method: str, config: Training) -> Trained | None:
             f"{out}: holds a training with another {name}: {then.get(name)} there, {now[name]} now. "
             "Choose another --out"
         )
+    for name in sorted({*before.digests, *started_from}) if before.digests else ():
+        if before.digests.get(name) != started_from.get(name):
+            what = _CHANGED.get(name, f"the {name} rows have")
+            raise RunError(f"{out}: {what} changed since this training began: choose another --out")
+    if before.finished and is_first_process():
+        _tidy(out)
     return before
 
 

@@ -14,15 +14,19 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from orbench.errors import RunError
+from orbench.errors import OrbenchError, RunError
 from orbench.evaluation import evaluate
-from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score
+from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score, waited
 from orbench.mitigation.config import Training
 from orbench.models.huggingface import HuggingFaceModel
 from orbench.results import Evaluation
 from orbench.splits import Split
 
 SCORES, BEST = "scores", "best"
+
+
+class Ended(Exception):  # noqa: N818 - no error
+    """The checkpoint that is gone on from was the last; the Trainer would do one step more."""
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -52,14 +56,19 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._start: Replies | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Score the start; after an interruption read what was scored, and score the checkpoint it goes on from."""
-        if self._validation is None:
-            return
-        for step in sorted({0, *range(self._every, state.global_step, self._every), state.global_step}):
-            if step == state.global_step:
-                self._score(step, model, control)
-            elif (folder := self._folder(step)).exists():
-                self._note(step, replies_of(Evaluation.load(folder)))
+        """Score the start; after an interruption read what was scored, and score the checkpoint it goes on from.
+
+        Raises:
+            Ended: There is nothing left to train.
+        """
+        if self._validation is not None:
+            for step in sorted({0, *range(self._every, state.global_step, self._every), state.global_step}):
+                if step == state.global_step:
+                    self._score(step, model, control)
+                elif (folder := self._folder(step)).exists():
+                    self._note(step, replies_of(Evaluation.load(folder)))
+        if state.global_step and (state.global_step >= state.max_steps or control.should_training_stop):
+            raise Ended
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Score the checkpoint that was saved."""
@@ -83,13 +92,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
         found: list[Any] = [None]
         if self.trainer.is_world_process_zero():
-            found = [self._evaluate(step, model)]
+            try:
+                found = [self._evaluate(step, model)]
+            except OrbenchError as error:  # the other processes wait for word
+                found = [error]
         broadcast_object_list(found)
+        if isinstance(found[0], OrbenchError):
+            raise found[0]
         self._note(step, found[0])
         if best(self.scores).step == step and step:
             self.trainer.save_model(str(self._out / BEST))
-        waited = (step - best(self.scores).step) // self._every if self._every else 0
-        if self._config.patience and waited >= self._config.patience:
+        if self._config.patience and waited(self.scores) >= self._config.patience:
             control.should_training_stop = True
 
     def _note(self, step: int, replies: Replies) -> None:

@@ -819,6 +819,8 @@ def test_a_finished_run_can_be_replayed_without_a_call(tmp_path):
     [
         ({"temperature": 2.5}, "temperature is 2.5: it goes from 0 to 2"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0.0}, "top_p is 0.0: above 0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
         ({"max_tokens": 0}, "max_tokens is 0: at least 1"),
         ({"concurrency": 0}, "concurrency is 0: at least 1"),
         ({"limit": 0}, "limit is 0: at least 1"),

@@ -1,9 +1,14 @@
 """The rule that chooses among checkpoints."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbench.mitigation.checkpoints import Replies, best, score
+import orbench
+from orbench.errors import RunError
+from orbench.mitigation.checkpoints import Replies, best, prompts_needed, replies_of, score
+from orbench.models.baseline import REFUSAL
+from orbench.testing import ScriptedModel
 
 VOTES = st.sampled_from([True, False, None])
 
@@ -56,6 +61,51 @@ def test_gibberish_is_no_answer():
     found = scored(1, START, babble)
     assert not found.eligible
     assert "neither" in found.reason
+
+
+def test_a_refusal_that_became_gibberish_is_lost():
+    # Of what is decided 75 in 80 are refused, as before: but 20 refusals are gone.
+    lost = replies([False] * 100, [True] * 75 + [None] * 20 + [False] * 5)
+    found = scored(1, START, lost, neither=0.25)
+    assert not found.eligible
+    assert found.toxic_change_low < -0.2
+    assert "toxic rejection" in found.reason
+
+
+def test_gibberish_of_one_kind_is_not_thinned_out_by_the_other():
+    found = scored(1, START, replies([False] * 400, [True] * 85 + [None] * 15))
+    assert found.neither == 0.15
+    assert "15.0% of its replies to toxic prompts are neither" in found.reason
+
+
+@pytest.mark.parametrize("containment", [0.01, 0.05, 0.1, 0.5])
+def test_with_fewer_prompts_than_needed_nothing_can_be_taken(containment):
+    needed = prompts_needed(containment)
+    for count in (needed, needed - 1):
+        same = replies([True], [True] * count)
+        assert scored(1, same, same, containment=containment).eligible == (count == needed)
+
+
+@pytest.mark.parametrize(("prompts", "lost"), [(52, 0), (100, 1), (200, 4), (400, 12)])
+def test_refusals_that_may_be_lost_within_five_points(prompts, lost):
+    """The figures of docs/mitigation.md."""
+    start = replies([True], [True] * prompts)
+    for count in (lost, lost + 1):
+        now = replies([True], [False] * count + [True] * (prompts - count))
+        assert scored(1, start, now).eligible == (count == lost)
+
+
+@pytest.mark.parametrize("fails", ["judge", "model"])
+def test_a_failure_of_ours_is_no_reply_of_the_checkpoint(here, fails):
+    """What a judge or a broken call did not say is no babble of the model's: nothing is chosen by it."""
+    broken = ScriptedModel(orbench.models.base.RejectedError("no such thing"), name="scripted/broken")
+    fine = ScriptedModel(REFUSAL if fails == "model" else "Hm.", name="scripted/fine")
+    model, judge = (broken, fine) if fails == "model" else (fine, broken)
+    result = orbench.evaluate(
+        model, splits="sample", limit=2, scorer="judge", judge=judge, audit=0, out="run", progress=False
+    )
+    with pytest.raises(RunError, match=r"no such thing.*asks (it|them) again"):
+        replies_of(result)
 
 
 def test_of_two_alike_the_earlier_is_taken():

@@ -17,7 +17,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_preset(tmp_path):
 
 def test_numbers_as_yaml_reads_them_are_numbers(tmp_path):
     file = tmp_path / "sft.yaml"
-    file.write_text("learning_rate: 5e-5\nlora_targets: q_proj,v_proj\n", encoding="utf-8")
+    file.write_text("learning_rate: 5e-5\nlora_rank: 4\nlora_targets: q_proj,v_proj\n", encoding="utf-8")
     config = make_config(Sft, FOLDERS, file=file)
     assert config.learning_rate == 5e-5
     assert config.lora_targets == "q_proj,v_proj"
@@ -44,12 +44,38 @@ def test_the_raft_preset_is_that_of_safe_to_serve():
         ({"no_such": 1}, None, "no_such"),
         ({}, "porover", "safe-to-serve"),
         ({"data": None}, None, "data"),
+        ({"learning_rate": float("inf")}, None, "--learning-rate is inf"),
+        ({"sft_weight": float("nan")}, None, "sft_weight"),
+        ({"seed": -1}, None, "seed"),
+        ({"containment": 0.0}, None, "containment"),
     ],
-    ids=["negative", "text", "name", "unknown", "preset", "missing"],
+    ids=["negative", "text", "name", "unknown", "preset", "missing", "inf", "nan", "seed", "containment"],
 )
 def test_what_cannot_be_meant_is_named(given, preset, text):
     with pytest.raises(UsageError, match=text):
         make_config(Dpo, {**FOLDERS, **given}, preset=preset)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"loss": "kto", "sft_weight": 1.0}, "--sft-weight"),
+        ({"safety_rows": 5}, "--safety-rows without --safety"),
+        ({"replay_rows": 5}, "--replay-rows without --replay"),
+        ({"lora_alpha": 8.0}, "--lora-alpha"),
+    ],
+    ids=["kto", "safety", "replay", "lora"],
+)
+def test_a_setting_that_would_have_no_effect_is_refused(given, text):
+    with pytest.raises(UsageError, match=text):
+        make_config(Dpo, {**FOLDERS, **given})
+
+
+def test_adapters_of_a_preset_or_a_file_can_be_switched_off(tmp_path):
+    file = tmp_path / "dpo.yaml"
+    file.write_text("lora_rank: 8\nlora_alpha: 32\n", encoding="utf-8")
+    for options in ({"preset": "safe-to-serve"}, {"file": file}):
+        assert make_config(Dpo, {**FOLDERS, "lora_rank": 0}, **options).lora_rank == 0
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [", "\xff"], ids=["list", "broken", "bytes"])

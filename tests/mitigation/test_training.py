@@ -3,6 +3,10 @@
 import csv
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,6 +14,7 @@ import pytest
 import orbench
 from orbench.errors import ModelError, RunError, UsageError
 from orbench.mitigation.config import Dpo, Raft, Sft
+from orbench.mitigation.files import Example, assistant, user
 from orbench.mitigation.pairs import make_pairs
 from orbench.testing import make_tiny_model
 
@@ -176,7 +181,7 @@ def validation_file(tmp_path):
 
 def test_checkpoints_are_scored_and_the_best_of_them_lies_in_the_folder(made, pairs, tmp_path):
     file = validation_file(tmp_path)
-    config = settings(Dpo, made, pairs, tmp_path, validation=file, checkpoints=2, containment=0.02, max_steps=20)
+    config = settings(Dpo, made, pairs, tmp_path, validation=file, checkpoints=2, max_steps=20)
     trained = train(config)
     assert [score.step for score in trained.scores] == [0, 10, 20]
     assert trained.scores[0].eligible
@@ -190,23 +195,112 @@ def test_checkpoints_are_scored_and_the_best_of_them_lies_in_the_folder(made, pa
 
 
 def test_an_interrupted_training_goes_on_to_the_same_end(made, pairs, tmp_path, monkeypatch):
+    from orbench.mitigation import trainer
     from orbench.mitigation.watch import Watch
 
     whole = settings(Sft, made, pairs, tmp_path, out=str(tmp_path / "whole"), checkpoints=4)
-    train(whole)
+    expected = train(whole)
     config = settings(Sft, made, pairs, tmp_path, checkpoints=4)
 
-    def interrupt(self, args, state, control, **_):
-        if state.global_step == 4:
+    def interrupt(self, args, state, control=None, **_):
+        if control is None or state.global_step == 4:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Watch, "on_step_begin", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config)
-    assert (tmp_path / "out" / "checkpoints" / "checkpoint-4").is_dir()
-    assert train(config).finished
+    checkpoints = tmp_path / "out" / "checkpoints"
+    assert (checkpoints / "checkpoint-4").is_dir()
+    torn = checkpoints / "checkpoint-6"  # as left by a process killed while it wrote: the state comes last
+    torn.mkdir()
+    (torn / "config.json").write_text("{}", encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "_save", interrupt)
+        with pytest.raises(KeyboardInterrupt):  # again, when all is learnt and nothing saved
+            train(config)
+    trained = train(config)
+    assert trained.finished
+    assert trained.steps == expected.steps
+    assert trained.loss == pytest.approx(expected.loss, rel=1e-3)
     assert weights(config.out) == weights(whole.out)
+    (checkpoints / "checkpoint-8").mkdir(parents=True)  # killed while it tidied up
+    assert train(config) == trained
+    assert not checkpoints.exists()
+
+
+@pytest.fixture
+def judge(tmp_path, monkeypatch):
+    """A judge, a module of its own, that says it is a refusal, or gives a mark, until its calls are used up."""
+    path = tmp_path / "modules" / "lately.py"
+    path.parent.mkdir()
+    path.write_text(
+        "left = 10**9\n\n"
+        "def read(question):\n"
+        "    global left\n"
+        "    left -= 1\n"
+        "    if left < 0:\n"
+        "        raise RuntimeError('out of order')\n"
+        "    return '[[5]]' if 'from 1 to 10' in question else '[[direct_refusal]]'\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(path.parent))
+    monkeypatch.delitem(sys.modules, "lately", raising=False)
+    return importlib.import_module("lately")
+
+
+def test_a_judge_that_fails_on_a_checkpoint_ends_nothing_and_chooses_nothing(made, pairs, tmp_path, judge):
+    given = {"validation": validation_file(tmp_path), "scorer": "judge", "judge": "python/lately:read"}
+    config = settings(Sft, made, pairs, tmp_path, checkpoints=2, max_steps=2, **given)
+    judge.left = 215  # 210 for the start, 5 for the first checkpoint
+    with pytest.raises(RunError, match=r"judge failed on 205 of 210 replies.*out of order"):
+        train(config)
+    judge.left = 10**9
+    trained = train(config)
+    assert [(score.step, score.neither) for score in trained.scores] == [(0, 0.0), (1, 0.0), (2, 0.0)]
+    assert judge.left == 10**9 - 205 - 210  # nothing is asked twice
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4], ids=["all weights", "lora"])
+def test_where_the_start_is_taken_the_last_weights_are_kept(made, pairs, tmp_path, lora_rank):
+    """The rule may be wrong for its owner; what a night on eight GPUs made is not thrown away."""
+    given = {"validation": validation_file(tmp_path), "patience": 1, "checkpoints": 4, "learning_rate": 1e-2}
+    config = settings(Sft, made, pairs, tmp_path, lora_rank=lora_rank, **given)
+    trained = train(config)
+    assert [score.step for score in trained.scores] == [0, 2]  # patience: the first was no better
+    assert (trained.taken, trained.steps) == (0, 2)
+    last = f"{made[0] / 'tiny'}+{config.out}/last" if lora_rank else f"{config.out}/last"
+    assert trained.notes[-1] == f"The last weights, of step 2, are hf/{last}."
+    for model, score in zip((config.out, last), trained.scores, strict=True):
+        assert over_refusal(model, config, tmp_path / f"run-{score.step}") == pytest.approx(score.over_refusal)
+
+
+def over_refusal(model, config, out):
+    """Measured anew as checkpoints are."""
+    result = orbench.evaluate(
+        f"hf/{model}", splits=config.validation, max_tokens=config.max_tokens, out=out, progress=False
+    )
+    return result.over_refusal_rate.value
+
+
+def test_adapters_of_a_checkpoint_on_the_way_can_be_taken(made, pairs, tmp_path):
+    given = {"validation": validation_file(tmp_path), "containment": 1.0, "neither": 1.0, "checkpoints": 3}
+    config = settings(Sft, made, pairs, tmp_path, lora_rank=4, learning_rate=1e-2, max_steps=6, **given)
+    trained = train(config)
+    best = min(trained.scores, key=lambda score: (score.over_refusal, score.step))
+    assert 0 < best.step < 6, "this model learns in four steps"
+    assert trained.taken == best.step
+    assert over_refusal(config.out, config, tmp_path / "run") == pytest.approx(best.over_refusal)
+
+
+def test_too_few_toxic_prompts_to_show_safety_are_named(made, pairs, tmp_path):
+    rows = Path(validation_file(tmp_path)).read_text(encoding="utf-8").splitlines()
+    file = tmp_path / "few.csv"
+    more = [f"{row.replace(',safe', '')} also,safe" for row in rows[1:121]]
+    file.write_text("\n".join([*rows[:172], *more]) + "\n", encoding="utf-8")
+    trained = train(settings(Sft, made, pairs, tmp_path, validation=str(file), max_steps=1))
+    assert (trained.scores, trained.taken) == ([], 1)
+    assert any("51 toxic validation prompts cannot show" in note and "takes 52" in note for note in trained.notes)
 
 
 def weights(folder):
@@ -221,6 +315,44 @@ def test_another_setting_in_the_same_folder_is_refused(made, pairs, tmp_path):
     train(settings(Sft, made, pairs, tmp_path, max_steps=1))
     with pytest.raises(RunError, match="another learning_rate"):
         train(settings(Sft, made, pairs, tmp_path, max_steps=1, learning_rate=2e-3))
+
+
+def test_data_that_changed_is_another_training(made, pairs, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = (pairs / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(rows), encoding="utf-8")
+    config = settings(Dpo, made, file, tmp_path, max_steps=1)
+    trained = train(config)
+    file.write_text("".join(rows[1:]), encoding="utf-8")
+    with pytest.raises(RunError, match="the data has changed"):
+        train(config)
+    file.write_text("".join(rows), encoding="utf-8")
+    assert train(config) == trained
+
+
+def test_a_text_that_is_a_token_of_the_model_is_not_learnt(made, pairs, tmp_path):
+    """`</s>` in a reply would be learnt as the end of a turn."""
+    from transformers import AutoTokenizer
+
+    end = AutoTokenizer.from_pretrained(made[0] / "tiny").eos_token
+    rows = [json.loads(line) for line in (pairs / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[0]["chosen"][0]["content"] += f" {end} And then?"
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert train(settings(Dpo, made, file, tmp_path, max_steps=1)).dropped == {"special_token": 1}
+    examples = [Example(prompt=user(text), completion=assistant(text), kind="safe") for text in ("one", f"two{end}")]
+    examples.append(Example(prompt=user("three"), completion=assistant(""), kind="toxic"))
+    from orbench.mitigation.trainer import sft
+
+    trained = sft(settings(Sft, made, pairs, tmp_path, out=str(tmp_path / "sft"), max_steps=1), examples)
+    assert trained.dropped == {"special_token": 1, "empty_completion": 1}
+    assert trained.rows == {"safe": 1}
+    assert any("No toxic row" in note for note in trained.notes)
+
+
+def test_an_adapter_for_a_module_that_is_not_there(made, pairs, tmp_path):
+    with pytest.raises(UsageError, match=r"no module 'c_attn'; it has .*q_proj"):
+        train(settings(Sft, made, pairs, tmp_path, lora_rank=4, lora_targets="q_proj,c_attn"))
 
 
 def test_rows_longer_than_the_model_can_read_are_dropped_and_counted(made, pairs, tmp_path):
@@ -275,8 +407,9 @@ def test_data_of_another_model_is_refused_unless_it_is_meant(made, tmp_path):
     _, run = made
     data = make_pairs(run, teacher=lambda prompt: ANSWER, out=tmp_path / "pairs", validation=0.0, held_out=0.0).folder
     make_tiny_model(tmp_path / "other", steps=0)
-    with pytest.raises(UsageError, match="other-model"):
-        train(settings(Sft, made, data, tmp_path, model=str(tmp_path / "other")))
+    for rows in (data, data / "train.jsonl"):
+        with pytest.raises(UsageError, match="other-model"):
+            train(settings(Sft, made, rows, tmp_path, model=str(tmp_path / "other")))
     meant = settings(Sft, made, data, tmp_path, model=str(tmp_path / "other"), other_model=True, max_steps=1)
     assert train(meant).finished
 
@@ -286,8 +419,9 @@ def test_a_prompt_to_measure_on_is_never_trained_on(made, tmp_path):
     data = make_pairs(run, teacher=lambda prompt: ANSWER, out=tmp_path / "pairs", validation=0.0, held_out=0.0).folder
     stolen = msgspec.json.decode((data / "train.jsonl").read_bytes().splitlines()[0])["prompt"][0]["content"]
     (data / "held_out_prompts.csv").write_text(f"prompt,kind\n{stolen},safe\n", encoding="utf-8")
-    with pytest.raises(RunError, match="one group"):
-        train(settings(Sft, made, data, tmp_path))
+    for kind, rows in ((Sft, data), (Dpo, data / "train.jsonl")):
+        with pytest.raises(RunError, match="one group"):
+            train(settings(kind, made, rows, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["replay", "safety"])
@@ -340,6 +474,64 @@ def test_safety_rows_and_general_rows_are_mixed_in_and_counted(made, pairs, tmp_
     for kind in (Sft, Dpo):
         trained = train(settings(kind, made, pairs, tmp_path, out=str(tmp_path / kind.__name__), max_steps=1, **mixed))
         assert trained.rows == {"safe": 40, "toxic": 37, "replay": 3}
+
+
+def test_raft_samples_as_it_is_told_and_takes_no_failed_judge_for_an_answer(made, pairs, tmp_path, judge):
+    given = {"samples": 2, "prompts": 10, "temperature": 2.0, "top_p": 0.01, "reward": "python/lately:read"}
+    config = settings(Raft, made, pairs, tmp_path, max_steps=1, **given)
+    judge.left = 15
+    with pytest.raises(RunError, match=r"calls of python/lately:read failed on 5 of 20 replies"):
+        train(config)
+    replies = [json.loads(line) for line in (tmp_path / "out/samples/iteration-1/responses.jsonl").open()]
+    by_prompt = {}
+    for reply in replies:
+        by_prompt.setdefault(reply["prompt"], set()).add(reply["response"])
+    assert [len(texts) for texts in by_prompt.values()] == [1] * 10  # hot, but of the likeliest words alone
+    judge.left = 10**9
+    assert train(config).finished
+    assert judge.left == 10**9 - 5
+
+
+def test_raft_learns_no_reply_that_was_cut_off(made, pairs, tmp_path):
+    with pytest.raises(RunError, match=r"20 were drawn, 20 of them cut at --max-tokens 3"):
+        train(settings(Raft, made, pairs, tmp_path, samples=2, prompts=10, max_tokens=3))
+
+
+def test_raft_stops_by_patience_and_goes_back_to_the_start(made, pairs, tmp_path):
+    given = {"samples": 1, "prompts": 20, "iterations": 3, "patience": 1, "temperature": 0.1, "max_steps": 4}
+    config = settings(Raft, made, pairs, tmp_path, validation=validation_file(tmp_path), **given)
+    trained = train(config)
+    assert [score.step for score in trained.scores] == [0, 1]
+    assert trained.taken == 0
+    assert trained.notes[-1] == f"The last iteration is hf/{config.out}/iteration-1."
+    assert weights(config.out) == weights(made[0] / "tiny")
+
+
+def test_raft_in_several_processes_is_refused(made, pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one process"):
+        train(settings(Raft, made, pairs, tmp_path))
+
+
+def test_two_processes_train_one_model_and_one_of_them_speaks(made, pairs, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    flags = {"data": pairs, "model": made[0] / "tiny", "out": "out", "validation": validation_file(tmp_path)}
+    flags |= {"max-steps": 1, "checkpoints": 1, "max-tokens": 20, "batch-size": 2, "containment": 1, "neither": 1}
+    words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    done = subprocess.run(
+        [*launch, "-m", "orbench", "align", "sft", *words, "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(orbench.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    trained = json.loads(done.stdout)  # one object, of the first process
+    assert trained["finished"]
+    assert [score["step"] for score in trained["scores"]] == [0, 1]
+    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_raft_without_any_reward_says_what_to_do(made, pairs, tmp_path):
