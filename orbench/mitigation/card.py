@@ -23,6 +23,13 @@ class Card(msgspec.Struct, kw_only=True):
     model: str
     """The model of that run, `provider/name`; training takes no other unless told to."""
     teacher: str
+    temperature: float
+    """Of the teacher; the next two likewise."""
+    max_tokens: int
+    system_prompt: str | None
+    scorer: str
+    """Reads the teacher's replies."""
+    judge: str | None
     moderators: list[str]
     splits: list[str]
     """Splits of the run."""
@@ -77,7 +84,11 @@ def card_text(card: Card) -> str:
         f"# Preference pairs for {card.model}",
         "",
         f"Made by `orbench align pairs` (orbench {card.orbench_version}, seed {card.seed}) from the run `{card.run}`",
-        f"on {', '.join(card.splits)}. Teacher: `{card.teacher}`. Moderators: "
+        f"on {', '.join(card.splits)}. Teacher: `{card.teacher}`, temperature {card.temperature:g}, at most "
+        f"{card.max_tokens} tokens, {'a' if card.system_prompt else 'no'} system prompt; its replies were read by "
+        f"`{card.scorer}`"
+        + (f" and `{card.judge}`" if card.judge else "")
+        + ". Moderators: "
         + (", ".join(f"`{name}`" for name in card.moderators) or "none")
         + ".",
         "",

@@ -1,6 +1,7 @@
 """The rows of training data, in the conversational formats of TRL, one JSON object a line.
 
-TRL's trainers load these files as they are; `prompt_id` and `kind` are further columns that they pass over. Messages
+TRL's trainers load these files as they are; `prompt_id`, `kind`, `seed_id` and `group_id` are further columns that they
+pass over. Messages
 rather than plain text, so that the model's own chat template is applied by whoever trains.
 """
 
@@ -32,6 +33,9 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     rejected: Turns
     prompt_id: str
     kind: Kind
+    seed_id: str = ""
+    """As in `Prompt`, `""` where none is known: a column of texts throughout loads everywhere."""
+    group_id: str = ""
 
 
 class Single(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +47,8 @@ class Single(msgspec.Struct, frozen=True, kw_only=True):
     """True for a completion to learn, False for one to unlearn."""
     prompt_id: str
     kind: Kind
+    seed_id: str = ""
+    group_id: str = ""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +58,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     completion: Turns
     prompt_id: str = ""
     kind: Kind = "safe"
+    seed_id: str = ""
+    group_id: str = ""
 
 
 Row = TypeVar("Row", Pair, Single, Example)
@@ -112,9 +120,10 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
     """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["id", "prompt", "category", "kind", "seed_id"])
+    table.writerow(["id", "prompt", "category", "kind", "seed_id", "group_id"])
     for prompt in prompts:
-        table.writerow([prompt.id, prompt.text, prompt.category, prompt.kind, prompt.seed_id or ""])
+        linked = (prompt.seed_id or "", prompt.group_id or "")
+        table.writerow([prompt.id, prompt.text, prompt.category, prompt.kind, *linked])
     _write(path, out.getvalue().encode())
 
 

@@ -16,7 +16,8 @@ import msgspec
 from orbench.engine.jsonl import Appender, read_lines
 from orbench.models.base import Model
 from orbench.records import Judgement, Response
-from orbench.results import Ledger
+from orbench.evaluation.setup import refuse_repeated
+from orbench.results import Ledger, Ledgers
 from orbench.scoring.finding import Safety
 from orbench.scoring.safety import SafetyJudge
 
@@ -40,7 +41,10 @@ class Moderated(msgspec.Struct, frozen=True):
 
     labels: dict[tuple[str, str], tuple[bool | None, ...]]
     """(split, prompt id) to each moderator's `unsafe`."""
-    usage: Ledger
+    usage: Ledgers
+    """Moderator to what it was asked, earlier commands included."""
+    names: tuple[str, ...] = ()
+    """Those at work now."""
 
     def passed(self, key: tuple[str, str]) -> bool | None:
         """True if every moderator finds the reply safe, False if one finds it unsafe, None if one cannot be read."""
@@ -57,16 +61,24 @@ async def moderate(moderators: Sequence[Model], replies: Iterable[Response], pat
         path: The file of labels, continued if it exists.
 
     Raises:
+        orbench.UsageError: Two moderators of one name.
         orbench.ModelError: A moderator cannot be used at all.
         orbench.RunError: The file cannot be read or written.
     """
     replies = list(replies)
     known: dict[tuple[str, str, str, str], bool | None] = {}
-    usage = Ledger()
+    refuse_repeated(
+        [model.name for model in moderators], "the moderator {} is given twice: give each a name of its own"
+    )
+    usage: Ledgers = {model.name: Ledger() for model in moderators}
+
+    def count(spent: Judgement | None) -> None:
+        if spent is not None:
+            usage.setdefault(spent.model, Ledger()).add(spent.requests, spent.usage, answered=bool(spent.reply))
+
     for line in read_lines(path, Label):
         known[line.split, line.prompt_id, line.reply, line.moderator] = line.unsafe
-        if line.judgement:
-            usage.add(line.judgement.requests, line.judgement.usage)
+        count(line.judgement)
     judges = [SafetyJudge(model) for model in moderators]
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(Appender[Label](path)) as file:
@@ -76,8 +88,7 @@ async def moderate(moderators: Sequence[Model], replies: Iterable[Response], pat
             async def keep(response: Response, safety: Safety, judge: SafetyJudge = judge) -> None:
                 split, prompt_id, reply, moderator = key = _key(response, judge)
                 known[key] = safety.unsafe
-                if safety.judge:
-                    usage.add(safety.judge.requests, safety.judge.usage)
+                count(safety.judge)
                 file.append(
                     Label(
                         split=split,
@@ -92,7 +103,7 @@ async def moderate(moderators: Sequence[Model], replies: Iterable[Response], pat
             if owed:
                 await judge.judge(_each(owed), keep)
     labels = {reply.key: tuple(known.get(_key(reply, judge)) for judge in judges) for reply in replies}
-    return Moderated(labels, usage)
+    return Moderated(labels, usage, tuple(judge.model.name for judge in judges))
 
 
 def _key(response: Response, judge: SafetyJudge) -> tuple[str, str, str, str]:

@@ -14,7 +14,8 @@ In: a run folder and a teacher. Out: a folder with
 Safe prompts that the model refused: chosen is the teacher's reply if it answers and every moderator passes it,
 rejected the model's own refusal. Toxic prompts: chosen is a refusal, the model's own if it refused, else the
 teacher's; rejected is the model's own reply if it answered (and a moderator, where there is one, finds it unsafe), or
-the stand-in text if one is given, or nothing.
+the stand-in text if one is given, or nothing. What is to be learned is whole: a reply that a platform blocked midway is
+no refusal in the model's words, and one that was cut off at max_tokens would teach to stop in mid-sentence.
 
 Source: POROver (arXiv 2410.12999): teacher's good answer against the student's bad one, bad being an over-refusal or
 an unsafe answer. Everything else about the construction is ours, the containment threshold included
@@ -33,13 +34,15 @@ from pathlib import Path
 import msgspec
 
 import orbench
-from orbench.engine.run_folder import read_responses
+from orbench.engine.run_folder import RUN, read_config, read_responses, write_json
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.evaluation import evaluate
 from orbench.evaluation.setup import AnyModel, shared_base_url
-from orbench.mitigation.apart import PARTS, Part, check_apart, find_groups, part_prompts
+from orbench.grouping import find_groups
+from orbench.mitigation.apart import PARTS, Part, check_apart, part_prompts
 from orbench.mitigation.card import Card, write_card
+from orbench.mitigation.choose import broken_off
 from orbench.mitigation.files import (
     HELD_OUT,
     HELD_OUT_PROMPTS,
@@ -55,8 +58,9 @@ from orbench.mitigation.files import (
 )
 from orbench.mitigation.moderate import Moderated, moderate
 from orbench.models import make_options, open_model
+from orbench.models.base import Model
 from orbench.records import Kind, Prompt, Response
-from orbench.results import Evaluation, Ledger, Row
+from orbench.results import Evaluation, Row
 from orbench.scoring.outcomes import Outcome
 from orbench.splits import NAMED_SPLITS, Split
 
@@ -103,8 +107,8 @@ def make_pairs(
         validation: Likewise for choosing among checkpoints.
         containment: Least share of the training rows, unpaired ones included, that are toxic; safe pairs beyond it
             are dropped. 0 drops none. Ours: POROver's own definition is not published where we could read it.
-        stand_in: Neutral text that stands for giving in, as `rejected` of toxic prompts that the model refused;
-            without one those rows have no `rejected`.
+        stand_in: Neutral text that stands for giving in, as `rejected` of toxic prompts that the model refused, or
+            answered harmlessly; without one those rows have no `rejected`.
         seed: Of the parts and of what containment drops.
         scorer: Reads the teacher's replies; as in `evaluate`.
         judge: Settles what the scorer leaves open.
@@ -145,18 +149,17 @@ def make_pairs(
     check_apart(dict(members))
     published = _published(source)
 
-    wanted = [p for p in refused if parts[p.id] != "validation"]
-    answered = [p for p in prompts if p.kind == "toxic" and rows[p.id].refused is False]
-    wanted += [p for p in answered if parts[p.id] != "validation"]
+    wanted = [
+        p for p in prompts if parts[p.id] != "validation" and _is_failing(rows[p.id]) and _own_fault(rows[p.id]) is None
+    ]
+    if not any(prompt.kind == "safe" for prompt in wanted):
+        raise RunError(
+            f"{source.run}: of {len(refused)} refused safe prompts none is left to ask the teacher about: they were "
+            "blocked by a platform or have no text, or all are held out"
+        )
     taught = evaluate(
         teacher,
-        splits=[
-            Split(
-                f"{name}", [msgspec.structs.replace(p, split=name) for p in wanted if p.kind == kind], str(source.run)
-            )
-            for name, kind in (("over-refused", "safe"), ("given-in", "toxic"))
-            if any(p.kind == kind for p in wanted)
-        ],
+        splits=_with_earlier(folder / "teacher", wanted, str(source.run)),
         out=folder / "teacher",
         scorer=scorer,
         judge=judge,
@@ -185,18 +188,30 @@ def make_pairs(
     if not any(pair.kind == "safe" for pair in pairs["train"]):
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "none was in the training part"
         raise RunError(
-            f"no pair for a safe prompt is left to train on: {reasons}. Take another teacher, fewer moderators, or a "
-            f"smaller share held out; what was asked is kept in {folder / 'teacher'}"
+            f"no pair for a safe prompt is left to train on: {reasons}. {_way_out(dropped, judge)}; what was asked is "
+            f"kept in {folder / 'teacher'}"
         )
     train = _contain(pairs["train"], len(unpaired), containment, seed, dropped)
     failed = taught.open + sum(None in found for found in labels.labels.values())
     notes = _notes(source, published, moderators, stand_in, train, unpaired, members, failed)
+    toxic_pairs = sum(pair.kind == "toxic" for pair in train)
+    if containment and unpaired:
+        share = toxic_pairs / len(train) if train else 0.0
+        notes.append(
+            f"Containment counts the {len(unpaired)} unpaired rows, which DPO leaves out: its share of toxic rows is "
+            f"{share:.2f}, not {containment:g}; --stand-in makes pairs of them."
+        )
     card = Card(
         orbench_version=orbench.__version__,
         run=str(source.run),
         model=source.model,
         teacher=taught.model,
-        moderators=[str(getattr(model, "name", model)) for model in moderators],
+        temperature=temperature,
+        max_tokens=max_tokens,
+        system_prompt=system_prompt,
+        scorer=scorer,
+        judge=taught.config["scorer"]["judge"],
+        moderators=list(labels.names),
         splits=list(source.splits),
         published=published,
         seed=seed,
@@ -211,7 +226,10 @@ def make_pairs(
             UNPAIRED: dict(Counter(row.kind for row in unpaired)),
         },
         dropped=dict(dropped),
-        usage={"teacher": taught.to_dict()["usage"], "moderators": labels.usage.to_dict()},
+        usage={
+            "teacher": taught.to_dict()["usage"],
+            "moderators": {name: ledger.to_dict() for name, ledger in labels.usage.items()},
+        },
         notes=notes,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -226,7 +244,7 @@ def make_pairs(
 
 def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict[str, Row]]:
     """The run's prompts, each text once, and the row of each by its id."""
-    seeds = {response.key: response.seed_id for response in read_responses(source.run)}
+    linked = {response.key: (response.seed_id, response.group_id) for response in read_responses(source.run)}
     every = list(source.rows())
     unique = len({row.prompt_id for row in every}) == len(every)
     prompts, rows = [], {}
@@ -238,6 +256,7 @@ def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict
         texts.add(row.prompt)
         id_ = row.prompt_id if unique else f"{row.split}/{row.prompt_id}"
         rows[id_] = row
+        seed_id, group_id = linked.get((row.split, row.prompt_id), (None, None))
         prompts.append(
             Prompt(
                 id=id_,
@@ -245,10 +264,100 @@ def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict
                 category=row.category,
                 kind=row.kind,
                 split=row.split,
-                seed_id=seeds.get((row.split, row.prompt_id)),
+                seed_id=seed_id,
+                group_id=group_id,
             )
         )
     return prompts, rows
+
+
+def _is_failing(own: Row) -> bool:
+    """Whether the model did what the prompt's kind does not want."""
+    return own.refused is (own.kind == "safe")
+
+
+def _own_fault(own: Row) -> str | None:
+    """Why the model's own reply, whichever it is, can neither be learned nor unlearned; None if it can.
+
+    Under some policies an empty reply counts as refused or answered; nothing can be made of it either.
+    """
+    if own.refused is None:
+        return "no_verdict_on_own_reply"
+    if own.outcome is Outcome.BLOCKED or broken_off(own) == "blocked":
+        return "own_blocked"
+    return None if own.response.strip() else "own_said_nothing"
+
+
+def _with_earlier(folder: Path, wanted: Sequence[Prompt], source: str) -> list[Split]:
+    """What the teacher is to be asked, and beside it what it was asked before: one run that grows.
+
+    So a source run that went on, or other parts, cost only the prompts that are new.
+
+    Raises:
+        RunError: The folder holds replies to other prompts under the same ids.
+    """
+    names: dict[Kind, str] = {"safe": "over-refused", "toxic": "given-in"}
+    every = {(names[p.kind], p.id): msgspec.structs.replace(p, split=names[p.kind]) for p in wanted}
+    before = read_config(folder)["splits"] if (folder / RUN).exists() else []
+    for response in read_responses(folder) if before else ():
+        prompt = every.get(response.key)
+        if prompt is not None and prompt.text != response.prompt:
+            raise RunError(
+                f"{folder}: holds replies to the prompts of another run ({response.prompt_id} is another one there): "
+                "choose another --out"
+            )
+        if prompt is None and response.error is None:
+            every[response.key] = Prompt(
+                id=response.prompt_id,
+                text=response.prompt,
+                category=response.category,
+                kind=response.kind,
+                split=response.split,
+                seed_id=response.seed_id,
+                group_id=response.group_id,
+            )
+    ordered = [every[key] for key in sorted(every)]
+    kinds = {prompt.kind for prompt in ordered}
+    splits = [
+        Split(name, [p for p in ordered if p.kind == kind], source) for kind, name in names.items() if kind in kinds
+    ]
+    if before and {s["name"]: s["fingerprint"] for s in before} != {s.name: s.fingerprint for s in splits}:
+        grown = [
+            {
+                "name": split.name,
+                "kind": split.kind,
+                "fingerprint": split.fingerprint,
+                "prompts": len(split),
+                "categories": list(dict.fromkeys(prompt.category for prompt in split)),
+                "source": split.source,
+            }
+            for split in splits
+        ]
+        write_json(folder / RUN, {**read_config(folder), "splits": grown})
+    return splits
+
+
+def _way_out(dropped: Counter[str], judge: AnyModel | None) -> str:
+    """What helps against the most frequent reason."""
+    reason = next((each for each, _ in dropped.most_common() if each in _WAYS_OUT), None)
+    if reason in ("teacher_unclear", "no_verdict_on_own_reply") and judge is not None:
+        return "The judge could not tell either: take another --judge"
+    return _WAYS_OUT.get(reason or "", "Hold out a smaller share, or take a run with more prompts")
+
+
+_WAYS_OUT = {
+    "teacher_unclear": "The scorer cannot tell what most of the teacher's replies are: give a --judge",
+    "no_verdict_on_own_reply": "The run lacks verdicts: orbench score RUN --judge MODEL",
+    "teacher_cut_off": "Most of the teacher's replies do not end: raise --max-tokens",
+    "teacher_failed": "The same command asks again what failed",
+    "teacher_refused": "Take another --teacher",
+    "teacher_blocked": "A platform blocks the teacher: take another --teacher",
+    "teacher_said_nothing": "Take another --teacher, or raise --max-tokens",
+    "moderated": "Take another --teacher, or other moderators",
+    "moderator_unread": "The moderators' answers cannot be read: take other ones",
+    "own_blocked": "A platform, not the model, refused most prompts: nothing of that can be trained away",
+}
+"""Why there is no row, to what to do about it."""
 
 
 class _Made:
@@ -274,10 +383,10 @@ class _Made:
 
     def _safe(self, prompt: Prompt) -> Pair | str | None:
         own = self._own[prompt.id]
-        if own.refused is None:
-            return "no_verdict_on_own_reply"
-        if not own.refused:
+        if own.refused is False:
             return None
+        if (reason := _own_fault(own)) is not None:
+            return reason
         reply = self._taught.get(prompt.id)
         if (reason := _unfit(reply, refused=False)) is not None or reply is None:
             return reason
@@ -289,20 +398,22 @@ class _Made:
 
     def _toxic(self, prompt: Prompt) -> Pair | Single | str | None:
         own = self._own[prompt.id]
-        if own.refused is None:
-            return "no_verdict_on_own_reply"
+        if (reason := _own_fault(own)) is not None:
+            return reason
         if own.refused:
-            if not own.response.strip():  # blocked by a platform: nothing that a model could learn to say
-                return "own_refusal_without_text"
-            if self._stand_in is None:
-                return self._single(prompt, own.response)
-            return self._pair(prompt, own.response, self._stand_in)
+            if broken_off(own) is not None:
+                return "own_cut_off"
+            return self._without_own_answer(prompt, own.response)
         reply = self._taught.get(prompt.id)
         if (reason := _unfit(reply, refused=True)) is not None or reply is None:
             return reason
         if self._labels is not None and self._labels.passed((OWN, prompt.id)) is not False:
-            return self._single(prompt, reply.response)  # nobody says that it is harmful: nothing to unlearn
+            return self._without_own_answer(prompt, reply.response)  # not found harmful: nothing to unlearn
         return self._pair(prompt, reply.response, own.response)
+
+    def _without_own_answer(self, prompt: Prompt, refusal: str) -> Pair | Single | str:
+        """The row of a toxic prompt that the model's own reply gives no bad side to."""
+        return self._single(prompt, refusal) if self._stand_in is None else self._pair(prompt, refusal, self._stand_in)
 
     def _pair(self, prompt: Prompt, chosen: str, rejected: str) -> Pair | str:
         if chosen.strip() == rejected.strip():
@@ -315,6 +426,8 @@ class _Made:
             rejected=assistant(rejected),
             prompt_id=prompt.id,
             kind=prompt.kind,
+            seed_id=prompt.seed_id or "",
+            group_id=prompt.group_id or "",
         )
 
     def _single(self, prompt: Prompt, completion: str) -> Single:
@@ -324,6 +437,8 @@ class _Made:
             label=True,
             prompt_id=prompt.id,
             kind=prompt.kind,
+            seed_id=prompt.seed_id or "",
+            group_id=prompt.group_id or "",
         )
 
 
@@ -331,11 +446,16 @@ def _unfit(reply: Row | None, *, refused: bool) -> str | None:
     """Why a teacher's reply is no `chosen`; None if it is one."""
     if reply is None or reply.outcome is Outcome.ERROR:
         return "teacher_failed"
+    broken = broken_off(reply)
+    if reply.outcome is Outcome.BLOCKED or broken == "blocked":
+        return "teacher_blocked"
+    if not reply.response.strip():
+        return "teacher_said_nothing"
     if reply.refused is None:
         return "teacher_unclear"
     if reply.refused is not refused:
         return "teacher_refused" if reply.refused else "teacher_answered_toxic"
-    return None if reply.response.strip() else "teacher_said_nothing"
+    return "teacher_cut_off" if broken else None
 
 
 def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str, Row]) -> list[Response]:
@@ -343,7 +463,7 @@ def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str
     found = []
     for prompt in wanted:
         row = taught.get(prompt.id) if prompt.kind == "safe" else own[prompt.id]
-        if row is not None and row.refused is False and row.response.strip():
+        if row is not None and (prompt.kind == "toxic" or _unfit(row, refused=False) is None):
             found.append(
                 Response(
                     prompt_id=prompt.id,
@@ -365,13 +485,13 @@ def _moderate(
     folder: Path,
 ) -> Moderated:
     if not moderators:
-        return Moderated({}, Ledger())
+        return Moderated({}, {})
 
     async def ask() -> Moderated:
-        opened = [
-            open_model(one, make_options(shared_base_url(base_url, [teacher], one), None, None)) for one in moderators
-        ]
+        opened: list[Model] = []
         try:
+            for one in moderators:
+                opened.append(open_model(one, make_options(shared_base_url(base_url, [teacher], one), None, None)))
             return await moderate(opened, replies, folder / "moderation.jsonl")
         finally:
             for model in opened:
