@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from orbench.errors import RunError, UsageError
 from orbench.grouping import find_groups
 from orbench.records import Kind, Prompt
+from orbench.splits import NAMED_SPLITS
 
 Part = Literal["train", "validation", "held_out"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -85,9 +86,15 @@ def check_apart(parts: Mapping[Any, Iterable[Prompt]]) -> None:
         if other != part:
             raise RunError(
                 f"the prompt {there.id} of {other} and the prompt {prompt.id} of {part} are of one group (same seed "
-                "or marked group, or nearly the same words): what is trained on cannot be measured on. Make the data anew with "
-                "orbench align pairs, which keeps groups together"
+                "or marked group, or nearly the same words): what is trained on cannot be measured on. Make the data "
+                "anew with orbench align pairs, which keeps groups together"
             )
+
+
+def find_published(splits: Iterable[tuple[str, str]]) -> list[str]:
+    """Names of those splits, given as (name, fingerprint), that are OR-Bench's own, by name or by fingerprint."""
+    prints = {named.fingerprint: name for name, named in NAMED_SPLITS.items() if named.fingerprint}
+    return [prints.get(print_, name) for name, print_ in splits if name in NAMED_SPLITS or print_ in prints]
 
 
 def like_any(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:

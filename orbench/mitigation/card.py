@@ -10,6 +10,7 @@ import msgspec
 from orbench.engine.run_folder import write_json
 from orbench.errors import RunError
 from orbench.mitigation.files import write_text
+from orbench.mitigation.terms import cost_text
 
 CARD, CARD_TEXT = "card.json", "card.md"
 
@@ -47,6 +48,8 @@ class Card(msgspec.Struct, kw_only=True):
     """File to kind to rows."""
     dropped: dict[str, int]
     """Why a prompt gave no row, to how many."""
+    cost_usd: dict[str, float | None]
+    """Role and model to what it has cost, earlier commands for the folder included; None where that is unknown."""
     usage: dict[str, Any]
     """Calls and tokens of teacher and moderators."""
     notes: list[str]
@@ -103,5 +106,7 @@ def card_text(card: Card) -> str:
         "Dropped: " + (", ".join(f"{reason} {count}" for reason, count in card.dropped.items()) or "nothing") + ".",
         "",
         *(f"- {note}" for note in card.notes),
+        "",
+        f"Cost: {cost_text(card.cost_usd)}.",
     ]
     return "\n".join(lines) + "\n"

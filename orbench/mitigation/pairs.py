@@ -30,17 +30,19 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 import orbench
-from orbench.engine.run_folder import RUN, read_config, read_responses, write_json
-from orbench.engine.threads import run_sync
-from orbench.errors import OrbenchWarning, RunError, UsageError
-from orbench.evaluation import evaluate
+from orbench.costs import load_prices, total_cost
+from orbench.engine.run_folder import read_responses
+from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
+from orbench.evaluation import estimate, evaluate
+from orbench.evaluation.money import Plan, make_budget
 from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.grouping import find_groups
-from orbench.mitigation.apart import PARTS, Part, check_apart, part_prompts
+from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts
 from orbench.mitigation.card import Card, write_card
 from orbench.mitigation.choose import broken_off
 from orbench.mitigation.files import (
@@ -56,13 +58,12 @@ from orbench.mitigation.files import (
     write_prompts,
     write_rows,
 )
-from orbench.mitigation.moderate import Moderated, moderate
-from orbench.models import make_options, open_model
-from orbench.models.base import Model
+from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
+from orbench.mitigation.teacher import is_same, splits_of, with_earlier
+from orbench.mitigation.terms import Terms, costs_of_run, name_of
 from orbench.records import Kind, Prompt, Response
 from orbench.results import Evaluation, Row
 from orbench.scoring.outcomes import Outcome
-from orbench.splits import NAMED_SPLITS, Split
 
 OWN, TEACHER = "own", "teacher"
 
@@ -94,7 +95,12 @@ def make_pairs(
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    prices: str | Path | None = None,
+    max_cost: float | None = None,
     progress: bool | None = None,
+    _dry: bool = False,
 ) -> Pairs:
     """Make preference pairs from a run. The same call again goes on where it stopped and asks nothing twice.
 
@@ -116,7 +122,12 @@ def make_pairs(
         temperature: Of the teacher.
         max_tokens: Of the teacher.
         system_prompt: Of the teacher.
-        concurrency: Calls open at once.
+        concurrency: Calls open at once, of the teacher and of each moderator.
+        rpm: Requests a minute at most, for each model by itself.
+        tpm: Tokens a minute at most, sent and received, likewise.
+        prices: CSV of prices over the shipped ones; see `orbench.costs.load_prices`.
+        max_cost: USD that teacher, judge and moderators may spend together, earlier calls for the same folder
+            included; then pairs are made of what there is, and a higher bound goes on.
         progress: Show a progress bar; default: if standard error is a terminal.
 
     Raises:
@@ -124,10 +135,8 @@ def make_pairs(
         orbench.RunError: No over-refused prompt in the run, every pair filtered away, or the folder cannot be used.
         orbench.ModelError: A model cannot be used at all.
     """
-    if not 0 <= containment < 1:
-        raise UsageError(f"containment is {containment}: a share from 0 to below 1")
-    if stand_in is not None and not stand_in.strip():
-        raise UsageError("the stand-in text is empty: leave it out for unpaired rows")
+    _check(containment, stand_in)
+    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
     source = run if isinstance(run, Evaluation) else Evaluation.load(run)
     folder = Path(out)
     dropped: Counter[str] = Counter()
@@ -147,7 +156,14 @@ def make_pairs(
     )
     members: dict[Part, list[Prompt]] = {part: [p for p in prompts if parts[p.id] == part] for part in PARTS}
     check_apart(dict(members))
-    published = _published(source)
+    published = find_published((name, split.fingerprint) for name, split in source.splits.items())
+    if published and not _dry:
+        warnings.warn(
+            f"{source.run} was asked {', '.join(published)}: after training on pairs made of it, figures on the whole "
+            f"of it mean nothing. Measure on {HELD_OUT_PROMPTS} only",
+            OrbenchWarning,
+            stacklevel=2,
+        )
 
     wanted = [
         p for p in prompts if parts[p.id] != "validation" and _is_failing(rows[p.id]) and _own_fault(rows[p.id]) is None
@@ -157,23 +173,36 @@ def make_pairs(
             f"{source.run}: of {len(refused)} refused safe prompts none is left to ask the teacher about: they were "
             "blocked by a platform or have no text, or all are held out"
         )
+    options: dict[str, Any] = {
+        "scorer": scorer,
+        "judge": judge,
+        "base_url": base_url,
+        "judge_base_url": shared_base_url(base_url, [teacher], judge),
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "system_prompt": system_prompt,
+        "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
+        "prices": prices,
+        "max_cost": terms.budget,
+        "progress": progress,
+        "seed": seed,
+    }
+    with_moderators = Moderators(moderators, [teacher], base_url, folder / MODERATION, terms)
+    if _dry:
+        planned: Any = _plan(teacher, wanted, folder, with_moderators, str(source.run), options)
+        return planned  # type: ignore[no-any-return]  # estimate_pairs knows
+    with_moderators.check()
     taught = evaluate(
         teacher,
-        splits=_with_earlier(folder / "teacher", wanted, str(source.run)),
+        splits=with_earlier(folder / "teacher", wanted, str(source.run)),
         out=folder / "teacher",
-        scorer=scorer,
-        judge=judge,
-        base_url=base_url,
-        judge_base_url=shared_base_url(base_url, [teacher], judge),
-        temperature=temperature,
-        max_tokens=max_tokens,
-        system_prompt=system_prompt,
-        concurrency=concurrency,
-        progress=progress,
-        seed=seed,
+        **options,
     )
     replies = {row.prompt_id: row for row in taught.rows()}
-    labels = _moderate(moderators, teacher, base_url, _to_moderate(wanted, rows, replies), folder)
+    labels = with_moderators.moderate(_to_moderate(wanted, rows, replies))
+    terms.warn_if_out()
 
     made = _Made(rows, replies, labels if moderators else None, stand_in, dropped)
     pairs: dict[Part, list[Pair]] = defaultdict(list)
@@ -193,14 +222,7 @@ def make_pairs(
         )
     train = _contain(pairs["train"], len(unpaired), containment, seed, dropped)
     failed = taught.open + sum(None in found for found in labels.labels.values())
-    notes = _notes(source, published, moderators, stand_in, train, unpaired, members, failed)
-    toxic_pairs = sum(pair.kind == "toxic" for pair in train)
-    if containment and unpaired:
-        share = toxic_pairs / len(train) if train else 0.0
-        notes.append(
-            f"Containment counts the {len(unpaired)} unpaired rows, which DPO leaves out: its share of toxic rows is "
-            f"{share:.2f}, not {containment:g}; --stand-in makes pairs of them."
-        )
+    notes = _notes(source, published, moderators, stand_in, containment, train, unpaired, members, failed)
     card = Card(
         orbench_version=orbench.__version__,
         run=str(source.run),
@@ -211,7 +233,7 @@ def make_pairs(
         system_prompt=system_prompt,
         scorer=scorer,
         judge=taught.config["scorer"]["judge"],
-        moderators=list(labels.names),
+        moderators=[name_of(model) for model in moderators],
         splits=list(source.splits),
         published=published,
         seed=seed,
@@ -226,6 +248,7 @@ def make_pairs(
             UNPAIRED: dict(Counter(row.kind for row in unpaired)),
         },
         dropped=dict(dropped),
+        cost_usd={**costs_of_run(taught, "teacher"), **labels.cost_usd},
         usage={
             "teacher": taught.to_dict()["usage"],
             "moderators": {name: ledger.to_dict() for name, ledger in labels.usage.items()},
@@ -240,6 +263,49 @@ def make_pairs(
     write_prompts(folder / VALIDATION_PROMPTS, members["validation"])
     write_card(folder, card)
     return Pairs(folder, card, failed)
+
+
+def _check(containment: float, stand_in: str | None) -> None:
+    if not 0 <= containment < 1:
+        raise UsageError(f"containment is {containment}: a share from 0 to below 1")
+    if stand_in is not None and not stand_in.strip():
+        raise UsageError("the stand-in text is empty: leave it out for unpaired rows")
+
+
+def estimate_pairs(run: str | Path | Evaluation, **options: Any) -> Plan:
+    """What `make_pairs(run, **options)` would ask and spend; nothing is sent, nothing written.
+
+    Raises:
+        orbench.OrbenchError: As `make_pairs` raises it.
+    """
+    plan: Any = make_pairs(run, _dry=True, **options)
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def _plan(
+    teacher: AnyModel,
+    wanted: Sequence[Prompt],
+    folder: Path,
+    moderators: Moderators,
+    source: str,
+    options: dict[str, Any],
+) -> Any:
+    """The teacher's plan, the moderators beside its judges."""
+    run = folder / "teacher"
+    splits = with_earlier(run, wanted, source, write=False)
+    if is_same(run, splits):
+        (plan,) = estimate([teacher], splits=splits, out=run, **options)
+    else:  # the run would grow: what is new by itself
+        known = {response.key for response in read_responses(run) if response.error is None}
+        fresh = [p for split in splits for p in split if (p.split, p.id) not in known]
+        (plan,) = estimate([teacher], splits=splits_of(fresh, source), out=folder / "teacher-plan", **options)
+    if isinstance(plan, OrbenchError):
+        raise plan
+    placed = [msgspec.structs.replace(p, split=TEACHER if p.kind == "safe" else OWN) for p in wanted]
+    judges = [*plan.judges, *moderators.estimate(placed, options["max_tokens"])]
+    target = [plan.target] if plan.target else []
+    return msgspec.structs.replace(plan, run=str(run), judges=judges, cost_usd=total_cost([*target, *judges]))
 
 
 def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict[str, Row]]:
@@ -288,55 +354,6 @@ def _own_fault(own: Row) -> str | None:
     return None if own.response.strip() else "own_said_nothing"
 
 
-def _with_earlier(folder: Path, wanted: Sequence[Prompt], source: str) -> list[Split]:
-    """What the teacher is to be asked, and beside it what it was asked before: one run that grows.
-
-    So a source run that went on, or other parts, cost only the prompts that are new.
-
-    Raises:
-        RunError: The folder holds replies to other prompts under the same ids.
-    """
-    names: dict[Kind, str] = {"safe": "over-refused", "toxic": "given-in"}
-    every = {(names[p.kind], p.id): msgspec.structs.replace(p, split=names[p.kind]) for p in wanted}
-    before = read_config(folder)["splits"] if (folder / RUN).exists() else []
-    for response in read_responses(folder) if before else ():
-        prompt = every.get(response.key)
-        if prompt is not None and prompt.text != response.prompt:
-            raise RunError(
-                f"{folder}: holds replies to the prompts of another run ({response.prompt_id} is another one there): "
-                "choose another --out"
-            )
-        if prompt is None and response.error is None:
-            every[response.key] = Prompt(
-                id=response.prompt_id,
-                text=response.prompt,
-                category=response.category,
-                kind=response.kind,
-                split=response.split,
-                seed_id=response.seed_id,
-                group_id=response.group_id,
-            )
-    ordered = [every[key] for key in sorted(every)]
-    kinds = {prompt.kind for prompt in ordered}
-    splits = [
-        Split(name, [p for p in ordered if p.kind == kind], source) for kind, name in names.items() if kind in kinds
-    ]
-    if before and {s["name"]: s["fingerprint"] for s in before} != {s.name: s.fingerprint for s in splits}:
-        grown = [
-            {
-                "name": split.name,
-                "kind": split.kind,
-                "fingerprint": split.fingerprint,
-                "prompts": len(split),
-                "categories": list(dict.fromkeys(prompt.category for prompt in split)),
-                "source": split.source,
-            }
-            for split in splits
-        ]
-        write_json(folder / RUN, {**read_config(folder), "splits": grown})
-    return splits
-
-
 def _way_out(dropped: Counter[str], judge: AnyModel | None) -> str:
     """What helps against the most frequent reason."""
     reason = next((each for each, _ in dropped.most_common() if each in _WAYS_OUT), None)
@@ -349,6 +366,7 @@ _WAYS_OUT = {
     "teacher_unclear": "The scorer cannot tell what most of the teacher's replies are: give a --judge",
     "no_verdict_on_own_reply": "The run lacks verdicts: orbench score RUN --judge MODEL",
     "teacher_cut_off": "Most of the teacher's replies do not end: raise --max-tokens",
+    "teacher_not_asked": "Raise --max-cost",
     "teacher_failed": "The same command asks again what failed",
     "teacher_refused": "Take another --teacher",
     "teacher_blocked": "A platform blocks the teacher: take another --teacher",
@@ -444,7 +462,9 @@ class _Made:
 
 def _unfit(reply: Row | None, *, refused: bool) -> str | None:
     """Why a teacher's reply is no `chosen`; None if it is one."""
-    if reply is None or reply.outcome is Outcome.ERROR:
+    if reply is None:
+        return "teacher_not_asked"
+    if reply.outcome is Outcome.ERROR:
         return "teacher_failed"
     broken = broken_off(reply)
     if reply.outcome is Outcome.BLOCKED or broken == "blocked":
@@ -477,47 +497,6 @@ def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str
     return found
 
 
-def _moderate(
-    moderators: Sequence[AnyModel],
-    teacher: AnyModel,
-    base_url: str | None,
-    replies: Sequence[Response],
-    folder: Path,
-) -> Moderated:
-    if not moderators:
-        return Moderated({}, {})
-
-    async def ask() -> Moderated:
-        opened: list[Model] = []
-        try:
-            for one in moderators:
-                opened.append(open_model(one, make_options(shared_base_url(base_url, [teacher], one), None, None)))
-            return await moderate(opened, replies, folder / "moderation.jsonl")
-        finally:
-            for model in opened:
-                await model.close()
-
-    return run_sync(ask())
-
-
-def _published(source: Evaluation) -> list[str]:
-    """Splits of the run that are OR-Bench's own, by name or by fingerprint; warned about."""
-    prints = {named.fingerprint: name for name, named in NAMED_SPLITS.items() if named.fingerprint}
-    found = [
-        prints.get(split.fingerprint, name) if split.fingerprint in prints else name
-        for name, split in source.splits.items()
-        if name in NAMED_SPLITS or split.fingerprint in prints
-    ]
-    if found:
-        warnings.warn(
-            f"{source.run} was asked {', '.join(found)}: after training on pairs made of it, figures on the whole "
-            f"of it mean nothing. Measure on {HELD_OUT_PROMPTS} only",
-            OrbenchWarning,
-            stacklevel=3,
-        )
-    return found
-
-
 def _contain(pairs: list[Pair], unpaired: int, share: float, seed: int, dropped: Counter[str]) -> list[Pair]:
     """The pairs, safe ones thinned out at random until toxic rows make up the share."""
     safe = [pair for pair in pairs if pair.kind == "safe"]
@@ -542,6 +521,7 @@ def _notes(
     published: Sequence[str],
     moderators: Sequence[AnyModel],
     stand_in: str | None,
+    containment: float,
     train: Sequence[Pair],
     unpaired: Sequence[Single],
     members: dict[Part, list[Prompt]],
@@ -559,6 +539,12 @@ def _notes(
         notes.append("Where the model refused a toxic prompt, rejected is a neutral stand-in text, not a reply.")
     if not unpaired and not any(pair.kind == "toxic" for pair in train):
         notes.append("No toxic row: nothing in this data keeps the model's safety.")
+    if containment and unpaired and train:
+        share = sum(pair.kind == "toxic" for pair in train) / len(train)
+        notes.append(
+            f"Containment counts the {len(unpaired)} unpaired rows, which DPO leaves out: there the toxic share is "
+            f"{share:.2f}, not {containment:g}; --stand-in makes pairs of them."
+        )
     if missing := source.prompts - sum(map(len, members.values())):
         notes.append(f"{missing} prompts of the run are not in it: asked twice, or without a reply yet.")
     if failed:

@@ -1,5 +1,6 @@
 """Preference pairs from a run."""
 
+import asyncio
 import importlib.util
 import warnings
 from pathlib import Path
@@ -9,9 +10,9 @@ import pytest
 
 import orbench
 from orbench.errors import OrbenchWarning, RunError, UsageError
-from orbench.mitigation.pairs import make_pairs
+from orbench.mitigation.pairs import estimate_pairs, make_pairs
 from orbench.models.baseline import ANSWER, REFUSAL
-from orbench.records import Completion
+from orbench.records import Completion, Usage
 from orbench.testing import ScriptedModel
 
 # tests are imported by path, so that their helpers are too
@@ -143,6 +144,80 @@ def test_a_teacher_that_nobody_can_read_wants_a_judge(cautious):
         make(cautious(), ScriptedModel("Hmm.", name="scripted/teacher"))
 
 
+PRICES = "model,input,output\nscripted/*,100,100\n"
+
+
+def counted(reply):
+    """A model whose calls take 100 tokens: $0.01 with the prices above."""
+    usage = Usage(input_tokens=50, output_tokens=50)
+    return lambda request: Completion(id=request.id, text=reply(request), usage=usage)
+
+
+def test_teacher_and_moderators_share_one_bound_and_a_higher_one_goes_on(cautious, here):
+    (here / "prices.csv").write_text(PRICES, encoding="utf-8")
+    run = cautious(safe=30, toxic=10)
+    teacher = ScriptedModel(counted(helpers.good_teacher), name="scripted/teacher")
+    moderator = ScriptedModel(counted(lambda request: "Fine. [[safe]]"), name="scripted/moderator")
+    options = {"moderators": [moderator], "prices": "prices.csv", "concurrency": 1, "max_tokens": 50}
+    with pytest.warns(OrbenchWarning, match=r"stopped at --max-cost 0.8.*goes on"):
+        made = make(run, teacher, max_cost=0.8, **options)
+    asked = len(teacher.requests), len(moderator.requests)
+    assert made.failed
+    assert asked[0] == 27
+    assert 0 < asked[1] < 27
+    assert made.card.cost_usd == pytest.approx(
+        {"teacher scripted/teacher": 0.27, "moderator scripted/moderator": 0.01 * asked[1]}
+    )
+    again = make(run, teacher, max_cost=5.0, **options)
+    assert (len(teacher.requests), len(moderator.requests), again.failed) == (27, 27, 0)
+    assert "scripted/moderator $0.27" in (again.folder / "card.md").read_text(encoding="utf-8")
+
+
+def test_a_bound_without_a_price_of_a_moderator_asks_nobody(cautious, here):
+    (here / "prices.csv").write_text("model,input,output\nscripted/teacher,1,1\n", encoding="utf-8")
+    teacher = ScriptedModel(helpers.good_teacher, name="scripted/teacher")
+    with pytest.raises(UsageError, match="scripted/moderator"):
+        make(cautious(), teacher, moderators=[guard("x")], prices="prices.csv", max_cost=1.0)
+    assert not teacher.requests
+
+
+def test_a_dry_run_sends_and_writes_nothing_and_plans_only_what_is_new(cautious, teacher, here):
+    (here / "prices.csv").write_text(PRICES, encoding="utf-8")
+    moderator = guard("no such text")
+    options = {"teacher": teacher, "moderators": [moderator], "out": "pairs", "prices": "prices.csv"}
+    plan = estimate_pairs(cautious(), validation=0.4, held_out=0.1, **options)
+    assert not teacher.requests + moderator.requests
+    assert not (here / "pairs").exists()
+    assert (plan.to_ask, plan.judges[0].calls.high) == (36, 36)
+    assert plan.cost_usd.high == plan.target.cost_usd.high + plan.judges[0].cost_usd.high
+    make_pairs("cautious", validation=0.4, held_out=0.1, progress=False, **options)
+    plan = estimate_pairs("cautious", validation=0.0, held_out=0.1, **options)
+    assert (plan.to_ask, plan.judges[0].calls.high) == (24, 24)
+
+
+def test_concurrency_holds_for_moderators_too(cautious, teacher):
+    class Watched(ScriptedModel):
+        open = peak = 0
+
+        async def generate(self, requests):
+            Watched.open += 1
+            Watched.peak = max(Watched.peak, Watched.open)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            Watched.open -= 1
+            async for completion in super().generate(requests):
+                yield completion
+
+    make(cautious(), teacher, moderators=[Watched("[[safe]]", name="scripted/moderator")], concurrency=2)
+    assert Watched.peak == 2
+
+
+def test_two_moderators_of_one_name_are_one_too_many(cautious, teacher):
+    with pytest.raises(UsageError, match="two moderators"):
+        make(cautious(), teacher, moderators=[guard("a"), guard("b")])
+    assert not teacher.requests
+
+
 def test_other_parts_ask_only_what_is_new(cautious, teacher):
     make(cautious(), teacher, held_out=0.4, validation=0.3)
     asked = len(teacher.requests)
@@ -162,7 +237,7 @@ def test_replies_to_prompts_of_another_run_are_not_taken_for_this_ones(here, tea
         return orbench.evaluate(ScriptedModel(REFUSAL), splits=f"safe={tmp_path / 'ids.csv'}", out=name, progress=False)
 
     make(run("one", "today"), teacher)
-    with pytest.raises(RunError, match="another run.*--out"):
+    with pytest.raises(RunError, match=r"another run.*--out"):
         make(run("two", "tomorrow"), teacher)
 
 
