@@ -21,6 +21,8 @@ from orbench.records import Kind, Message, Prompt
 TRAIN, HELD_OUT, UNPAIRED = "train.jsonl", "held_out.jsonl", "unpaired.jsonl"
 HELD_OUT_PROMPTS, VALIDATION_PROMPTS = "held_out_prompts.csv", "validation_prompts.csv"
 CHOSEN, RANDOM = "chosen.jsonl", "random.jsonl"
+TRAINING = "training.json"
+"""What a training leaves in the folder of its model."""
 
 Turns = tuple[Message, ...]
 
@@ -62,7 +64,17 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str = ""
 
 
-Row = TypeVar("Row", Pair, Single, Example)
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The prompt of a row of any type."""
+
+    prompt: Turns
+    prompt_id: str = ""
+    kind: Kind = "safe"
+    seed_id: str = ""
+    group_id: str = ""
+
+
+Row = TypeVar("Row", Pair, Single, Example, Asked)
 
 
 def user(text: str) -> Turns:
