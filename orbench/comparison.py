@@ -21,7 +21,8 @@ from orbench.grouping import Groups, prompt_groups
 from orbench.published import CategoryTable, PublishedModel
 from orbench.records import AXES, KINDS, Kind
 from orbench.report.format import plural
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
+from orbench.run_state import Key
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.paired import (
     Pairs,

@@ -235,12 +235,14 @@ class Budget:
     Attributes:
         max_usd: The bound.
         spent_usd: What was spent, in earlier runs of the same command too.
+        estimated_usd: The part of it that is for replies which do not say their tokens, at their high estimate.
     """
 
     def __init__(self, max_usd: float) -> None:
         """Begin with nothing spent."""
         self.max_usd = max_usd
         self.spent_usd = 0.0
+        self.estimated_usd = 0.0
         self._refused: dict[Hashable, float] = {}
         self._held: dict[Hashable, float] = {}
         self._held_usd = 0.0

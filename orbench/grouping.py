@@ -13,7 +13,8 @@ import msgspec
 
 from orbench.engine.run_folder import read_responses
 from orbench.records import Prompt, Response
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
+from orbench.run_state import Key
 from orbench.statistics.duplicates import near_duplicates
 from orbench.statistics.families import families
 

@@ -19,7 +19,8 @@ import msgspec
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import RunError, UsageError
 from orbench.labels import Label, load_labels, long_cells
-from orbench.results import Evaluation, Key, Row
+from orbench.results import Evaluation, Row
+from orbench.run_state import Key
 from orbench.scoring.audit import position
 from orbench.scoring.outcomes import Outcome
 

@@ -17,7 +17,7 @@ import msgspec
 
 from orbench.errors import UsageError
 from orbench.records import Kind, Prompt
-from orbench.results import Key, RowState
+from orbench.run_state import Key, RowState
 from orbench.scoring.outcomes import Policy, is_refused
 from orbench.statistics.sequence import confidence_sequence
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orbench.costs import BATCH_SHARE, Price
+from orbench.costs import Price
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.errors import UsageError
-from orbench.records import BlockedBy, FinishReason, Judgement, Kind, Response, Stage, Usage
+from orbench.ledger import ledgers_dict
+from orbench.records import BlockedBy, FinishReason, Kind, Stage
+from orbench.run_state import Key, RowState, RunState, read_by, scan
 from orbench.scoring.audit import LOCAL, AuditedRow, audit_result
-from orbench.scoring.outcomes import DISAGREE, UNSURE, Outcome, Policy, Verdict, check_policy, is_refused
+from orbench.scoring.outcomes import Outcome, Policy, Verdict, check_policy, is_refused
 from orbench.scoring.safety import NotUnsafeRate, not_unsafe_rate
 from orbench.statistics.rates import Rate, f1, pool, rate
 
@@ -24,189 +25,6 @@ if TYPE_CHECKING:
     import pandas
 
     from orbench.report.export import Table
-
-Key = tuple[str, str]
-
-
-class RowState(msgspec.Struct, kw_only=True, gc=False):
-    """What is kept in memory of one row of a run; its texts stay on disk."""
-
-    kind: Kind
-    category: str
-    failed: bool
-    """The last line in responses.jsonl is an error."""
-    outcome: Outcome | None = None
-    """Of the last verdict that fits the last response; None if there is none yet."""
-    judge_failed: bool = False
-    failure: str = ""
-    """Why the judge failed, if it did."""
-    unsure: bool = False
-    by: Stage | None = None
-    audit: Outcome | None = None
-    """The judge's own label where it only checked."""
-    votes: tuple[Outcome, ...] = ()
-    """Each judge's own label, where there were several."""
-    unsafe: bool | None = None
-    safety_digest: str = ""
-    safety_failed: bool = False
-    scorer: str = ""
-    """Digest of the scorer that gave the verdict."""
-    stale: bool = False
-    """The only verdict is another scorer's than the run's, from before scoring again was stopped: it counts nowhere."""
-
-    def fits(self, verdict: Verdict) -> bool:
-        """Whether the verdict is one of the last response: `error` beside a later good reply is void."""
-        return (verdict.outcome is Outcome.ERROR) == self.failed
-
-    def settle(self, verdict: Verdict) -> None:
-        """Keep what the numbers need of a verdict."""
-        self.outcome = verdict.outcome
-        self.judge_failed = verdict.judge_failed
-        self.failure = sys.intern(verdict.reason or "") if verdict.judge_failed else ""
-        # a judge's own words may be the same as ours
-        self.unsure = verdict.outcome is Outcome.UNSCORED and verdict.reason in (UNSURE, DISAGREE)
-        self.by = verdict.by
-        judge = verdict.judge
-        self.audit = Outcome(judge.audit) if judge and judge.audit else None
-        self.votes = tuple(Outcome(vote.outcome) for vote in judge.votes) if judge else ()
-        self.unsafe = verdict.unsafe
-        self.safety_digest = verdict.safety_digest
-        self.safety_failed = verdict.unsafe is None and verdict.safety is not None
-        self.scorer = verdict.scorer
-
-
-class Ledger(msgspec.Struct):
-    """Calls and tokens of one model, counted over everything received, superseded lines included."""
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    uncounted: int = 0
-    """Replies whose tokens the provider did not say; what they cost is not known."""
-    batch_input_tokens: int = 0
-    """Those of `input_tokens` that went through a batch API."""
-    batch_output_tokens: int = 0
-
-    def add(self, requests: int, usage: Usage | None, *, answered: bool = True) -> None:
-        """Count some calls.
-
-        Args:
-            requests: How many.
-            usage: Their tokens.
-            answered: Whether a reply came of them; failed calls, and what a platform blocked without a word on tokens,
-                are taken to cost nothing.
-        """
-        self.requests += requests
-        if usage is not None:
-            self.input_tokens += usage.input_tokens or 0
-            self.output_tokens += usage.output_tokens or 0
-            if usage.batch:
-                self.batch_input_tokens += usage.input_tokens or 0
-                self.batch_output_tokens += usage.output_tokens or 0
-        if answered and (usage is None or usage.input_tokens is None or usage.output_tokens is None):
-            self.uncounted += 1
-
-    def cost(self, price: Price | None) -> float | None:
-        """USD; None where the price or a number of tokens is unknown, which is not 0."""
-        if price is None or (self.uncounted and not price.is_free):
-            return None
-        return round(self.known_cost(price), 6)
-
-    def known_cost(self, price: Price) -> float:
-        """USD of the tokens that are known."""
-        saved = (1 - BATCH_SHARE) * price.cost(self.batch_input_tokens, self.batch_output_tokens)
-        return price.cost(self.input_tokens, self.output_tokens) - saved
-
-    def to_dict(self, price: Price | None = None) -> dict[str, Any]:
-        """For result.json."""
-        return ledgers_dict({"": self}, {} if price is None else {"": price})
-
-
-Ledgers = dict[str, Ledger]
-"""A model's name to its ledger; those of one role."""
-
-
-def ledgers_dict(ledgers: Ledgers, prices: Mapping[str, Price]) -> dict[str, Any]:
-    """The ledgers of one role together, for result.json; the cost is unknown where that of one is."""
-    costs = [ledger.cost(prices.get(model)) for model, ledger in ledgers.items()]
-    known = [cost for cost in costs if cost is not None]
-    return {
-        "requests": sum(ledger.requests for ledger in ledgers.values()),
-        "input_tokens": sum(ledger.input_tokens for ledger in ledgers.values()),
-        "output_tokens": sum(ledger.output_tokens for ledger in ledgers.values()),
-        "cost_usd": round(sum(known), 6) if costs and len(known) == len(costs) else None,
-    }
-
-
-class RunState(msgspec.Struct):
-    """Every row of a run, and what it cost."""
-
-    rows: dict[Key, RowState]
-    usage: Ledgers
-    judge_usage: Ledgers
-    safety_usage: Ledgers = msgspec.field(default_factory=dict)
-
-    def add_response(self, model: str, response: Response) -> None:
-        """Count a line of responses.jsonl."""
-        answered = response.error is None and (response.usage is not None or response.blocked_by is None)
-        self.usage.setdefault(model, Ledger()).add(response.attempts, response.usage, answered=answered)
-        self.rows[response.key] = RowState(
-            kind=response.kind, category=response.category, failed=response.error is not None
-        )
-
-    def add_judgement(self, judgement: Judgement) -> None:
-        """Count what a judge, or each of a panel's, has cost."""
-        _add(self.judge_usage, judgement)
-
-    def add_safety(self, judgement: Judgement) -> None:
-        """Count what the safety judge has cost."""
-        _add(self.safety_usage, judgement)
-
-
-def _add(ledgers: Ledgers, judgement: Judgement) -> None:
-    for part in judgement.votes or (judgement,):
-        ledgers.setdefault(part.model, Ledger()).add(part.requests, part.usage, answered=bool(part.reply))
-
-
-def scan(folder: Path, model: str, scorer: str | None = None) -> RunState:
-    """Read what a run folder holds, a line at a time.
-
-    Args:
-        folder: The run folder.
-        model: Whose replies it holds.
-        scorer: Digest of the one scorer whose verdicts shall count; by default the last ones do, whosever they are.
-
-    Raises:
-        orbench.RunError: A damaged line; see `orbench.engine.jsonl`.
-    """
-    state = RunState({}, {}, {}, {})
-    for response in read_responses(folder):
-        state.add_response(model, response)
-    for verdict in read_verdicts(folder):
-        if verdict.judge is not None and "judge" not in verdict.repeats:
-            state.add_judgement(verdict.judge)
-        if verdict.safety is not None and "safety" not in verdict.repeats:
-            state.add_safety(verdict.safety)
-        row = state.rows.get(verdict.key)
-        mine = scorer in (None, verdict.scorer) or verdict.outcome is Outcome.ERROR
-        if row is not None and mine and row.fits(verdict):
-            row.settle(verdict)
-    return state
-
-
-def _read_by(state: RunState, scorer: str) -> RunState:
-    """The same run without the verdicts of other scorers; those of the safety judge stay."""
-    rows = state.rows
-    if all(row.scorer == scorer or row.failed or row.outcome is None for row in rows.values()):
-        return state
-    kept = ("kind", "category", "failed", "unsafe", "safety_digest", "safety_failed", "scorer")
-    found = {
-        key: row
-        if row.scorer == scorer or row.failed or row.outcome is None
-        else RowState(**{name: getattr(row, name) for name in kept}, stale=True)
-        for key, row in rows.items()
-    }
-    return msgspec.structs.replace(state, rows=found)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,7 +90,7 @@ class Evaluation:
         self.run = run
         self.config = config
         self.policy: Policy = policy
-        self._state = _read_by(state, config["scorer"]["digest"])
+        self._state = read_by(state, config["scorer"]["digest"])
         self.corrected: dict[str, Any] | None = None
         self.rescored: dict[str, Any] | None = None
         self.splits = {split["name"]: self._count(split) for split in config["splits"]}

@@ -17,7 +17,8 @@ import msgspec
 
 from orbench.engine.run_folder import RunFolder, add_remarks, read_config, read_responses, read_verdicts
 from orbench.errors import OrbenchWarning, RunError, UsageError
-from orbench.results import Evaluation, scan
+from orbench.results import Evaluation
+from orbench.run_state import scan
 from orbench.scoring.outcomes import check_policy
 from orbench.splits import Split
 

@@ -24,7 +24,8 @@ from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
 from orbench.models import make_options, open_model
 from orbench.models.defended import DEFENSES, defend
 from orbench.records import KINDS, Kind
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
+from orbench.run_state import Key
 from orbench.statistics.clusters import ClusteredRate, clustered_rate
 from orbench.statistics.paired import mean_difference
 

@@ -9,7 +9,7 @@ import orbench
 from orbench.models.baseline import ANSWER, REFUSAL
 from orbench.precision import Stopper, seeded_order
 from orbench.records import Prompt
-from orbench.results import RowState
+from orbench.run_state import RowState
 from orbench.scoring.outcomes import Outcome
 from orbench.testing import ScriptedModel
 

@@ -164,7 +164,7 @@ class _Calls:
                     if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                         raise
                     self._reached = True
-                    return CallResult(request=request, completion=None, error=describe(error), attempts=attempt)
+                    return given_up(self._model, request, error, attempt)
                 else:
                     self._reached = True
                     self._answered_at = time.monotonic()
@@ -183,7 +183,7 @@ class _Calls:
                     raise ModelError(f"{self._model.name}: {failure}")
                 wait = self._wait_s(failure, attempt, began)
                 if wait is None:
-                    return CallResult(request=request, completion=None, error=describe(failure), attempts=attempt)
+                    return given_up(self._model, request, failure, attempt)
                 if self._reached:  # else the others would not reach it either, and need not try
                     self._limit.release()
                     has_slot = False
@@ -263,8 +263,17 @@ async def _complete_list(model: Model, requests: list[Request], receive: Receive
                 await asyncio.sleep(wait)
                 continue
         for request in owed.values():
-            await receive(CallResult(request=request, completion=None, error=describe(failure), attempts=calls))
+            await receive(given_up(model, request, failure, calls))
         return
+
+
+def given_up(model: Model, request: Request, failure: BaseException, attempts: int) -> CallResult:
+    """How a request ends that is not tried again; what was paid for a part of it is counted all the same."""
+    give_up = getattr(model, "give_up", None)
+    usage = None if give_up is None else give_up(request.id)
+    error = describe(failure)
+    completion = None if usage is None else Completion(id=request.id, text="", error=error, usage=usage)
+    return CallResult(request=request, completion=completion, error=error, attempts=attempts)
 
 
 def _check_closed(model: Model, failure: RetryableError) -> None:

@@ -41,7 +41,8 @@ from orbench.models import Options, make_options, open_model
 from orbench.models.batch import in_batches
 from orbench.precision import check_precision
 from orbench.records import Sampling
-from orbench.results import Evaluation, scan
+from orbench.results import Evaluation
+from orbench.run_state import scan
 from orbench.scoring.audit import SHARE, check_share
 from orbench.scoring.judge import TEMPLATE
 from orbench.scoring.outcomes import check_policy

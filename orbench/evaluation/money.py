@@ -32,17 +32,17 @@ from orbench.costs import (
     total_cost,
     usage_cost,
 )
-from orbench.engine.run_folder import read_responses, read_verdicts
+from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.errors import OrbenchWarning, UsageError
 from orbench.models.base import Model
 from orbench.models.batch import BatchModel
-from orbench.records import Judgement, Kind, Prompt, Request, Response, Vote
+from orbench.records import Judgement, Kind, Message, Prompt, Request, Response, Sampling, Vote
 from orbench.report.format import money, plural
 from orbench.results import Evaluation
 from orbench.scoring.audit import LEAST
 from orbench.scoring.judge import MAX_ANSWER, MAX_REPLY, ROUNDS, TEMPLATE, Judge, find_template, marked, shorten
 from orbench.scoring.safety import SafetyJudge
-from orbench.scoring.scorers import Scorer
+from orbench.scoring.scorers import Scorer, make_scorer
 
 _LABEL = 5
 """Tokens of a judge's answer that is a label alone."""
@@ -165,13 +165,7 @@ class Money:
             if response.error is None:
                 spent += sum(self._answer_usd(response, *one) for one in unsaid.pop(response.key, ()))
         self._budget.spent_usd += spent
-        if self._unknown:
-            warnings.warn(
-                f"--max-cost: {self._folder}: no price is known for {', '.join(self._unknown)}, so what earlier "
-                "commands paid for it is not counted. Give its price with --prices FILE",
-                OrbenchWarning,
-                stacklevel=2,
-            )
+        warn_of_unknown(self._folder, self._unknown)
 
     @property
     def is_out(self) -> bool:
@@ -251,7 +245,7 @@ class Money:
         calls, sent, received = call_tokens(self._target, self._request(response.prompt))
         if calls == 1:  # of a defence's others we know only the bound
             received = text_tokens(response.response) + text_tokens(response.reasoning or "")
-        return cost_range(price, sent, received).high
+        return self._estimated(cost_range(price, sent, received).high)
 
     def _answer_usd(self, response: Response, part: Vote | Judgement, price: Price) -> float:
         """What a judge's answers on a reply have cost; nothing where there is none."""
@@ -261,7 +255,13 @@ class Money:
         if not part.reply:
             return 0.0
         tokens = self._asked(response.prompt, text_tokens(shorten(response.response)), part.model)
-        return cost_range(price, tokens, text_tokens(part.reply)).high
+        return self._estimated(cost_range(price, tokens, text_tokens(part.reply)).high)
+
+    def _estimated(self, usd: float) -> float:
+        """Keep that an amount is one of our own reckoning."""
+        if self._budget is not None:
+            self._budget.estimated_usd += usd
+        return usd
 
     def _known_price(self, name: str, before: Mapping[str, Any]) -> Price | None:
         """The price of a model that earlier commands asked, who may not be at work now."""
@@ -425,6 +425,42 @@ class _Judging:
         return estimate(judge.model, money._table, calls, sent, received)
 
 
+def warn_of_unknown(folder: Path, models: Iterable[str]) -> None:
+    """Say in one line what `--max-cost` cannot count: what earlier commands paid for models that have no price now."""
+    if names := ", ".join(dict.fromkeys(models)):
+        warnings.warn(
+            f"--max-cost: {folder}: no price is known for {names}, so what earlier commands paid for it is not counted."
+            " Give its price with --prices FILE",
+            OrbenchWarning,
+            stacklevel=3,
+        )
+
+
+def spent_before(folder: Path, table: Mapping[str, Price]) -> Budget:
+    """What a run folder's earlier commands have spent, as `--max-cost` counts them; see `Money.count_spent`."""
+    before = read_config(folder)
+    system, budget = before.get("system_prompt"), Budget(math.inf)
+    sampling = msgspec.convert(before["sampling"], Sampling)
+
+    def request(prompt: str) -> Request:
+        turns = (*(() if system is None else (Message("system", system),)), Message("user", prompt))
+        return Request(id="", messages=turns, sampling=sampling)
+
+    money = Money(
+        before["model"],
+        None,
+        make_scorer("keywords"),
+        None,
+        table=table,
+        budget=budget,
+        folder=folder,
+        max_tokens=sampling.max_tokens,
+        request=request,
+    )
+    money.count_spent(before)
+    return budget
+
+
 def make_budget(max_cost: float | Budget | None) -> Budget | None:
     """The budget of a command.
 
@@ -438,6 +474,12 @@ def make_budget(max_cost: float | Budget | None) -> Budget | None:
     return Budget(max_cost)
 
 
+def spent_words(budget: Budget) -> str:
+    """`$1.20 spent`, and how much of it nobody said."""
+    estimated = f" ({money(budget.estimated_usd)} of it estimated: replies that do not say their tokens)"
+    return f"{money(budget.spent_usd)} spent{estimated if budget.estimated_usd else ''}"
+
+
 def warn_if_out(budget: Budget | None, results: Sequence[Evaluation]) -> None:
     """Say in one line that a command stopped for want of money, and how to go on."""
     if budget is None or not budget.refused:
@@ -447,7 +489,7 @@ def warn_if_out(budget: Budget | None, results: Sequence[Evaluation]) -> None:
     if budget.goes_on:
         higher = "the same command goes on, for what was held back in case of the longest replies is free again"
     warnings.warn(
-        f"stopped at --max-cost {budget.max_usd:g}: {money(budget.spent_usd)} spent, "
+        f"stopped at --max-cost {budget.max_usd:g}: {spent_words(budget)}, "
         f"{plural(missing, 'prompt')} without an outcome; {higher}",
         OrbenchWarning,
         stacklevel=3,

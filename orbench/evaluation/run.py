@@ -13,7 +13,7 @@ import msgspec
 
 from orbench import templates
 from orbench.costs import Budget, Price
-from orbench.engine.calls import CallResult, complete, each
+from orbench.engine.calls import CallResult, complete, each, given_up
 from orbench.engine.jsonl import without_surrogates
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.progress import Progress
@@ -29,11 +29,12 @@ from orbench.engine.run_folder import (
 from orbench.errors import OrbenchError, RunError
 from orbench.evaluation.money import Money, Plan
 from orbench.evaluation.work import Work
-from orbench.models.base import Model
+from orbench.models.base import Model, RetryableError, note_answered
 from orbench.models.batch import BatchModel, refuse_under_way
 from orbench.precision import Stopper
 from orbench.records import Message, Prompt, Request, Response, Sampling
-from orbench.results import Evaluation, Key, RowState, RunState, scan
+from orbench.results import Evaluation
+from orbench.run_state import Key, RowState, RunState, scan
 from orbench.scoring.audit import LOCAL, audited
 from orbench.scoring.finding import Finding
 from orbench.scoring.judge import Judge, find_template
@@ -200,6 +201,7 @@ class Run:
         stopper = self._stopper(state)
 
         self._refuse_under_way(owed, unscored | unlabelled)
+        self._note_answered(state)
 
         async def ask() -> None:
             if owed and stopper is None:
@@ -213,6 +215,7 @@ class Run:
             await work.do(self._stored(unscored), self._decided(unlabelled), ask, self._to_audit(state))
         except BaseException:
             with suppress(RunError):  # such as a full disk, which is being raised already
+                self._keep_begun(opened, state)
                 self._conclude(opened, state)
             raise
         finally:
@@ -229,6 +232,17 @@ class Run:
         for model, scope, keys in asked:
             if keys and not isinstance(model, BatchModel):
                 refuse_under_way(model, self.folder, scope, [f"{split}\n{prompt}" for split, prompt in keys])
+
+    def _note_answered(self, state: RunState) -> None:
+        """Tell each model that has answered in this folder before; who is denied a single prompt then need not stop."""
+        if self.model is not None and not all(row.failed for row in state.rows.values()):
+            note_answered(self.model)
+        judges = self._scorer.judge.judges if self._scorer.judge else ()
+        asked = [(judge.model, state.judge_usage) for judge in judges]
+        asked += [(self._safety.model, state.safety_usage)] if self._safety else []
+        for model, ledgers in asked:
+            if (ledger := ledgers.get(model.name)) is not None and ledger.answered:
+                note_answered(model)
 
     def _stopper(self, state: RunState) -> Stopper | None:
         precision = self.config.get("precision")
@@ -257,6 +271,18 @@ class Run:
         step = len(prompts) if self.model.batch_size is not None else _PART
         for begin in range(0, len(prompts), step):
             await self._ask(wanted(prompts[begin : begin + step]), work)
+
+    def _keep_begun(self, opened: RunFolder, state: RunState) -> None:
+        """Count what a defence has paid for requests that were stopped in the middle: each is an error, asked again."""
+        stopped = RetryableError("stopped when a part of its calls was answered")
+        for id in getattr(self.model, "begun", []):
+            assert self.model is not None
+            split, _, prompt_id = id.partition("\n")
+            prompt = self._prompts[split, prompt_id]
+            response = _response(prompt, given_up(self.model, self._request(prompt), stopped, 1))
+            opened.responses.append(response)
+            state.add_response(self.config["model"], response)
+            self._money.asked(response)
 
     def _conclude(self, opened: RunFolder, state: RunState, stopper: Stopper | None = None) -> Evaluation:
         """Save what there is so far, and say it."""

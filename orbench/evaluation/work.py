@@ -12,7 +12,7 @@ from orbench.engine.progress import Progress
 from orbench.engine.run_folder import RunFolder
 from orbench.evaluation.money import Money
 from orbench.records import Response, Vote
-from orbench.results import RunState
+from orbench.run_state import RunState
 from orbench.scoring.finding import Finding, Safety, verdict
 from orbench.scoring.outcomes import Outcome, Verdict
 from orbench.scoring.safety import SafetyJudge, known_safety

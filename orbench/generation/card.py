@@ -122,6 +122,7 @@ def render_card(facts: CardFacts | Mapping[str, Any]) -> str:
         score=score,
         share=_share,
         dollars=_dollars,
+        tokens=lambda count: "unknown" if count is None else count,
         papers=_papers_bertscore,
         paper=" and ".join(percent(share, 0) for share in reversed(PAPER_AGREEMENT)),
     )
@@ -165,7 +166,7 @@ def _papers_bertscore(category: str) -> str | None:
 
 
 def _dollars(cost: float | None) -> str | None:
-    return f"<{_CENT}" if cost and cost < _CENT else None if cost is None else f"{cost:,.2f}"
+    return f"<{_CENT}" if cost and cost < _CENT else "unknown" if cost is None else f"{cost:,.2f}"
 
 
 def _cell(value: object) -> object:

@@ -11,7 +11,8 @@ from orbench.engine.jsonl import read_lines
 from orbench.generation.folder import DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
 from orbench.generation.records import Item, Vote
 from orbench.generation.selection import TOXIC_CLEANING, TOXIC_SAMPLE, Drop
-from orbench.report.format import money, plural
+from orbench.report.costs import cost_line
+from orbench.report.format import plural
 from orbench.report.table import columns
 from orbench.splits import Split, load_split
 
@@ -149,8 +150,8 @@ class Dataset:
             lines += [f"no train and test: {unparted}"]
         if self.facts.get("stale"):
             lines += ["the splits are of an earlier selection: run the same command without --stage to draw them anew"]
-        if cost := self.usage["cost_usd"]:
-            lines += [f"cost: {money(cost)}"]
+        if cost := cost_line({name: spent for name, spent in self.usage.items() if name != "roles"}):
+            lines += [cost]
         for category in self.facts.get("dry", []):
             lines += [f"{category}: the seeder gave nothing new any more before its target"]
         return "\n".join(lines)

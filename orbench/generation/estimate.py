@@ -32,7 +32,7 @@ from orbench.models.batch import has_batches
 from orbench.records import Message, Request
 from orbench.report.format import amount, money, span
 from orbench.report.table import columns, wrap
-from orbench.results import scan as scan_run
+from orbench.run_state import scan as scan_run
 
 KEPT = 0.8
 """Of the rewrites: 80,359 safe ones of up to 100,000 (section 3.3)."""

@@ -12,7 +12,7 @@ from orbench.costs import Price
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
 from orbench.generation.pipeline import Standing, rewrites_wanted
-from orbench.results import ledgers_dict
+from orbench.ledger import ledgers_dict, usage_together
 
 _SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap", "unparted")
 """What generation.json says of the splits."""
@@ -88,13 +88,7 @@ def usage(state: State, prices: Mapping[str, Price]) -> dict[str, Any]:
 
 def with_roles(usage: Mapping[str, Any], roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Usage with that of some more roles."""
-    found: dict[str, Any] = {**usage, "roles": {**usage["roles"], **roles}}
-    for spent in roles.values():
-        for name in ("requests", "input_tokens", "output_tokens"):
-            found[name] += spent[name]
-        costs = (found["cost_usd"], spent["cost_usd"])
-        found["cost_usd"] = None if None in costs else round(sum(costs), 6)
-    return found
+    return {**usage_together([usage, *roles.values()]), "roles": {**usage["roles"], **roles}}
 
 
 def carried_over(counted: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

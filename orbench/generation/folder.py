@@ -32,8 +32,8 @@ from orbench.errors import RunError
 from orbench.generation.config import GenerationConfig
 from orbench.generation.records import Call, CallOutcome, Item, Subject, Verdict, Vote
 from orbench.generation.roles import ASKS
+from orbench.ledger import Ledger
 from orbench.records import Usage
-from orbench.results import Ledger
 
 GENERATION, DROPS, SPLITS = "generation.json", "drops.jsonl", "splits"
 RESPONSES, PANEL = "responses", "responses/panel"
@@ -43,6 +43,8 @@ SEEDS, REWRITES, VOTES = "seeds.jsonl", "rewrites.jsonl", "votes.jsonl"
 SEED_CALLS, REWRITE_CALLS, RESCUE_CALLS = (f"responses/{name}.jsonl" for name in ("seeds", "rewrites", "rescue"))
 APPENDED = (SEEDS, REWRITES, VOTES, SEED_CALLS, REWRITE_CALLS, RESCUE_CALLS)
 _LOCK = ".lock"
+_TO_NOTHING = ("error", "blocked", "abstained")
+"""Outcomes of calls that may have brought no reply."""
 
 
 class Track(msgspec.Struct, kw_only=True):
@@ -93,7 +95,8 @@ class State(msgspec.Struct):
 
     def count(self, role: str, model: str, outcome: str, line: Call | CallBrief | Vote | VoteBrief) -> None:
         """Count one line."""
-        answered = line.usage is not None or outcome not in ("error", "blocked", "abstained")
+        # Only what came without saying its tokens has an estimate: a vote that cannot be read was paid for too.
+        answered = line.usage is not None or line.estimate is not None or outcome not in _TO_NOTHING
         self.usage.setdefault((role, model), Ledger()).add(line.attempts, line.usage, answered=answered)
         if line.estimate is not None:
             self.estimates.setdefault((role, model), Ledger()).add(0, line.estimate)

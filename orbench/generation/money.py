@@ -29,14 +29,14 @@ from orbench.costs import (
 from orbench.engine.calls import CallResult
 from orbench.engine.run_folder import RUN
 from orbench.errors import OrbenchWarning
-from orbench.evaluation.money import make_budget
+from orbench.evaluation.money import make_budget, spent_before, spent_words, warn_of_unknown
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import PANEL, State
+from orbench.ledger import Ledger
 from orbench.models.base import Model
 from orbench.models.batch import BatchModel
 from orbench.records import Request, Usage
-from orbench.report.format import money, plural
-from orbench.results import Evaluation, Ledger
+from orbench.report.format import plural
 
 
 class Money:
@@ -62,7 +62,7 @@ class Money:
         self.budget: Budget | None = make_budget(config.max_cost)
         self.prices = msgspec.convert(before.get("prices", {}), dict[str, Price])
         self.refused: Counter[str] = Counter()
-        self._of_panel = 0.0
+        self._of_panel = (0.0, 0.0)
 
     def purse(self, role: str, model: Model) -> Purse:
         """For one role at work.
@@ -79,22 +79,31 @@ class Money:
         return Purse(self, role, model, price)
 
     def count_spent(self, state: State, folder: Path) -> None:
-        """Count what earlier runs in the folder have spent, the panel's included."""
+        """Count what earlier runs in the folder have spent, the panel's included.
+
+        Replies that do not say their tokens count at their high estimate.
+        """
         if self.budget is None:
             return
+        unknown: list[str] = []
         for (role, model), ledger in state.usage.items():
-            if (price := self.prices.get(f"{role} {model}")) is not None:
+            price = self.prices.get(f"{role} {model}")
+            if price is None:
+                unknown.append(model)
+            else:
                 at_most = state.estimates.get((role, model), Ledger())
-                self.budget.spent_usd += ledger.known_cost(price) + at_most.known_cost(price)
-        self._of_panel = sum(_spent(run.parent) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}")))
-        self.budget.spent_usd += self._of_panel
+                self._count(ledger.known_cost(price) + at_most.known_cost(price), at_most.known_cost(price))
+        panel = [spent_before(run.parent, self.table) for run in sorted((folder / PANEL).glob(f"*/*/{RUN}"))]
+        self._of_panel = (sum(one.spent_usd for one in panel), sum(one.estimated_usd for one in panel))
+        self._count(*self._of_panel)
+        warn_of_unknown(folder, unknown)
 
     def warn_if_out(self, owed: int) -> None:
         """Say in one line that the money is spent, and how to go on."""
         budget = self.budget
         if budget is not None and budget.refused and owed:
             warnings.warn(
-                f"stopped at --max-cost {budget.max_usd:g}: {money(budget.spent_usd)} spent, "
+                f"stopped at --max-cost {budget.max_usd:g}: {spent_words(budget)}, "
                 f"{plural(owed, 'call')} not made; the same command with a higher --max-cost goes on",
                 OrbenchWarning,
                 stacklevel=4,
@@ -103,7 +112,13 @@ class Money:
     def leave_panel_to_evaluation(self) -> None:
         """What the panel has spent is counted again by those who ask it."""
         if self.budget is not None:
-            self.budget.spent_usd -= self._of_panel
+            self._count(*(-usd for usd in self._of_panel))
+
+    def _count(self, usd: float, estimated_usd: float) -> None:
+        """Count what was spent before, and the part of it that is our own reckoning."""
+        assert self.budget is not None
+        self.budget.spent_usd += usd
+        self.budget.estimated_usd += estimated_usd
 
 
 class Purse:
@@ -148,11 +163,13 @@ class Purse:
             usd = usage_cost(price, completion.usage)
             if usd is None:
                 said, at_most = completion.usage or Usage(), unsaid(self._model, result) or Usage()
-                usd = sum(
+                known, estimated = (
                     usage_cost(price, Usage(input_tokens=sent or 0, output_tokens=received or 0, batch=said.batch))
                     or 0.0
                     for sent, received in ((each.input_tokens, each.output_tokens) for each in (said, at_most))
                 )
+                usd = known + estimated
+                budget.estimated_usd += estimated
             budget.spend(key, usd)
         budget.release(key)
 
@@ -176,8 +193,3 @@ def unsaid(model: Model, result: CallResult) -> Usage | None:
     if said.output_tokens is None:
         received = math.ceil(text_tokens(completion.text).high)
     return Usage(input_tokens=sent, output_tokens=received, batch=said.batch) if sent or received else None
-
-
-def _spent(run: Path) -> float:
-    usage = Evaluation.load(run).usage
-    return sum(ledger["cost_usd"] or 0.0 for ledger in (usage, usage.get("judge")) if ledger)

@@ -22,9 +22,11 @@ from orbench.errors import OrbenchError, RunError
 from orbench.generation.config import GenerationConfig, Role
 from orbench.generation.folder import PANEL
 from orbench.generation.roles import SAMPLING
+from orbench.ledger import usage_together
 from orbench.models.batch import has_batches
 from orbench.records import Prompt
-from orbench.results import Evaluation, scan
+from orbench.results import Evaluation
+from orbench.run_state import scan
 from orbench.scoring.outcomes import is_refused
 from orbench.splits import Split
 
@@ -80,10 +82,7 @@ def ask_panel(
 
 
 def _add(usage: dict[str, dict[str, Any]], role: str, spent: Mapping[str, Any]) -> None:
-    names = ("requests", "input_tokens", "output_tokens", "cost_usd")
-    mine = usage.setdefault(role, dict.fromkeys(names, 0))
-    for name in names if spent["requests"] else ():
-        mine[name] = None if None in (mine[name], spent[name]) else mine[name] + spent[name]
+    usage[role] = usage_together([usage[role], spent] if role in usage else [spent])
 
 
 def _batches(folder: Path, kept: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]:

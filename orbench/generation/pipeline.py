@@ -28,7 +28,7 @@ from orbench.generation.formats import FoundItem, read_items
 from orbench.generation.money import Money, unsaid
 from orbench.generation.records import GIVEN, Call, Item, Subject, text_id
 from orbench.generation.rules import Decision, Rule, make_rule
-from orbench.models.base import Model
+from orbench.models.base import Model, note_answered
 from orbench.models.batch import BatchModel, has_batches, in_batches, refuse_under_way
 from orbench.records import Message
 
@@ -377,6 +377,8 @@ class Pipeline:
     def _open(self, role: Role, kind: str) -> Model:
         model = role.open(self._config.base_url, self._config.concurrency)
         self._models.append(model)
+        if any(name == model.name and ledger.answered for (_, name), ledger in self.state.usage.items()):
+            note_answered(model)
         scope = f"{kind} {msgspec.json.encode(role.sampling(roles.SAMPLING[kind])).decode()}"
         if self._config.batch and has_batches(model):
             self._batches = True

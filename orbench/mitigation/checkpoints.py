@@ -15,7 +15,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
+from orbench.run_state import Key
 from orbench.scoring.outcomes import is_refused
 from orbench.statistics.paired import Pairs, paired_difference
 

@@ -26,11 +26,12 @@ from orbench.engine.jsonl import Appender, read_lines
 from orbench.engine.threads import run_sync
 from orbench.errors import MissingExtraError, ModelError
 from orbench.evaluation.setup import AnyModel, shared_base_url
+from orbench.ledger import Ledger
 from orbench.mitigation.terms import NO_TERMS, Terms, name_of
 from orbench.models import make_options, open_model
 from orbench.models.base import Model
 from orbench.records import Judgement, Message, Prompt, Response
-from orbench.results import Ledger, Row
+from orbench.results import Row
 from orbench.scoring.answers import last_label
 from orbench.scoring.judge import Answer, ask, marked, named
 

@@ -19,11 +19,11 @@ from orbench.costs import Estimate
 from orbench.engine.jsonl import Appender, read_lines
 from orbench.engine.threads import run_sync
 from orbench.evaluation.setup import AnyModel, refuse_repeated, shared_base_url
+from orbench.ledger import Ledger, Ledgers
 from orbench.mitigation.terms import NO_TERMS, Terms
 from orbench.models import make_options, open_model
 from orbench.models.base import Model
 from orbench.records import Judgement, Prompt, Response
-from orbench.results import Ledger, Ledgers
 from orbench.scoring.finding import Safety
 from orbench.scoring.safety import SafetyJudge
 

@@ -31,6 +31,7 @@ from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
 from orbench.evaluation import estimate, evaluate
 from orbench.evaluation.money import Plan, make_budget
 from orbench.evaluation.setup import AnyModel, AnySplit, load, refuse_repeated, shared_base_url
+from orbench.ledger import Ledger
 from orbench.mitigation.apart import find_published, like_any
 from orbench.mitigation.choose import Candidate, any_of, best_of, broken_off
 from orbench.mitigation.files import (
@@ -49,7 +50,7 @@ from orbench.mitigation.helpful import MARKS, Helpfulness, Marks
 from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
 from orbench.mitigation.terms import Terms, costs_of_run, name_of
 from orbench.records import Prompt, Response
-from orbench.results import Evaluation, Ledger, Row
+from orbench.results import Evaluation, Row
 from orbench.splits import Split, load_split
 
 CARD = "overgeneration.json"

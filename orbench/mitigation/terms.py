@@ -20,11 +20,12 @@ from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.errors import OrbenchWarning
 from orbench.evaluation.setup import AnyModel
+from orbench.ledger import Ledgers
 from orbench.models import open_model
 from orbench.models.base import Model
 from orbench.records import Judgement, Message, Request, Response
 from orbench.report.format import money, plural
-from orbench.results import Evaluation, Ledgers
+from orbench.results import Evaluation
 from orbench.scoring.judge import MAX_ANSWER, MAX_REPLY, ROUNDS, shorten
 
 Messages = Callable[[Response, bool], tuple[Message, ...]]

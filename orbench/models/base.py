@@ -52,6 +52,16 @@ class Model(Protocol):
         ...
 
 
+def note_answered(model: Model) -> None:
+    """Tell a model that it has answered in this run before: then access that is denied is about one request.
+
+    Models whose access can be denied have a method of that name; the others need not know.
+    """
+    note = getattr(model, "note_answered", None)
+    if note is not None:
+        note()
+
+
 class CallError(Exception):
     """Base of what can go wrong with a single call."""
 

@@ -15,17 +15,16 @@ import hashlib
 import random
 import re
 import string
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Literal, get_args
 
 import msgspec
 
 from orbench import templates
 from orbench.costs import CHARACTERS
-from orbench.engine.calls import Retries, describe
+from orbench.engine.calls import describe
 from orbench.errors import ModelError, OrbenchError, UsageError
-from orbench.models.base import Model, RetryableError
+from orbench.models.base import Model, RetryableError, note_answered
 from orbench.models.function import FunctionModel
 from orbench.models.rate_limits import RateLimits
 from orbench.records import Completion, Message, Request, Usage
@@ -46,12 +45,8 @@ _FAILURES = 2
 service in trouble shall not be asked ten times more."""
 
 
-class _Begun(msgspec.Struct):
-    """A request of which some calls are answered, while the engine waits to give it again."""
-
-    since: float
-    attempts: int = 0
-    answers: dict[tuple[str, tuple[Message, ...]], Completion] = {}
+_Answers = dict[tuple[str, tuple[Message, ...]], Completion]
+"""Calls for one request that are answered: id and messages to what came."""
 
 
 class DefendedModel:
@@ -65,7 +60,8 @@ class DefendedModel:
         self.defense = defense
         self._model = model
         self._seed = seed
-        self._begun: dict[str, _Begun] = {}
+        self._begun: dict[str, _Answers] = {}
+        """Requests of which some calls are answered, while others are open or the engine waits to give them again."""
 
     @property
     def digest(self) -> str:
@@ -91,11 +87,15 @@ class DefendedModel:
         """What the service said is left, as the model itself heard it."""
         return getattr(self._model, "rate_limits", None)
 
+    def note_answered(self) -> None:
+        """For the model itself."""
+        note_answered(self._model)
+
     async def generate(self, requests: Sequence[Request]) -> AsyncGenerator[Completion, None]:
         """Reply to each request behind the defence; its calls and their tokens are counted together.
 
         Where one of several calls fails and the engine gives the request again, the answered ones are not made again;
-        if it is given up, the reply is an error that still says the tokens of those.
+        if it does not, it says so with `give_up`.
 
         Raises:
             RetryableError: A call failed; the request is to be given again.
@@ -108,28 +108,18 @@ class DefendedModel:
             replies = self._smoothed(requests)
         else:
             replies = self._checked(requests)
-        try:
-            async for reply in replies:
-                self._begun.pop(reply.id, None)
-                yield reply
-        except RetryableError as error:
-            if self.batch_size is None or not (failed := self._given_up(requests[0].id, error)):
-                raise
-            yield failed
+        async for reply in replies:
+            self._begun.pop(reply.id, None)
+            yield reply
 
-    def _given_up(self, request: str, error: RetryableError) -> Completion | None:
-        """An error with what the answered calls took, if the engine will not give the request again."""
-        begun = self._begun.get(request)
-        if begun is None:
-            return None
-        begun.attempts += 1
-        retries = Retries()
-        longest = error.retry_after * 1.1 if error.retry_after is not None else 0.5 * 2.0**begun.attempts
-        if begun.attempts < retries.attempts and time.monotonic() - begun.since + longest <= retries.budget_s:
-            return None
-        del self._begun[request]
-        usage = _sum([answer.usage for answer in begun.answers.values()])
-        return Completion(id=request, text="", error=describe(error), usage=usage) if begun.answers else None
+    @property
+    def begun(self) -> list[str]:
+        """Ids of the requests of which a part is answered, and paid for."""
+        return [request for request, answers in self._begun.items() if answers]
+
+    def give_up(self, request: str) -> Usage | None:
+        """Forget a request that is not asked again in this command; returns the tokens of its answered calls."""
+        return _sum(self._begun.pop(request, {}).values())
 
     def sent(self, request: Request) -> list[Request]:
         """The calls behind one request, as far as they are known before the first reply; for estimates of cost."""
@@ -163,17 +153,17 @@ class DefendedModel:
         Raises:
             RetryableError: Some failed; the others have been yielded.
         """
-        owed: dict[str, tuple[Request, _Begun]] = {}
+        owed: dict[str, tuple[Request, _Answers]] = {}
         for call, owner in zip(calls, owners, strict=True):
-            begun = self._begun.setdefault(owner, _Begun(since=time.monotonic()))
-            if (known := begun.answers.get((call.id, call.messages))) is not None:
+            begun = self._begun.setdefault(owner, {})
+            if (known := begun.get((call.id, call.messages))) is not None:
                 yield known
             else:
                 owed[call.id] = call, begun
 
         def kept(completion: Completion) -> Completion:
             call, begun = owed[completion.id]
-            begun.answers[call.id, call.messages] = completion
+            begun[call.id, call.messages] = completion
             return completion
 
         if self.batch_size is None:
@@ -231,7 +221,7 @@ class DefendedModel:
             checks.append(_alone(request, question))
         async for check in self._each(checks, [check.id for check in checks]):
             reply = first[check.id]
-            usage = _sum([reply.usage, check.usage])
+            usage = _sum([reply, check])
             if check.error is not None:
                 yield msgspec.structs.replace(reply, usage=usage, error=f"the response check failed: {check.error}")
                 continue
@@ -314,7 +304,7 @@ def _majority(request: str, replies: Sequence[Completion]) -> Completion:
     """The first reply that agrees with most: refused if at least half of the copies were."""
     from orbench.scoring.scorers import detect_refusal
 
-    usage = _sum([reply.usage for reply in replies])
+    usage = _sum(replies)
     for reply in replies:
         if reply.error is not None:
             return msgspec.structs.replace(reply, id=request, usage=usage)
@@ -328,12 +318,25 @@ def _majority(request: str, replies: Sequence[Completion]) -> Completion:
     return msgspec.structs.replace(chosen, id=request, usage=usage)
 
 
-def _sum(usages: Sequence[Usage | None]) -> Usage | None:
-    known = [usage for usage in usages if usage is not None]
-    if not known:
+def _sum(replies: Iterable[Completion]) -> Usage | None:
+    """The tokens of several calls; a number that a reply does not say is unknown in all.
+
+    A call that failed or was blocked without a word on tokens is taken to cost nothing, as everywhere.
+    """
+    usages = [
+        reply.usage or Usage()
+        for reply in replies
+        if reply.usage is not None or (reply.error is None and reply.blocked_by is None)
+    ]
+    if all(usage == Usage() for usage in usages):
         return None
+
+    def together(tokens: Sequence[int | None]) -> int | None:
+        known = [count for count in tokens if count is not None]
+        return sum(known) if len(known) == len(tokens) else None
+
     return Usage(
-        input_tokens=sum(usage.input_tokens or 0 for usage in known),
-        output_tokens=sum(usage.output_tokens or 0 for usage in known),
-        batch=all(usage.batch for usage in known),
+        input_tokens=together([usage.input_tokens for usage in usages]),
+        output_tokens=together([usage.output_tokens for usage in usages]),
+        batch=all(usage.batch for usage in usages),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -38,6 +39,30 @@ _FINISH: dict[str, FinishReason] = {
         "content_filter",
     ),
 }
+FINISH_NUMBERS = (
+    "FINISH_REASON_UNSPECIFIED",
+    "STOP",
+    "MAX_TOKENS",
+    "SAFETY",
+    "RECITATION",
+    "OTHER",
+    "LANGUAGE",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "MALFORMED_FUNCTION_CALL",
+    "IMAGE_SAFETY",
+)
+"""Reasons by their number in Google's protocol buffers: the older SDK asks for numbers, and gateways may send them."""
+BLOCK_NUMBERS = (
+    "BLOCK_REASON_UNSPECIFIED",
+    "SAFETY",
+    "OTHER",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "IMAGE_SAFETY",
+)
+"""Likewise, why a prompt was blocked."""
 _FAILED = ("FINISH_REASON_UNSPECIFIED", "MALFORMED_RESPONSE")
 
 
@@ -75,10 +100,37 @@ class _Reply(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(_Reply)
 
 
-class GoogleModel(RemoteModel):
-    """`google/MODEL`, asked over the session that `google-genai` would open, with the address and headers it builds."""
+class GeminiModel(RemoteModel):
+    """What both SDKs have in common: the body of `generateContent`, and what a reply or an error means."""
 
     optional = ("temperature", "topP", "seed")
+
+    def __init__(self, name: str, wire: Wire, *, base_url: str, client: str, safety: Safety) -> None:
+        """Nothing is sent."""
+        super().__init__(name, wire, base_url=base_url, client=client, key_variable=" or ".join(KEY_VARIABLES))
+        self.settings["safety"] = safety
+        self._safety = safety
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The body of `generateContent`."""
+        return request_body(request, self._safety, self._left_out, self.schema(request))
+
+    def _fields(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Sampling stands one level deeper here."""
+        config: dict[str, Any] = body["generationConfig"]
+        return config
+
+    def read(self, request_id: str, content: bytes) -> Completion:
+        """Read a reply of `generateContent`."""
+        return read_reply(self.name, request_id, content)
+
+    def meaning(self, error: HttpError) -> Exception:
+        """As for all services, with Google's own words for how long to wait and for a daily quota."""
+        return google_meaning(error, self.name, self.wire.url)
+
+
+class GoogleModel(GeminiModel):
+    """`google/MODEL`, asked over the session that `google-genai` would open, with the address and headers it builds."""
 
     def __init__(
         self,
@@ -99,32 +151,8 @@ class GoogleModel(RemoteModel):
         name = f"google/{model}"
         key, address = key_and_address(name, base_url)
         url, headers = _probe(model, key or "no-key", address)
-        super().__init__(
-            name,
-            Wire(url, headers, timeout_s),
-            base_url=address,
-            client=f"google-genai {genai.__version__}",
-            key_variable=" or ".join(KEY_VARIABLES),
-        )
-        self.settings["safety"] = safety
-        self._safety = safety
-
-    def body(self, request: Request) -> dict[str, Any]:
-        """The body of `generateContent`."""
-        return request_body(request, self._safety, self._left_out, self.schema(request))
-
-    def _fields(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Sampling stands one level deeper here."""
-        config: dict[str, Any] = body["generationConfig"]
-        return config
-
-    def read(self, request_id: str, content: bytes) -> Completion:
-        """Read a reply of `generateContent`."""
-        return read_reply(self.name, request_id, content)
-
-    def meaning(self, error: HttpError) -> Exception:
-        """As for all services, with Google's own words for how long to wait and for a daily quota."""
-        return google_meaning(error, self.name, self.wire.url)
+        wire = Wire(url, headers, timeout_s)
+        super().__init__(name, wire, base_url=address, client=f"google-genai {genai.__version__}", safety=safety)
 
 
 def key_and_address(name: str, base_url: str | None) -> tuple[str, str]:
@@ -212,13 +240,13 @@ def read_reply(name: str, request_id: str, content: bytes) -> Completion:
     """
     reply: _Reply = decoded_reply(_decoder, content)
     usage, thought = _usage(reply.usage_metadata)
-    reason = reply.prompt_feedback.block_reason if reply.prompt_feedback else None
+    reason = _named(reply.prompt_feedback.block_reason if reply.prompt_feedback else None, BLOCK_NUMBERS)
     if reason and reason not in ("BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"):
         return Completion(id=request_id, text="", finish_reason="content_filter", blocked_by="prompt", usage=usage)
     if not reply.candidates:
         raise told_error(reply.error, content) or RetryableError("malformed reply: no candidate in it")
     candidate = reply.candidates[0]
-    ended = str(candidate.finish_reason or "STOP")
+    ended = _named(candidate.finish_reason, FINISH_NUMBERS) or "STOP"
     if ended in _FAILED:
         raise RetryableError(f"the service broke off: {ended}")
     if ended == "PUP_LIMITED_DISABLED":
@@ -236,6 +264,15 @@ def read_reply(name: str, request_id: str, content: bytes) -> Completion:
         blocked_by=blocked,
         usage=usage,
     )
+
+
+def _named(reason: str | int | None, numbers: Sequence[str]) -> str | None:
+    """A reason by its name; one that is newer than our list keeps its number."""
+    if isinstance(reason, str) and reason.isdecimal():
+        reason = int(reason)
+    if isinstance(reason, int):
+        return numbers[reason] if 0 <= reason < len(numbers) else str(reason)
+    return reason
 
 
 def google_meaning(error: HttpError, name: str, url: str) -> Exception:

@@ -117,8 +117,9 @@ class RemoteModel(ABC):
     def error(self, error: HttpError) -> Exception:
         """What to raise for it after what came before.
 
-        Access that is denied stops the run, but for one that has been granted before, or that is denied by a firewall's
-        page: then it concerns the request, until it is denied too often in a row.
+        Access that is denied stops the run, but for one that has been granted before, by this command or an earlier
+        one of the run, or that is denied by a firewall's page: then it concerns the request, until it is denied too
+        often in a row.
         """
         meant = self.meaning(error)
         if not isinstance(meant, DeniedError) or not (self._has_answered or error.is_page):
@@ -130,6 +131,10 @@ class RemoteModel(ABC):
             f"{self.name}: access denied {self._denied} times in a row (403: {error.message}); check the account, and "
             "what lies between here and the service"
         )
+
+    def note_answered(self) -> None:
+        """As if a reply had come: one has, in an earlier command of the same run."""
+        self._has_answered = True
 
     def adapt(self, error: HttpError, body: dict[str, Any]) -> bool:
         """Learn from a refusal what the model does not accept; False if that was not the trouble.

@@ -51,12 +51,23 @@ def plans_line(plans: Sequence[Plan]) -> str:
 
 
 def cost_line(usage: Mapping[str, Any]) -> str | None:
-    """`cost: $1.20, judge $0.30`, as far as it is known; None where nothing is, or nothing was paid."""
-    parts = [("", usage["cost_usd"])]
-    parts += [(f"{label} ", usage[name]["cost_usd"]) for name, label in _ROLES.items() if name in usage]
-    if not any(usd for _, usd in parts):
+    """`cost: $1.20, judge $0.30`, as far as it is known; None where no price is, or nothing was paid.
+
+    Where replies came without a number of tokens, `unknown (at least $0.30; 12 replies do not say their tokens)`.
+    """
+    parts = [("", usage)]
+    parts += [(f"{label} ", usage[name]) for name, label in _ROLES.items() if name in usage]
+    if not any(part["cost_usd"] or "at_least_usd" in part for _, part in parts):
         return None
-    return "cost: " + ", ".join(f"{label}{money(usd)}" for label, usd in parts)
+    return "cost: " + ", ".join(f"{label}{_spent(part)}" for label, part in parts)
+
+
+def _spent(part: Mapping[str, Any]) -> str:
+    if "at_least_usd" not in part:
+        return money(part["cost_usd"])
+    unsaid = part["uncounted"]
+    replies = f"{plural(unsaid, 'reply', 'replies')} {'does' if unsaid == 1 else 'do'} not say"
+    return f"unknown (at least {money(part['at_least_usd'])}; {replies} {'its' if unsaid == 1 else 'their'} tokens)"
 
 
 def _row(label: str, one: Estimate) -> list[str]:

@@ -427,12 +427,16 @@ def shorten(text: str) -> str:
 
 
 def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
-    """The tokens of both; None where nothing is known of either."""
+    """The tokens of both; None where nothing is known of either, and a number that one of them does not say."""
     if one is None or other is None:
         return one or other
+
+    def both(first: int | None, second: int | None) -> int | None:
+        return None if first is None or second is None else first + second
+
     return Usage(
-        input_tokens=(one.input_tokens or 0) + (other.input_tokens or 0),
-        output_tokens=(one.output_tokens or 0) + (other.output_tokens or 0),
+        input_tokens=both(one.input_tokens, other.input_tokens),
+        output_tokens=both(one.output_tokens, other.output_tokens),
         batch=one.batch and other.batch,
     )
 

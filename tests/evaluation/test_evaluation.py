@@ -10,9 +10,11 @@ import pytest
 import orbench
 from orbench.engine.run_folder import read_config, read_responses, read_verdicts
 from orbench.evaluation import work
+from orbench.models import Options, open_model
 from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.models.defended import defend
 from orbench.records import Completion, Prompt, Usage
-from orbench.testing import LoopbackServer, ScriptedModel, refusing
+from orbench.testing import LoopbackServer, ScriptedModel, prompt_of, refusing
 from orbench.testing.server import chat_completion
 
 UNCLEAR = "Hm."
@@ -920,3 +922,70 @@ def test_a_run_that_goes_on_at_another_address_says_so(tmp_path, monkeypatch):
 def test_options_of_an_engine_that_nothing_takes_are_wrong_usage():
     with pytest.raises(orbench.UsageError, match="--engine-option is for models of hf/ and vllm/"):
         orbench.evaluate("baseline/always-answer", splits="sample", model_options={"engine": {"foo": 16}})
+
+
+def denying(some):
+    """Answers, but for the prompts of which `some` is true: access is denied, as a service says it in JSON."""
+    denied = (403, {"error": {"message": "This request is not allowed.", "code": "forbidden"}})
+    return lambda body: denied if some(prompt_of(body)) else ANSWER
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic", "google", "openai+self-reminder", "openai --batch"])
+def test_a_run_left_with_nothing_but_denied_prompts_does_not_take_the_key_for_wrong(tmp_path, form):
+    provider, batch = form.split("+")[0].split(" ")[0], form.endswith("--batch")
+    options = {"splits": [split()], "out": tmp_path / "run", "progress": False, "concurrency": 1, "batch": batch}
+    with LoopbackServer(denying(lambda prompt: "question 2" in prompt or "question 4" in prompt)) as server:
+        url = server.base_url if provider == "openai" else server.root_url
+
+        def model():
+            if "+" not in form:
+                return f"{provider}/any"
+            return defend(open_model(f"{provider}/any", Options(base_url=url)), form.partition("+")[2])
+
+        for command in range(2):  # the second begins with what is denied, before any reply of its own
+            result = orbench.evaluate(model(), base_url=url, **options)
+            assert result.open == 2, command
+        assert {row.error for row in result.rows(outcome="error")} == {"HTTP 403: This request is not allowed."}
+        assert server.answered > 0
+    with LoopbackServer(ANSWER) as server:
+        url = server.base_url if provider == "openai" else server.root_url
+        assert orbench.evaluate(model(), base_url=url, **options).open == 0
+
+
+def test_access_that_is_denied_before_any_reply_of_the_run_stops_it(tmp_path):
+    with LoopbackServer(denying(lambda prompt: True)) as server:
+        for _ in range(2):
+            with pytest.raises(orbench.ModelError, match="access denied"):
+                orbench.evaluate(
+                    "openai/any", base_url=server.base_url, splits=[split()], out=tmp_path / "run", concurrency=1
+                )
+        assert len(server.requests) == 2
+        assert not list(read_responses(tmp_path / "run"))
+
+
+def test_a_key_that_was_good_and_is_so_no_more_stops_the_run_that_goes_on(tmp_path):
+    options = {"splits": [split(rows=60)], "out": tmp_path / "run", "progress": False, "concurrency": 1}
+    with LoopbackServer(denying(lambda prompt: "question 0?" not in prompt)) as server:
+        for _ in range(2):
+            with pytest.raises(orbench.ModelError, match="denied 20 times in a row"):
+                orbench.evaluate("openai/any", base_url=server.base_url, **options)
+
+
+@pytest.mark.parametrize("role", ["judge", "safety_judge"])
+def test_a_judge_who_is_denied_a_reply_it_was_left_with_fails_on_that_reply_alone(tmp_path, role):
+    kind = "toxic" if role == "safety_judge" else "safe"
+    target = ScriptedModel(lambda request: f"Hm, {request.prompt}")
+    run = orbench.evaluate(target, splits=[split(kind)], out=tmp_path / "run", scorer="keywords").run
+
+    def answer(body):
+        if prompt_of(body).count("question 3"):
+            return 403, {"error": {"message": "This request is not allowed."}}
+        return "It is fine. [[safe]]" if role == "safety_judge" else LABEL
+
+    with LoopbackServer(answer) as server:
+        given = {role: "openai/judge", "judge_base_url": server.base_url, "scorer": "keywords"}
+        given |= {"scorer": "judge"} if role == "judge" else {}
+        for command in range(2):
+            result = orbench.score(run, **given)
+            assert len(lines(run)[1]) == 6, command
+        assert result.open == 1

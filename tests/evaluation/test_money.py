@@ -95,6 +95,48 @@ def test_a_reply_whose_tokens_are_not_said_makes_the_cost_unknown(tmp_path, pric
     model = ScriptedModel([Completion(id="", text="Certainly.", usage=USED), "Certainly."], name="scripted/m")
     result = orbench.evaluate(model, splits=[split(2)], prices=prices, out=tmp_path / "run")
     assert (result.usage["input_tokens"], result.usage["cost_usd"]) == (20, None)
+    assert (result.usage["uncounted"], result.usage["at_least_usd"]) == (1, 0.03)
+    assert "cost: unknown (at least $0.030; 1 reply does not say its tokens)" in str(result)
+
+
+@pytest.mark.parametrize("role", ["judge", "safety_judge"])
+def test_who_never_says_tokens_has_taken_an_unknown_number_of_them_and_not_none(tmp_path, prices, role):
+    text = LABEL if role == "judge" else "[[safe]]"
+    result = orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"),
+        splits=[split(4, "toxic")],
+        scorer="judge" if role == "judge" else "keywords",
+        prices=prices,
+        out=tmp_path / "run",
+        **{role: ScriptedModel(text, name="scripted/judge")},
+    )
+    assert result.to_dict()["usage"][role] == {
+        "requests": 4,
+        "input_tokens": None,
+        "output_tokens": None,
+        "cost_usd": None,
+        "uncounted": 4,
+        "at_least_usd": 0.0,
+    }
+    said = f"{role.replace('_', ' ')} unknown (at least $0.00; 4 replies do not say their tokens)"
+    assert f"cost: $0.12, {said}" in " ".join(str(result).split())
+    assert "None tokens" not in result.to_html(tmp_path / "page.html").read_text()
+
+
+def test_a_panel_of_judges_of_which_one_says_no_tokens_has_an_unknown_cost(tmp_path, prices):
+    judges = [priced(LABEL, "scripted/judge"), ScriptedModel(LABEL, name="scripted/other")]
+    result = orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"), splits=[split(4)], judge=judges, prices=prices, out=tmp_path / "run"
+    )
+    usage = result.usage["judge"]
+    assert (usage["input_tokens"], usage["cost_usd"]) == (80, 0.06)  # the other one costs nothing a token
+    prices.write_text(prices.read_text().replace("scripted/other,0,0", "scripted/other,500,1000"))
+    result = orbench.evaluate(
+        priced(UNCLEAR, "scripted/m"), splits=[split(4)], judge=judges, prices=prices, out=tmp_path / "priced"
+    )
+    usage = result.usage["judge"]
+    assert (usage["input_tokens"], usage["cost_usd"], usage["uncounted"]) == (80, None, 4)
+    assert usage["at_least_usd"] == 0.06
 
 
 def test_each_judge_of_a_panel_has_its_own_price(tmp_path, prices):
@@ -418,15 +460,16 @@ def test_a_reply_that_does_not_say_its_tokens_does_not_make_the_earlier_ones_fre
     asked = []
     for _ in range(3):
         model = ScriptedModel(reply, name="scripted/m")
-        orbench.evaluate(
-            model,
-            splits=[split(60)],
-            max_tokens=10,
-            scorer="keywords",
-            prices=prices,
-            max_cost=1.0,
-            out=tmp_path / "run",
-        )
+        with pytest.warns(orbench.OrbenchWarning, match=r"spent \(\$0\.0\d+ of it estimated: replies that do not say"):
+            orbench.evaluate(
+                model,
+                splits=[split(60)],
+                max_tokens=10,
+                scorer="keywords",
+                prices=prices,
+                max_cost=1.0,
+                out=tmp_path / "run",
+            )
         asked.append(len(model.requests))
     assert 25 < asked[0] <= 33
     assert asked[1:] == [0, 0]

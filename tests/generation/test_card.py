@@ -86,7 +86,7 @@ def test_every_fact_is_in_a_table():
         ["harmful", "200", "1,000", "700"],
         ["medical", "200", "0", "0"],
         ["all", "400", "2,000", "1,200"],
-        ["seeder mistral/x", "20", "1,000", "2,345", "-"],
+        ["seeder mistral/x", "20", "1,000", "2,345", "unknown"],
         ["moderator openai/a", "9", "1", "1", "&#60;0.01"],
         ["rewriter mistral/x", "2,000", "1,200", "60.0 %"],
         ["openai/a", "2", "1", "1", "66.7 %"],

@@ -556,3 +556,18 @@ def test_what_people_say_stands_in_the_card_beside_ensemble_and_moderators(world
     assert "| ann | 100.0 % |" in review
     assert "| the ensemble |" in review
     assert all(f"| {name} |" in review.replace("&#45;", "-") for name in MODERATORS)
+
+
+def test_a_moderator_who_is_denied_the_last_prompts_does_not_stop_the_work(world):
+    """Access was granted in an earlier run in the folder: what is denied now is about these prompts."""
+    scripted = ScriptedGeneration()
+
+    def denying(body):
+        if str(body["model"]) == "moderator-1" and "kettle" in prompt_of(body):
+            return 403, {"error": {"message": "This request is not allowed."}}
+        return scripted(body)
+
+    first = world(denying, concurrency=1)
+    again = world(denying, concurrency=1)
+    assert first.open == again.open > 0
+    assert world.server.answered == 0

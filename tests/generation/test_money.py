@@ -88,6 +88,68 @@ def test_the_bound_holds_over_runs_where_no_usage_is_said(world, prices, said):
     assert calls <= 1.2 * made.usage["requests"]
 
 
+def silencing(*models, text=None):
+    """Replies, of which those of the given models do not say their tokens."""
+    script = ScriptedGeneration()
+
+    def reply(body):
+        said = chat_completion(text if text and body["model"] in models else script(body))
+        if body["model"] in models:
+            del said["usage"]
+        return said
+
+    return reply
+
+
+@pytest.mark.parametrize("silent", ["panel-1", "moderator-2", "rewriter"])
+def test_a_role_that_does_not_say_its_tokens_has_an_unknown_cost(world, prices, silent):
+    made = world(silencing(silent), panel=PANEL, prices=prices)
+    (name,) = [name for name in made.usage["roles"] if name.endswith(f"/{silent}")]
+    role = made.usage["roles"][name]
+    assert (role["input_tokens"], role["output_tokens"], role["cost_usd"]) == (None, None, None)
+    assert role["uncounted"] == role["requests"] > 0
+    others = [spent for other, spent in made.usage["roles"].items() if other != name]
+    assert made.usage["cost_usd"] is None
+    assert made.usage["at_least_usd"] == pytest.approx(sum(spent["cost_usd"] for spent in others))
+    assert made.usage["input_tokens"] == sum(spent["input_tokens"] for spent in others)
+    assert f"; {role['uncounted']:,} replies do not say their tokens)" in str(made)
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert "| unknown | unknown | unknown |" in card.split("## Cost")[1]
+    assert world(silencing(silent), panel=PANEL, prices=prices).usage == made.usage  # and so it stays
+    alone = world(silencing(silent), panel=PANEL, prices=prices, stage="moderation").usage
+    assert alone["cost_usd"] is None
+
+
+def test_votes_that_cannot_be_read_were_paid_for(world, prices):
+    usage = world(silencing("moderator-1", text="Hm."), prices=prices).usage
+    role = usage["roles"]["moderator openai/moderator-1"]
+    assert role["cost_usd"] is None
+    assert role["uncounted"] == role["requests"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:stopped at --max-cost:orbench.OrbenchWarning")
+def test_what_a_silent_panel_has_cost_counts_for_the_bound_of_all_roles(world, prices):
+    made = world(silencing(*(f"panel-{n}" for n in range(4))), panel=PANEL, prices=prices)
+    known = made.usage["at_least_usd"]
+    assert world.server.answered
+    more = {"panel": PANEL, "prices": prices, "seeds_per_category": 40}
+    with pytest.warns(orbench.OrbenchWarning, match=r"spent \(\$0\.02\d of it estimated: replies that do not say"):
+        world(silencing("panel-0"), max_cost=known + 0.02, **more)
+    assert world.server.answered == 0  # the panel's tokens are estimated: they are more than what seems to be left
+    world(silencing("panel-0"), max_cost=known + 0.08, **more)
+    assert world.server.answered > 0
+
+
+@pytest.mark.filterwarnings("ignore:stopped at --max-cost:orbench.OrbenchWarning")
+def test_it_is_said_that_a_role_without_a_price_is_not_counted(world, prices):
+    world()
+    known = prices.read_text()
+    prices.write_text("model,input,output\nopenai/seeder,1,2\nopenai/panel-*,1,2\n", encoding="utf-8")
+    with pytest.warns(orbench.OrbenchWarning, match=r"no price is known for .*openai/rewriter.* is not counted"):
+        world(stage="seeds", prices=prices, max_cost=1, seeds_per_category=15)
+    prices.write_text(known, encoding="utf-8")
+
+
 def test_it_is_said_that_the_money_is_spent(world, prices):
     with pytest.warns(orbench.OrbenchWarning, match="stopped at --max-cost 0.005: .* calls not made"):
         made = world(prices=prices, max_cost=0.005)

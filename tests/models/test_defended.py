@@ -1,6 +1,9 @@
 """The four defences around a model: what it is asked, what becomes of its replies, and what is counted."""
 
 import asyncio
+import os
+import signal
+from contextlib import aclosing
 
 import pytest
 
@@ -94,6 +97,18 @@ def test_smoothllm_counts_all_calls_and_hands_errors_on(batch_size):
         defend(ScriptedModel([counted] * 4 + [broken], default=counted, batch_size=batch_size), "smoothllm"), "A"
     )
     assert reply.error == "out of memory"
+
+
+def test_tokens_that_one_call_does_not_say_are_unknown_in_all(batch_size):
+    def reply(request):
+        silent = request.id.startswith("3\n")
+        said = Usage(input_tokens=7) if silent else Usage(input_tokens=7, output_tokens=2)
+        return Completion(id="", text=ANSWER, usage=said)
+
+    (completion,) = ask(defend(ScriptedModel(reply, batch_size=batch_size), "smoothllm"), "How do I kill a process?")
+    assert completion.usage == Usage(input_tokens=7 * COPIES, output_tokens=None)
+    (silent,) = ask(defend(ScriptedModel(ANSWER, batch_size=batch_size), "smoothllm"), "How do I kill a process?")
+    assert silent.usage is None
 
 
 def test_a_tenth_of_the_characters_is_swapped_the_same_way_each_time():
@@ -265,3 +280,51 @@ def test_a_copy_that_is_rejected_is_an_error_that_says_what_the_others_took(tmp_
     assert (row.outcome, row.error) == ("error", "too long")
     assert result.usage["input_tokens"] == (COPIES - 1) * 10
     assert len(model.requests) == COPIES
+
+
+class Stopped(ScriptedModel):
+    """Answers so many calls; at the next one somebody presses Ctrl-C, or the money is gone."""
+
+    def __init__(self, answered, how, batch_size):
+        super().__init__(Completion(id="", text=ANSWER, usage=USED), name="scripted/m", batch_size=batch_size)
+        self.answered = answered
+        self.how = how
+
+    async def generate(self, requests):
+        async with aclosing(super().generate(requests)) as replies:
+            async for reply in replies:
+                if len(self.requests) > self.answered and self.how == "quota":
+                    raise orbench.ModelError("no quota left")
+                if len(self.requests) > self.answered:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    await asyncio.Event().wait()
+                yield reply
+
+
+@pytest.mark.parametrize("batch_size", [1, None], ids=["single", "list"])
+@pytest.mark.parametrize("how", ["ctrl-c", "quota"])
+def test_what_was_paid_when_the_run_is_stopped_is_counted_and_its_prompt_asked_again(batch_size, how, tmp_path):
+    prices = tmp_path / "prices.csv"
+    prices.write_text("model,input,output\nscripted/m,1000,1000\n")
+    options = {"limit": 2, "concurrency": 1, "prices": prices}
+    answered = COPIES + 4  # all copies of the first prompt, four of the second
+    budget = Budget(1000.0)
+    with pytest.raises(KeyboardInterrupt if how == "ctrl-c" else orbench.ModelError):
+        evaluated(defend(Stopped(answered, how, batch_size), "smoothllm"), tmp_path, **options, max_cost=budget)
+    stopped = orbench.Evaluation.load(tmp_path / "run")
+    assert (stopped.outcomes, stopped.open) == ({"direct_answer": 1}, 1)
+    assert len(list(stopped.rows())) == 1
+    assert stopped.usage["input_tokens"] == answered * 10
+    assert stopped.usage["cost_usd"] == pytest.approx(budget.spent_usd) == pytest.approx(answered * 0.012)
+    again = ScriptedModel(Completion(id="", text=ANSWER, usage=USED), name="scripted/m", batch_size=batch_size)
+    result = evaluated(defend(again, "smoothllm"), tmp_path, **options)
+    assert result.outcomes == {"direct_answer": 2}
+    assert len(again.requests) == COPIES
+    assert result.usage["input_tokens"] == (answered + COPIES) * 10
+
+
+def test_a_list_that_is_given_up_says_what_its_answered_calls_took(tmp_path):
+    model = flaky(*range(4, 200), text="Certainly.", batch_size=None)
+    result = evaluated(defend(model, "smoothllm"), tmp_path)
+    assert result.outcomes == {"error": 1}
+    assert result.usage["input_tokens"] == 3 * 10

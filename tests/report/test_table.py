@@ -12,7 +12,7 @@ import pytest
 from orbench import Evaluation
 from orbench.records import Kind
 from orbench.report.table import WIDTH, columns, evaluation_table, shorten
-from orbench.results import RowState, RunState
+from orbench.run_state import RowState, RunState
 from orbench.scoring.outcomes import Outcome, Policy
 
 Counts = Mapping[str, int]

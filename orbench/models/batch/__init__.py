@@ -39,6 +39,8 @@ _TOLD_S = 600.0
 """Seconds between two lines about how far a batch is."""
 _DOWNLOADS = 5
 """Times that results which lack some are fetched before those count as lost, and are paid for again."""
+_UNREADABLE = 20
+"""Results, of which not one is found, from which on the file is to blame and not its lines."""
 _UNREACHABLE_POLLS = 3
 """Polls of a service that was never reached before the command gives up: its address is probably wrong."""
 
@@ -66,7 +68,7 @@ def refuse_under_way(model: Model, folder: Path, scope: str, requests: Sequence[
     """
     store = Store(folder, model.name, scope)
     if batches := store.open_batches() if requests is None else store.under_way(requests):
-        count = sum(batch.requests for batch in batches)
+        count = sum(batch.owed for batch in batches)
         raise RunError(
             f"{folder}: {_count(count, 'request')} in {_count(len(batches), 'batch')} ({_names(batches)}) did not end. "
             f"Add --batch to fetch them; or delete {store.folder} to leave them, and pay for their prompts again"
@@ -149,11 +151,14 @@ class BatchModel:
         """Close the connections; batches go on."""
         await self._model.close()
 
+    def note_answered(self) -> None:
+        """For the model itself."""
+        self._model.note_answered()
+
     def is_under_way(self, request: str) -> bool:
         """Whether a batch of an earlier command, which did not end, holds the request with this id.
 
-        It is paid for. The reply comes with the batch if the request is given to `generate`, and is lost if it is not:
-        a batch that was read counts as ended.
+        It is paid for, and the reply comes with the batch when the request is given to `generate`.
 
         Raises:
             RunError: The state is damaged.
@@ -177,7 +182,7 @@ class BatchModel:
         self._flying = {batch.key: batch for batch in batches if members[batch.key]}
         self._maybe |= {key for key, batch in self._flying.items() if batch.id is None}
         for batch in self._flying.values():
-            self._tell(f"{_known_as(batch)} of {batch.at} ({_count(batch.requests, 'request')}) is gone on with")
+            self._tell(f"{_known_as(batch)} of {batch.at} ({_count(batch.owed, 'request')}) is gone on with")
         new = [name for name in owed if not any(name in inside for inside in members.values())]
         try:
             if new and not self._asked:
@@ -279,7 +284,8 @@ class BatchModel:
                     continue
                 interval = wait = FIRST_POLL_S
                 if status.failed is not None:
-                    await self._failed(batch, status, owed)
+                    for completion in await self._failed(batch, status, owed):
+                        yield completion
                 else:
                     async for completion in self._results(batch, status, owed):
                         yield completion
@@ -337,7 +343,7 @@ class BatchModel:
                 ) from None
             raise self._meant(error, f"{_known_as(batch)} cannot be asked about") from None
 
-    async def _failed(self, batch: Batch, status: Status, owed: dict[str, Request]) -> None:
+    async def _failed(self, batch: Batch, status: Status, owed: dict[str, Request]) -> list[Completion]:
         """Nothing of a batch was done: in smaller ones, or later, if the account's queue was too full for it.
 
         Raises:
@@ -353,41 +359,61 @@ class BatchModel:
         if alone:
             self._largest = max(1, len(names) // 2)
         self._tell(f"{_known_as(batch)} did not fit into the account's queue; its requests wait, or go in parts")
-        await self._plan(names, owed)
+        return await self._plan(names, owed)
 
     async def _results(
         self, batch: Batch, status: Status, owed: dict[str, Request]
     ) -> AsyncGenerator[Completion, None]:
-        """The replies of a batch that ended, each once; it counts as ended when whoever takes them has the last."""
+        """The replies of a batch that ended, each once.
+
+        It counts as ended when all its requests have been handed on, or are to be asked again; as long as somebody may
+        still want some of them it stays open for those.
+        """
         members = self._store.members(batch)
-        open_before = members & owed.keys()
-        missing = set(open_before)
+        wanted = members & owed.keys()
+        missing = set(wanted)
         self._api.prepare(self._store.path(batch))
         body = self._api.sent_body(self._store.path(batch))
         left: dict[str, str] = {}
-        for _ in range(_DOWNLOADS):  # what one lacks may be in the next
-            async for result in self._downloaded(batch, status):
-                name = result.custom_id.removeprefix(f"{batch.key}-")
-                if name not in missing:
-                    continue
-                missing.discard(name)
-                try:
-                    completion = self._read(owed[name].id, result, body)
-                except RetryableError as error:
-                    left[name] = str(error)
-                except ModelError as error:
-                    left[name] = str(error)
-                    self._fatal = self._fatal or error
-                else:
-                    yield completion
-                    del owed[name]
-            if not missing:
-                break
+        taken = self._store.take(batch)
+        try:
+            for _ in range(_DOWNLOADS):  # what one lacks may be in the next
+                async for result in self._downloaded(batch, status):
+                    name = result.custom_id.removeprefix(f"{batch.key}-")
+                    if name not in missing and name not in left:
+                        continue
+                    missing.discard(name)
+                    try:
+                        completion = self._read(owed[name].id, result, body)
+                    except RetryableError as error:
+                        left[name] = str(error)
+                    except ModelError as error:
+                        left[name] = str(error)
+                        self._fatal = self._fatal or error
+                    else:
+                        left.pop(name, None)  # of two lines about one request, the one that can be read
+                        yield completion
+                        taken.append(name)
+                        del owed[name]
+                if not missing:
+                    break
+        finally:
+            taken.close()
+        if len(missing) == len(wanted) >= _UNREADABLE:
+            raise ModelError(
+                f"{self.name}: the results of {_known_as(batch)} hold nothing that can be read of "
+                f"{_count(len(wanted), 'request')}, which are paid for. Nothing is asked again: run the same command "
+                f"later, or delete {self._store.folder} to ask anew"
+            )
         left |= dict.fromkeys(missing, f"{_known_as(batch)} gave no result for it")
         self._left |= left
-        self._end(batch, status.said)
+        if self._inherited is not None:
+            self._inherited -= wanted  # what is asked about them from now on is to be paid for
+        rest = members - wanted - self._store.taken(batch)
+        self._end(batch, status.said, rest)
         again = f", {len(left):,} to be asked again ({next(iter(left.values()))})" if left else ""
-        self._tell(f"{_known_as(batch)} {status.said}: {len(open_before) - len(left):,} answered{again}")
+        kept = f"; {len(rest):,} that nobody asks for now are kept for a command that does" if rest else ""
+        self._tell(f"{_known_as(batch)} {status.said}: {len(wanted) - len(left):,} answered{again}{kept}")
 
     async def _downloaded(self, batch: Batch, status: Status) -> AsyncGenerator[Result, None]:
         """The results, from the start again where the connection breaks."""
@@ -443,8 +469,10 @@ class BatchModel:
             return completion
         return msgspec.structs.replace(completion, usage=msgspec.structs.replace(usage, batch=True))
 
-    def _end(self, batch: Batch, how: str) -> None:
-        self._store.save(msgspec.structs.replace(batch, ended=how))
+    def _end(self, batch: Batch, how: str, rest: set[str] | frozenset[str] = frozenset()) -> None:
+        """Nothing more comes of it, but for what nobody has taken."""
+        kept = {"rest": tuple(sorted(rest))} if rest else {"ended": how}
+        self._store.save(msgspec.structs.replace(batch, **kept))
         del self._flying[batch.key]
 
     def _others_are_sent(self, batch: Batch) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from orbench.errors import ModelError
+from orbench.models.base import RetryableError
 from orbench.models.batch.api import BatchApi, Result, Status
 from orbench.models.batch.store import Batch
 from orbench.models.openai import OpenAIModel
@@ -139,12 +140,15 @@ class OpenAIBatches(BatchApi):
         counts = batch.request_counts or _Counts()
         errors = (batch.errors.data if batch.errors else None) or []
         said = "; ".join(dict.fromkeys(f"{error.code}: {error.message}" for error in errors))
+        files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
+        if batch.status in _ENDED and not files and counts.completed:
+            raise RetryableError(f"batch {id} is {batch.status}, and the file of its results is not there yet")
         return Status(
             ended=batch.status in _ENDED,
             said=batch.status,
             done=counts.completed + counts.failed,
-            files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
-            failed=(said or "no reason given") if batch.status == "failed" else None,
+            files=files,
+            failed=(said or "no reason given") if batch.status == "failed" and not files else None,
             queue_is_full=any(error.code == "token_limit_exceeded" for error in errors),
         )
 

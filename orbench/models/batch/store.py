@@ -3,6 +3,7 @@
     batches/MODEL-DIGEST/state.jsonl    a line for each step of a batch; the last one of its key counts
     batches/MODEL-DIGEST/KEY.jsonl      what is sent, one request a line; there from before the batch is until its
                                         results are saved
+    batches/MODEL-DIGEST/KEY.taken      the requests whose results were handed on to somebody who saved them
 
 A batch has a key of ours, drawn before anything is sent, and each of its requests a name `KEY-HASH` that the vendor
 gives back: so a batch whose id was never saved can be told, and which request a result belongs to needs no table.
@@ -40,6 +41,13 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The vendor's; None while nobody knows whether it was created."""
     ended: str | None = None
     """How it ended, once all that it brought is saved."""
+    rest: tuple[str, ...] | None = None
+    """Hashes of the requests that nobody wanted when its results were read; None before that. The vendor has them."""
+
+    @property
+    def owed(self) -> int:
+        """Requests that may still bring something."""
+        return self.requests if self.rest is None else len(self.rest)
 
 
 class _Named(msgspec.Struct):
@@ -88,7 +96,7 @@ class Store:
         return self.folder / f"{batch.key}.jsonl"
 
     def members(self, batch: Batch) -> set[str]:
-        """The hashes of a batch's requests.
+        """The hashes of a batch's requests; once its results were read, of those that nobody has taken.
 
         Raises:
             RunError: The file is gone or damaged.
@@ -101,7 +109,19 @@ class Store:
             raise RunError(
                 f"{path}: cannot be read ({error}). Restore it, or delete {self.folder} to ask its prompts anew"
             ) from None
-        return {name.custom_id.rpartition("-")[2] for name in names}
+        hashes = {name.custom_id.rpartition("-")[2] for name in names}
+        return hashes if batch.rest is None else hashes.intersection(batch.rest)
+
+    def taken(self, batch: Batch) -> set[str]:
+        """The hashes of those whose results were handed on, by whatever command."""
+        return set(read_lines(self._taken(batch), str))
+
+    def take(self, batch: Batch) -> Appender[str]:
+        """Where to write the hash of each request whose result was handed on, when it was."""
+        return Appender(self._taken(batch))
+
+    def _taken(self, batch: Batch) -> Path:
+        return self.folder / f"{batch.key}.taken"
 
     def draft(self, head: bytes, between: bytes, tail: bytes) -> Draft:
         """Begin a new batch: the file with what stands before, between and after its requests."""
@@ -124,6 +144,7 @@ class Store:
             state.close()
         if batch.ended is not None:
             self.path(batch).unlink(missing_ok=True)
+            self._taken(batch).unlink(missing_ok=True)
 
     def under_way(self, requests: Iterable[str]) -> list[Batch]:
         """The open batches that hold any of the requests with these ids."""

@@ -7,7 +7,8 @@ import itertools
 import msgspec
 
 from orbench.engine.run_folder import read_verdicts
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
+from orbench.run_state import Key
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.scoring.scorers import make_scorer
 from orbench.statistics.agreement import Agreement

@@ -61,7 +61,7 @@ def render(results: Sequence[Evaluation], rows: int) -> bytes:
         "points": points,
         "p_value": p_value,
         "score": score,
-        "n": lambda number: f"{number:,}",
+        "n": lambda number: "unknown" if number is None else f"{number:,}",
     }
     environment.globals |= {"interval": _interval, "plural": plural, "AXES": AXES, "KINDS": KINDS}
     page = environment.from_string(_asset("page.html.jinja")).render(

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from orbench.records import KINDS, Kind
-from orbench.results import Evaluation, Key
+from orbench.results import Evaluation
+from orbench.run_state import Key
 from orbench.scoring.outcomes import Outcome, is_refused
 from orbench.statistics.triggers import Triggers, find_triggers
 

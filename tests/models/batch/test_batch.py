@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from hypothesis import strategies as st
 
 import orbench
 from orbench.engine.run_folder import read_responses
+from orbench.models import Options, open_model
+from orbench.models.batch import in_batches, refuse_under_way
+from orbench.records import Message, Request
 from orbench.testing import Faults, LoopbackServer, message, prompt_of, refusing
 
 ANSWER = refusing(0)({})
@@ -173,6 +178,187 @@ def test_results_cut_short_are_fetched_again_not_asked_again(batched: Batched) -
     with LoopbackServer(refusing(0.3), faults=Faults(batch_cut=1.0, attempts=2)) as server:
         batched(server)
         assert server.batches.created == 1
+    assert set(server.answers.values()) == {1}
+
+
+Lines = Callable[[dict[str, Any]], list[Any]]
+
+
+def _renamed(line: dict[str, Any], name: object) -> dict[str, Any]:
+    return {**line, "custom_id": name}
+
+
+def _failed(line: dict[str, Any]) -> dict[str, Any]:
+    if "result" in line:
+        return {**line, "result": {"type": "errored", "error": {"error": {"type": "api_error", "message": "later"}}}}
+    return {**line, "response": {"status_code": 500, "body": {"error": {"message": "later"}}}}
+
+
+ODD_LINES: dict[str, tuple[Lines, bool]] = {
+    "the id of nobody": (lambda line: [_renamed(line, "nobody")], True),
+    "the id of another batch": (lambda line: [_renamed(line, "0" * 12 + "-" + line["custom_id"])], True),
+    "no id": (lambda line: [_renamed(line, None)], True),
+    "a number for an id": (lambda line: [_renamed(line, 7)], True),
+    "no object": (lambda line: [[line]], True),
+    "nothing in it": (lambda line: [{}], True),
+    "no line at all": (lambda line: [], True),
+    "an error, then the reply": (lambda line: [_failed(line), line], False),
+    "the reply, then an error": (lambda line: [line, _failed(line)], False),
+    "the reply three times": (lambda line: [line, line, line], False),
+    "what is nobody's beside it": (lambda line: [_renamed(line, "nobody"), line, "nothing", None], False),
+}
+"""What a file of results may hold instead of a line, and whether the reply is lost with that."""
+
+
+def _writing(lines: Lines, monkeypatch: pytest.MonkeyPatch, share: Callable[[str, int], bool]) -> None:
+    """Have the server write some results otherwise."""
+
+    def written(self: object, line: dict[str, Any], prompt: str, attempt: int) -> bytes:
+        said = lines(line) if share(prompt, attempt) else [line]
+        return b"".join(msgspec.json.encode(one) + b"\n" for one in said)
+
+    monkeypatch.setattr("orbench.testing.server.batches.Batches._written", written)
+
+
+@pytest.mark.parametrize("odd", ODD_LINES)
+def test_whatever_the_file_of_results_says_a_reply_in_it_is_taken_once_and_the_others_are_asked_again(
+    odd: str, batched: Batched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines, loses = ODD_LINES[odd]
+    hit: set[str] = set()
+
+    def struck(prompt: str, attempt: int) -> bool:
+        hit.update({prompt} if attempt == 1 and len(prompt) % 3 == 0 else ())
+        return attempt == 1 and prompt in hit
+
+    _writing(lines, monkeypatch, struck)
+    with LoopbackServer(refusing(0.3)) as server:
+        result = batched(server)
+    assert result.outcomes.get("error", 0) == 0
+    assert Counter(response.prompt for response in read_responses(tmp_path / "run")) == dict.fromkeys(server.answers, 1)
+    assert len(hit) > 1
+    assert {prompt for prompt, times in server.answers.items() if times > 1} == (hit if loses else set())
+    assert ("to be asked again" in capsys.readouterr().err) is loses
+
+
+@pytest.mark.parametrize("rows", [10, 40])
+def test_a_file_without_one_readable_line_is_not_paid_for_again_where_it_is_no_accident(
+    rows: int, batched: Batched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [True]
+    _writing(lambda line: ["?"], monkeypatch, lambda prompt, attempt: broken == [True])
+    with LoopbackServer(refusing(0.3)) as server:
+        if rows == 10:  # nine lines may have been lost one by one
+            assert batched(server, rows=rows).outcomes["error"] == 9
+            broken.clear()
+            assert batched(server, rows=rows).outcomes.get("error", 0) == 0
+            return
+        with pytest.raises(orbench.ModelError, match="nothing that can be read of 39 requests, which are paid for"):
+            batched(server, rows=rows)
+        with pytest.raises(orbench.ModelError, match="Nothing is asked again"):
+            batched(server, rows=rows)
+        assert server.batches.created == 1
+    assert set(server.answers.values()) == {1}
+
+
+def _command(name: str, url: str, folder: Path, asked: list[Request], most: int | None = None) -> list[str]:
+    """The ids that a command hears of which asks for these; with a bound the last one is not seen to be saved."""
+
+    async def run() -> list[str]:
+        model = in_batches(open_model(name, Options(base_url=url)), folder, "scope")
+        taken: list[str] = []
+        async with aclosing(model.generate(asked)) as completions:
+            async for completion in completions:
+                taken.append(completion.id)
+                if len(taken) == most:
+                    break
+        await model.close()
+        return taken
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_a_batch_is_not_forgotten_while_a_reply_of_it_was_handed_to_nobody(
+    size: int, vendor: str, address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Commands may ask for less than the one that sent it did: a smaller target, another stage, other rows judged."""
+    name = {"openai": "OpenAIBatches", "anthropic": "AnthropicBatches"}[vendor]
+    monkeypatch.setattr(f"orbench.models.batch.{vendor}.{name}.max_requests", size)
+    requests = [Request(id=f"r{n}", messages=(Message("user", f"What is {n}?"),)) for n in range(8)]
+    with LoopbackServer(ANSWER) as server:
+        model = (f"{vendor}/any", address(server), tmp_path)
+        first = _command(*model, requests, 4)  # one directly; of a batch two that are saved, one that is not
+        owed = [request for request in requests if request.id not in first[:3]]
+        second = _command(*model, owed[:2])
+        assert {*second} == {request.id for request in owed[:2]}
+        assert _command(*model, []) == []
+        third = _command(*model, owed[2:])
+        assert {*third} == {request.id for request in owed[2:]}
+        assert set(server.answers.values()) == {1}
+        batches = server.batches.created
+        assert batches == (1 if size == 100 else 3)
+        (folder,) = (tmp_path / "batches").iterdir()
+        assert [path.name for path in folder.iterdir()] == ["state.jsonl"]  # all is taken, all is forgotten
+        assert "nobody asks for now" in capsys.readouterr().err
+        assert len(_command(*model, requests[:2])) == 2  # asked anew
+        assert server.batches.created == batches + 1
+
+
+def test_what_nobody_took_is_not_asked_directly_and_what_was_taken_may_be(
+    vendor: str, address: Address, tmp_path: Path
+) -> None:
+    requests = [Request(id=f"r{n}", messages=(Message("user", f"What is {n}?"),)) for n in range(8)]
+    with LoopbackServer(ANSWER) as server:
+        _command(f"{vendor}/any", address(server), tmp_path, requests, 2)
+        taken = _command(f"{vendor}/any", address(server), tmp_path, requests[1:5])
+        direct = open_model(f"{vendor}/any", Options(base_url=address(server)))
+        refuse_under_way(direct, tmp_path, "scope", ["r0", *taken])
+        with pytest.raises(orbench.RunError, match="3 requests in 1 batch"):
+            refuse_under_way(direct, tmp_path, "scope", ["r6"])
+        again = in_batches(direct, tmp_path, "scope")
+        assert [again.is_under_way(f"r{n}") for n in range(8)] == [False] * 5 + [True] * 3
+
+
+def test_a_completed_batch_whose_file_is_not_there_yet_is_asked_about_again(
+    tmp_path: Path, split_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orbench.testing.server.batches import Batches
+
+    told = Batches._openai
+    late = [True, True]
+
+    def without_file(self: Batches, batch: Any) -> dict[str, Any]:
+        body = told(self, batch)
+        return {**body, "output_file_id": None} if body["status"] == "completed" and late and late.pop() else body
+
+    monkeypatch.setattr(Batches, "_openai", without_file)
+    with LoopbackServer(ANSWER) as server:
+        result = orbench.evaluate(
+            "openai/any", base_url=server.base_url, splits=split_file(rows=10), out=tmp_path / "run", batch=True
+        )
+        assert server.batches.created == 1
+    assert not late
+    assert result.outcomes == {"direct_answer": 10}
+
+
+def test_replies_of_a_batch_that_is_said_to_have_failed_are_kept(
+    tmp_path: Path, split_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orbench.testing.server.batches import Batches
+
+    told = Batches._openai
+
+    def failed(self: Batches, batch: Any) -> dict[str, Any]:
+        body = told(self, batch)
+        return {**body, "status": "failed"} if body["output_file_id"] else body
+
+    monkeypatch.setattr(Batches, "_openai", failed)
+    with LoopbackServer(ANSWER) as server:
+        result = orbench.evaluate(
+            "openai/any", base_url=server.base_url, splits=split_file(rows=10), out=tmp_path / "run", batch=True
+        )
+    assert result.outcomes == {"direct_answer": 10}
     assert set(server.answers.values()) == {1}
 
 
