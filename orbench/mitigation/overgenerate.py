@@ -213,7 +213,12 @@ def overgenerate(
     replies = [_response(teacher, number, row) for teacher, number, row in rows if row.error is None and row.response]
     labels = raters.moderate(replies)
     marks = Marks({}, Ledger()) if marker is None else marker.rate(replies)
-    terms.warn_if_out()
+    failed = (
+        sum(result.open for _, _, result in runs)
+        + sum(value is None for value in marks.values.values())
+        + sum(None in found for found in labels.labels.values())
+    )
+    terms.warn_if_out(failed)
     linked = {(p.split, p.id): (p.seed_id, p.group_id) for split in loaded for p in split}
     candidates = [
         _candidate(teacher, number, row, labels, marks, linked[row.split, row.prompt_id])
@@ -223,9 +228,7 @@ def overgenerate(
         folder,
         candidates,
         moderated=bool(moderators),
-        failed=sum(result.open for _, _, result in runs)
-        + sum(value is None for value in marks.values.values())
-        + sum(None in found for found in labels.labels.values()),
+        failed=failed,
         about={
             "orbench_version": orbench.__version__,
             "out": str(folder),

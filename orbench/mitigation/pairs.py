@@ -196,13 +196,14 @@ def make_pairs(
     with_moderators.check()
     taught = evaluate(
         teacher,
-        splits=with_earlier(folder / "teacher", wanted, str(source.run)),
+        splits=with_earlier(folder / "teacher", name_of(teacher), wanted, str(source.run)),
         out=folder / "teacher",
         **options,
     )
     replies = {row.prompt_id: row for row in taught.rows()}
     labels = with_moderators.moderate(_to_moderate(wanted, rows, replies))
-    terms.warn_if_out()
+    failed = taught.open + sum(None in found for found in labels.labels.values())
+    terms.warn_if_out(failed)
 
     made = _Made(rows, replies, labels if moderators else None, stand_in, dropped)
     pairs: dict[Part, list[Pair]] = defaultdict(list)
@@ -221,7 +222,6 @@ def make_pairs(
             f"kept in {folder / 'teacher'}"
         )
     train = _contain(pairs["train"], len(unpaired), containment, seed, dropped)
-    failed = taught.open + sum(None in found for found in labels.labels.values())
     notes = _notes(source, published, moderators, stand_in, containment, train, unpaired, members, failed)
     card = Card(
         orbench_version=orbench.__version__,
@@ -293,7 +293,7 @@ def _plan(
 ) -> Any:
     """The teacher's plan, the moderators beside its judges."""
     run = folder / "teacher"
-    splits = with_earlier(run, wanted, source, write=False)
+    splits = with_earlier(run, name_of(teacher), wanted, source, write=False)
     if is_same(run, splits):
         (plan,) = estimate([teacher], splits=splits, out=run, **options)
     else:  # the run would grow: what is new by itself

@@ -224,7 +224,10 @@ def _learned_from(after: Evaluation, pairs: str | Path | None) -> list[Path]:
     for name in dict.fromkeys(named):
         folder = Path(name)
         inside = [folder / each for each in (TRAIN, UNPAIRED, CHOSEN, VALIDATION_PROMPTS)]
-        found += [file for file in inside if file.is_file()] if folder.is_dir() else [folder]
+        if not folder.is_dir():  # rows; what checkpoints were chosen by may lie beside them
+            inside = [folder.with_name(VALIDATION_PROMPTS)]
+            found.append(folder)
+        found += [file for file in inside if file.is_file()]
     return list(dict.fromkeys(found))
 
 

@@ -33,14 +33,25 @@ def is_same(folder: Path, splits: Sequence[Split]) -> bool:
     return before == {split.name: split.fingerprint for split in splits}
 
 
-def with_earlier(folder: Path, wanted: Sequence[Prompt], source: str, *, write: bool = True) -> list[Split]:
+def with_earlier(
+    folder: Path, teacher: str, wanted: Sequence[Prompt], source: str, *, write: bool = True
+) -> list[Split]:
     """What the teacher is to be asked, and beside it what it was asked before: one run that grows.
 
     So a source run that went on, or other parts, cost only the prompts that are new.
 
+    Args:
+        folder: The teacher's run folder.
+        teacher: Its name.
+        wanted: What it is to be asked now.
+        source: Where that is from, for people.
+        write: Let the run's `run.json` speak of the new set.
+
     Raises:
-        RunError: The folder holds replies to other prompts under the same ids.
+        RunError: The folder holds another teacher's replies, or replies to other prompts under the same ids.
     """
+    if (folder / RUN).exists() and (other := read_config(folder)["model"]) != teacher:
+        raise RunError(f"{folder}: {other} was asked there, not {teacher}: choose another --out")
     every = {(_NAMES[p.kind], p.id): msgspec.structs.replace(p, split=_NAMES[p.kind]) for p in wanted}
     for response in read_responses(folder):
         prompt = every.get(response.key)

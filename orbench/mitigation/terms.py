@@ -121,12 +121,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         count = len(texts)
         return costs.estimate(model, self.prices, Range(0, count), Range(0, sent), Range(0, MAX_ANSWER * count))
 
-    def warn_if_out(self) -> None:
-        """Say in one line that the money is spent, and how to go on."""
+    def warn_if_out(self, owed: int) -> None:
+        """Say in one line that the money is spent, and how to go on; `owed` calls were not made or failed."""
         if self.budget is not None and self.budget.refused:
             warnings.warn(
                 f"stopped at --max-cost {self.budget.max_usd:g}: {money(self.budget.spent_usd)} spent, "
-                f"{plural(self.budget.refused, 'question')} not asked; the same command "
+                f"{plural(owed, 'call')} owed; the same command "
                 + ("goes on" if self.budget.goes_on else "with a higher --max-cost goes on"),
                 OrbenchWarning,
                 stacklevel=3,

@@ -230,6 +230,12 @@ def test_other_parts_ask_only_what_is_new(cautious, teacher):
     assert len(teacher.requests) == 60
 
 
+def test_another_teacher_wants_another_folder(cautious, teacher):
+    make(cautious(), teacher)
+    with pytest.raises(RunError, match=r"scripted/teacher was asked there, not scripted/other: choose another --out$"):
+        make("cautious", ScriptedModel(helpers.good_teacher, name="scripted/other"))
+
+
 def test_replies_to_prompts_of_another_run_are_not_taken_for_this_ones(here, teacher, tmp_path):
     def run(name, ending):
         rows = "".join(f"{n},{text} {ending}\n" for n, text in enumerate(helpers.safe_prompts(30)))
