@@ -109,7 +109,11 @@ def _check_pair(a: Evaluation, b: Evaluation) -> None:
     one_scorer, other_scorer = a.config["scorer"], b.config["scorer"]
     by_family = one_scorer["name"] == other_scorer["name"] == "paper" and one_scorer["judge"] == other_scorer["judge"]
     if one_scorer != other_scorer and not by_family:
+        if other_scorer.get("safety_judge") and not one_scorer.get("safety_judge"):  # the first is to be scored again
+            a, b, one_scorer, other_scorer = b, a, other_scorer, one_scorer
         judge = f" --judge {one_scorer['judge']}" if one_scorer["judge"] else ""
+        if one_scorer.get("safety_judge") != other_scorer.get("safety_judge"):
+            judge += f" --safety-judge {one_scorer['safety_judge']}"
         raise UsageError(
             f"{a.run} was scored by {_scorer(one_scorer)}, {b.run} by {_scorer(other_scorer)}: "
             f"orbench score {b.run} --scorer {one_scorer['name']}{judge} scores the second as the first was"
@@ -147,7 +151,8 @@ def _check_one_scorer(run: Evaluation) -> None:
 
 def _scorer(scorer: dict[str, str | None]) -> str:
     judge = f" with judge {scorer['judge']}" if scorer["judge"] else ""
-    return f"{scorer['name']}{judge} ({scorer['digest']})"
+    safety = f" and safety judge {scorer['safety_judge']}" if scorer.get("safety_judge") else ""
+    return f"{scorer['name']}{judge}{safety} ({scorer['digest']})"
 
 
 def _check_published(run: Evaluation, table: SafeTable) -> None:

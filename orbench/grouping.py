@@ -6,12 +6,13 @@ so that they speak of the same groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from orbench.engine.run_folder import read_responses
+from orbench.records import Prompt, Response
 from orbench.results import Evaluation
 from orbench.run_state import Key
 from orbench.statistics.duplicates import near_duplicates
@@ -51,8 +52,7 @@ def prompt_groups(results: Iterable[Evaluation]) -> Groups:
         if all(key in texts or key in seeds for key in result.states):
             continue
         for response in read_responses(result.run):
-            names = (("seed", response.seed_id), ("group", response.group_id))
-            if linked := tuple((what, name) for what, name in names if name):
+            if linked := _names(response):
                 seeds[response.key] = linked
             else:
                 texts[response.key] = response.prompt
@@ -65,3 +65,19 @@ def prompt_groups(results: Iterable[Evaluation]) -> Groups:
             **{key: f"words {number}" for key, number in zip(texts, numbers, strict=True)},
         },
     )
+
+
+def find_groups(prompts: Sequence[Prompt]) -> list[int]:
+    """The number of each prompt's group by all that is known: seed, marked group, words in common, any of them.
+
+    Stricter than `prompt_groups`, which trusts the seeds where there are some: what is trained on and what is measured
+    on shall not even sound alike.
+    """
+    words = near_duplicates([prompt.text for prompt in prompts])
+    return families([*_names(prompt), ("words", str(number))] for prompt, number in zip(prompts, words, strict=True))
+
+
+def _names(one: Prompt | Response) -> tuple[tuple[str, str], ...]:
+    """What links a prompt to others, as its file says."""
+    names = (("seed", one.seed_id), ("group", one.group_id))
+    return tuple((what, name) for what, name in names if name)

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from orbench.cli import options
-from orbench.cli.output import plain
+from orbench.cli.output import plain, print_plans
 from orbench.mitigation.config import Dpo, Raft, Sft, Training
 
 app = typer.Typer(
@@ -63,32 +63,43 @@ def pairs(
     max_tokens: options.MaxTokens = 1000,
     system_prompt: options.SystemPrompt = None,
     concurrency: options.Concurrency = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    dry_run: options.DryRun = False,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Preference pairs in TRL's formats: a teacher's answers beside the run's over-refusals; a part is held out."""
     from orbench.mitigation.card import card_text
-    from orbench.mitigation.pairs import make_pairs
+    from orbench.mitigation.pairs import estimate_pairs, make_pairs
 
-    made = make_pairs(
-        run,
-        teacher=teacher,
-        out=out,
-        moderators=moderator or [],
-        held_out=held_out,
-        validation=validation,
-        containment=containment,
-        stand_in=options.text_or_file(stand_in),
-        seed=seed,
-        scorer=scorer,
-        judge=judge,
-        base_url=base_url,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        system_prompt=options.text_or_file(system_prompt),
-        concurrency=concurrency,
-        progress=False if quiet else None,
-    )
+    given: dict[str, Any] = {
+        "teacher": teacher,
+        "out": out,
+        "moderators": moderator or [],
+        "held_out": held_out,
+        "validation": validation,
+        "containment": containment,
+        "stand_in": options.text_or_file(stand_in),
+        "seed": seed,
+        "scorer": scorer,
+        "judge": judge,
+        "base_url": base_url,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "system_prompt": options.text_or_file(system_prompt),
+        "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
+        "max_cost": max_cost,
+        "prices": prices,
+        "progress": False if quiet else None,
+    }
+    if dry_run:
+        raise typer.Exit(print_plans([estimate_pairs(run, **given)], json=json))
+    made = make_pairs(run, **given)
     if json:
         typer.echo(msgspec.json.encode(made.card).decode())
     elif not quiet:
@@ -102,7 +113,18 @@ def overgenerate(
         list[str], typer.Option("--teacher", metavar="MODEL", help="Whom to ask; repeatable; see `orbench models`.")
     ],
     out: Folder,
-    split: options.Splits = None,
+    split: Annotated[
+        list[str],
+        typer.Option(
+            "--split", metavar="NAME|PATH", help="Prompts to learn from; as in `orbench evaluate`; repeatable."
+        ),
+    ],
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--held-out", metavar="DIR|FILE", help="Folder of the pairs, or prompts: leave out what is like them."
+        ),
+    ] = None,
     data: options.Data = None,
     limit: options.Limit = None,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Completions of each teacher for each prompt.")] = 4,
@@ -119,37 +141,52 @@ def overgenerate(
     system_prompt: options.SystemPrompt = None,
     seed: options.Seed = 0,
     concurrency: options.Concurrency = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    dry_run: options.DryRun = False,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Several completions a prompt from teachers, scored; the best and, as a control, a random one to learn from."""
-    from orbench.evaluation import DEFAULT_SPLITS
+    from orbench.mitigation.overgenerate import estimate_overgeneration
     from orbench.mitigation.overgenerate import overgenerate as make
+    from orbench.mitigation.terms import cost_text
 
-    made = make(
-        split or DEFAULT_SPLITS,
-        teachers=teacher,
-        out=out,
-        n=n,
-        moderators=moderator or [],
-        helpfulness=helpfulness,
-        scorer=scorer,
-        judge=judge,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        system_prompt=options.text_or_file(system_prompt),
-        seed=seed,
-        base_url=base_url,
-        concurrency=concurrency,
-        data=data,
-        limit=limit,
-        progress=False if quiet else None,
-    )
+    given: dict[str, Any] = {
+        "teachers": teacher,
+        "out": out,
+        "n": n,
+        "moderators": moderator or [],
+        "helpfulness": helpfulness,
+        "scorer": scorer,
+        "judge": judge,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "system_prompt": options.text_or_file(system_prompt),
+        "seed": seed,
+        "base_url": base_url,
+        "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
+        "max_cost": max_cost,
+        "prices": prices,
+        "held_out": held_out,
+        "data": data,
+        "limit": limit,
+        "progress": False if quiet else None,
+    }
+    if dry_run:
+        raise typer.Exit(print_plans(estimate_overgeneration(split, **given), json=json))
+    made = make(split, **given)
     if json:
         typer.echo(msgspec.json.encode(made).decode())
     elif not quiet:
         shares = ", ".join(f"{made.chosen.get(kind, 0)} of {count} {kind}" for kind, count in made.prompts.items())
-        typer.echo(f"{made.candidates:,} completions in {plain(made.out)}; prompts with one fit to learn: {shares}")
+        found = f"{made.candidates:,} completions in {plain(made.out)}; prompts with one fit to learn: {shares}"
+        typer.echo("\n".join([found, *(f"- {plain(note)}" for note in made.notes)]))
+        typer.echo(f"Cost: {plain(cost_text(made.cost_usd))}.")
     raise typer.Exit(3 if made.failed else 0)
 
 

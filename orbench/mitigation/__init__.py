@@ -4,8 +4,10 @@
     choose.py        the best of them by a stated rule, and a random one as its control
     pairs.py         a run's over-refusals and a teacher's replies      -> pairs, held-out prompts, card
     apart.py         which prompts go into which part, never alike ones into two
+    teacher.py       the teacher's run, which grows with what is asked
     moderate.py      whether moderators find replies unsafe
     helpful.py       how helpful replies are, by a judge or a reward model
+    terms.py         calls open at once and money, for moderators and judges of helpfulness
     card.py          what is said about the data
     files.py         the rows, in TRL's formats, written and read
     config.py        what can be set in training, the papers' presets

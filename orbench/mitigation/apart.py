@@ -1,34 +1,24 @@
 """Which prompts are for training, for choosing and for measuring: never two that are alike in different parts.
 
-In: the prompts of a run. Out: a part for each. Prompts of one seed, and prompts that share most of their words
-(`orbench.statistics.duplicates`), are one group, and a group is never parted.
+In: the prompts of a run. Out: a part for each. Prompts of one seed, of one marked group, and prompts that share most of
+their words (`orbench.statistics.duplicates`), are one group, and a group is never parted.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from orbench.errors import RunError, UsageError
+from orbench.grouping import find_groups
 from orbench.records import Kind, Prompt
-from orbench.statistics.duplicates import near_duplicates
-from orbench.statistics.families import Links
+from orbench.splits import NAMED_SPLITS
 
 Part = Literal["train", "validation", "held_out"]
 PARTS: tuple[Part, ...] = get_args(Part)
-
-
-def find_groups(prompts: Sequence[Prompt]) -> list[int]:
-    """The number of each prompt's group: one seed, or nearly the same words, or linked through others."""
-    groups = near_duplicates([prompt.text for prompt in prompts])
-    links = Links[int]()
-    of_seed: dict[str, int] = {}
-    for prompt, group in zip(prompts, groups, strict=True):
-        if prompt.seed_id:
-            links.link(of_seed.setdefault(prompt.seed_id, group), group)
-    return [links.root(group) for group in groups]
 
 
 def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: float, seed: int) -> list[Part]:
@@ -78,7 +68,7 @@ def _wanted(name: str, amount: float, totals: Mapping[Kind, int]) -> Counter[Kin
     Raises:
         UsageError: No share and no number of prompts.
     """
-    if amount < 0 or (amount >= 1 and amount != int(amount)):
+    if not math.isfinite(amount) or amount < 0 or (amount >= 1 and amount != int(amount)):
         raise UsageError(f"{name} is {amount:g}: a share from 0 to below 1, or a whole number of prompts of each kind")
     return Counter({kind: int(amount) if amount >= 1 else round(amount * total) for kind, total in totals.items()})
 
@@ -95,7 +85,20 @@ def check_apart(parts: Mapping[Any, Iterable[Prompt]]) -> None:
         other, there = first.setdefault(group, (part, prompt))
         if other != part:
             raise RunError(
-                f"the prompt {there.id} of {other} and the prompt {prompt.id} of {part} are of one group (same seed, "
-                "or nearly the same words): what is trained on cannot be measured on. Make the data anew with "
-                "orbench align pairs, which keeps groups together"
+                f"the prompt {there.id} of {other} and the prompt {prompt.id} of {part} are of one group (same seed "
+                "or marked group, or nearly the same words): what is trained on cannot be measured on. Make the data "
+                "anew with orbench align pairs, which keeps groups together"
             )
+
+
+def find_published(splits: Iterable[tuple[str, str]]) -> list[str]:
+    """Names of those splits, given as (name, fingerprint), that are OR-Bench's own, by name or by fingerprint."""
+    prints = {named.fingerprint: name for name, named in NAMED_SPLITS.items() if named.fingerprint}
+    return [prints.get(print_, name) for name, print_ in splits if name in NAMED_SPLITS or print_ in prints]
+
+
+def like_any(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:
+    """Those of the prompts that are of one group with any of the others."""
+    groups = find_groups([*others, *prompts])
+    taken = set(groups[: len(others)])
+    return [prompt for prompt, group in zip(prompts, groups[len(others) :], strict=True) if group in taken]

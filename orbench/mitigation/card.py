@@ -10,6 +10,7 @@ import msgspec
 from orbench.engine.run_folder import write_json
 from orbench.errors import RunError
 from orbench.mitigation.files import write_text
+from orbench.mitigation.terms import cost_text
 
 CARD, CARD_TEXT = "card.json", "card.md"
 
@@ -23,6 +24,13 @@ class Card(msgspec.Struct, kw_only=True):
     model: str
     """The model of that run, `provider/name`; training takes no other unless told to."""
     teacher: str
+    temperature: float
+    """Of the teacher; the next two likewise."""
+    max_tokens: int
+    system_prompt: str | None
+    scorer: str
+    """Reads the teacher's replies."""
+    judge: str | None
     moderators: list[str]
     splits: list[str]
     """Splits of the run."""
@@ -40,6 +48,8 @@ class Card(msgspec.Struct, kw_only=True):
     """File to kind to rows."""
     dropped: dict[str, int]
     """Why a prompt gave no row, to how many."""
+    cost_usd: dict[str, float | None]
+    """Role and model to what it has cost, earlier commands for the folder included; None where that is unknown."""
     usage: dict[str, Any]
     """Calls and tokens of teacher and moderators."""
     notes: list[str]
@@ -77,7 +87,11 @@ def card_text(card: Card) -> str:
         f"# Preference pairs for {card.model}",
         "",
         f"Made by `orbench align pairs` (orbench {card.orbench_version}, seed {card.seed}) from the run `{card.run}`",
-        f"on {', '.join(card.splits)}. Teacher: `{card.teacher}`. Moderators: "
+        f"on {', '.join(card.splits)}. Teacher: `{card.teacher}`, temperature {card.temperature:g}, at most "
+        f"{card.max_tokens} tokens, {'a' if card.system_prompt else 'no'} system prompt; its replies were read by "
+        f"`{card.scorer}`"
+        + (f" and `{card.judge}`" if card.judge else "")
+        + ". Moderators: "
         + (", ".join(f"`{name}`" for name in card.moderators) or "none")
         + ".",
         "",
@@ -92,5 +106,7 @@ def card_text(card: Card) -> str:
         "Dropped: " + (", ".join(f"{reason} {count}" for reason, count in card.dropped.items()) or "nothing") + ".",
         "",
         *(f"- {note}" for note in card.notes),
+        "",
+        f"Cost: {cost_text(card.cost_usd)}.",
     ]
     return "\n".join(lines) + "\n"

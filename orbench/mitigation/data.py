@@ -31,7 +31,7 @@ from orbench.mitigation.files import (
     text_of,
 )
 from orbench.models.files import digest_of
-from orbench.records import Kind, Message, Prompt
+from orbench.records import Message, Prompt
 from orbench.splits import Split, load_split
 
 UNPAIRED_LEFT_OUT = "unpaired"
@@ -268,7 +268,7 @@ def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) 
     seen: dict[str, Prompt] = {}
     for number, row in enumerate(rows):
         text = text_of(row.prompt)
-        seen.setdefault(text, _prompt(row.prompt_id or f"row {number + 1}", text, row.kind))
+        seen.setdefault(text, _prompt(row.prompt_id or f"row {number + 1}", text, row))
     parts["the training rows"] = list(seen.values())
     held_out = folder_of(config) / HELD_OUT_PROMPTS
     if held_out.is_file() and len(held_out.read_text(encoding="utf-8").splitlines()) > 1:
@@ -336,8 +336,16 @@ def _draw(rows: list[Example], count: int, draw: random.Random, what: str) -> li
     return draw.sample(rows, count) if count else rows
 
 
-def _prompt(id_: str, text: str, kind: Kind) -> Prompt:
-    return Prompt(id=id_, text=text, category="", kind=kind, split="")
+def _prompt(id_: str, text: str, row: Example | Pair | Single) -> Prompt:
+    return Prompt(
+        id=id_,
+        text=text,
+        category="",
+        kind=row.kind,
+        split="",
+        seed_id=row.seed_id or None,
+        group_id=row.group_id or None,
+    )
 
 
 def _checked(rows: list[dict[str, Any]], dropped: Counter[str], counts: Counter[str], config: Training) -> Rows:

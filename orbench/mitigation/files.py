@@ -1,6 +1,7 @@
 """The rows of training data, in the conversational formats of TRL, one JSON object a line.
 
-TRL's trainers load these files as they are; `prompt_id` and `kind` are further columns that they pass over. Messages
+TRL's trainers load these files as they are; `prompt_id`, `kind`, `seed_id` and `group_id` are further columns that they
+pass over. Messages
 rather than plain text, so that the model's own chat template is applied by whoever trains.
 """
 
@@ -20,6 +21,8 @@ from orbench.records import Kind, Message, Prompt
 TRAIN, HELD_OUT, UNPAIRED = "train.jsonl", "held_out.jsonl", "unpaired.jsonl"
 HELD_OUT_PROMPTS, VALIDATION_PROMPTS = "held_out_prompts.csv", "validation_prompts.csv"
 CHOSEN, RANDOM = "chosen.jsonl", "random.jsonl"
+TRAINING = "training.json"
+"""What a training leaves in the folder of its model."""
 
 Turns = tuple[Message, ...]
 
@@ -32,6 +35,9 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     rejected: Turns
     prompt_id: str
     kind: Kind
+    seed_id: str = ""
+    """As in `Prompt`, `""` where none is known: a column of texts throughout loads everywhere."""
+    group_id: str = ""
 
 
 class Single(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +49,8 @@ class Single(msgspec.Struct, frozen=True, kw_only=True):
     """True for a completion to learn, False for one to unlearn."""
     prompt_id: str
     kind: Kind
+    seed_id: str = ""
+    group_id: str = ""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +60,21 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     completion: Turns
     prompt_id: str = ""
     kind: Kind = "safe"
+    seed_id: str = ""
+    group_id: str = ""
 
 
-Row = TypeVar("Row", Pair, Single, Example)
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The prompt of a row of any type."""
+
+    prompt: Turns
+    prompt_id: str = ""
+    kind: Kind = "safe"
+    seed_id: str = ""
+    group_id: str = ""
+
+
+Row = TypeVar("Row", Pair, Single, Example, Asked)
 
 
 def user(text: str) -> Turns:
@@ -112,10 +132,16 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
     """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["id", "prompt", "category", "kind", "seed_id"])
+    table.writerow(["id", "prompt", "category", "kind", "seed_id", "group_id"])
     for prompt in prompts:
-        table.writerow([prompt.id, prompt.text, prompt.category, prompt.kind, prompt.seed_id or ""])
+        linked = (prompt.seed_id or "", prompt.group_id or "")
+        table.writerow([prompt.id, prompt.text, prompt.category, prompt.kind, *linked])
     _write(path, out.getvalue().encode())
+
+
+def has_prompts(path: Path) -> bool:
+    """Whether there is a file of prompts with more than its header: a part may be empty."""
+    return path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1
 
 
 def write_text(path: Path, text: str) -> None:

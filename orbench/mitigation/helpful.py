@@ -2,16 +2,18 @@
 
 In: replies and who scores them. Out: a number for each, saved line by line as it comes, None where it could not be
 read. A judge gives a mark from 1 to 10 in double square brackets (`prompts/judge-helpfulness.jinja`). A reward model
-is `reward/PATH_OR_ID`: a sequence classifier with one output that reads the conversation through its own chat
-template, as ArmoRM-like and Bradley-Terry models on the Hub do; higher is better.
+is `reward/PATH_OR_ID`: a sequence classifier of transformers with one output that reads the conversation through its
+own chat template, as Bradley-Terry models on the Hub do; higher is better. Models that bring code of their own, such as
+ArmoRM, are not loaded: nothing from the Hub is run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,21 +21,25 @@ from typing import Any
 import msgspec
 
 from orbench import templates
+from orbench.costs import Estimate
 from orbench.engine.jsonl import Appender, read_lines
-from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.threads import run_sync
 from orbench.errors import MissingExtraError, ModelError
-from orbench.evaluation.setup import AnyModel
+from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.ledger import Ledger
-from orbench.models import open_model
+from orbench.mitigation.terms import NO_TERMS, Terms, name_of
+from orbench.models import make_options, open_model
 from orbench.models.base import Model
-from orbench.records import Judgement, Message, Response
+from orbench.records import Judgement, Message, Prompt, Response
 from orbench.results import Row
 from orbench.scoring.answers import last_label
 from orbench.scoring.judge import Answer, ask, marked, named
 
 TEMPLATE = "judge-helpfulness"
 REWARD = "reward/"
+MARKS = "helpfulness.jsonl"
+LOWEST = 1.0
+"""A judge's lowest mark: what a reply without a word is worth."""
 _BATCH = 16
 
 
@@ -55,16 +61,24 @@ class Marks(msgspec.Struct, frozen=True):
     values: dict[tuple[str, str], float | None]
     """(split, prompt id) to the mark."""
     usage: Ledger
+    cost_usd: dict[str, float | None] = {}
+    """`helpfulness NAME` to what it has cost; nothing for a reward model, which runs on this machine."""
 
 
-def rate_rows(scorer: AnyModel, rows: Iterable[Row], path: Path) -> dict[tuple[str, str], float | None]:
+def rate_rows(
+    scorer: AnyModel, rows: Iterable[Row], path: Path, *, empty: bool = False
+) -> dict[tuple[str, str], float | None]:
     """The marks of all rows that hold a reply, by (split, prompt id); those that are in the file are not asked again.
 
     Args:
         scorer: A judge, or `reward/PATH_OR_ID`.
         rows: Of a run.
         path: File of the marks.
+        empty: Mark replies without a text too: a judge's lowest mark, unasked; a reward model reads them as they are.
     """
+    is_reward = isinstance(scorer, str) and scorer.startswith(REWARD)
+    given = [row for row in rows if row.error is None]
+    silent = [row for row in given if not row.response.strip()] if empty else []
     replies = [
         Response(
             prompt_id=row.prompt_id,
@@ -74,12 +88,12 @@ def rate_rows(scorer: AnyModel, rows: Iterable[Row], path: Path) -> dict[tuple[s
             prompt=row.prompt,
             response=row.response,
         )
-        for row in rows
-        if row.response.strip()
+        for row in given
+        if row.response.strip() or (empty and is_reward)
     ]
 
     async def ask() -> Marks:
-        if isinstance(scorer, str) and scorer.startswith(REWARD):
+        if isinstance(scorer, str) and is_reward:
             return await rate_helpfulness(scorer, replies, path)
         model = open_model(scorer)
         try:
@@ -87,18 +101,23 @@ def rate_rows(scorer: AnyModel, rows: Iterable[Row], path: Path) -> dict[tuple[s
         finally:
             await model.close()
 
-    return run_sync(ask()).values
+    marks = run_sync(ask()).values
+    return marks if is_reward else marks | {(row.split, row.prompt_id): LOWEST for row in silent}
 
 
-async def rate_helpfulness(scorer: Model | str, replies: Iterable[Response], path: Path) -> Marks:
+async def rate_helpfulness(
+    scorer: Model | str, replies: Iterable[Response], path: Path, terms: Terms = NO_TERMS
+) -> Marks:
     """Score every reply that has no mark yet.
 
     Args:
         scorer: A judge, or `reward/PATH_OR_ID`.
         replies: What to score; (split, prompt_id) names each.
         path: The file of marks, continued if it exists.
+        terms: Calls open at once, and the money; replies that there is none for have no mark.
 
     Raises:
+        orbench.UsageError: The judge has no price, and there is a bound.
         orbench.ModelError: The scorer cannot be used at all.
         orbench.RunError: The file cannot be read or written.
     """
@@ -109,7 +128,7 @@ async def rate_helpfulness(scorer: Model | str, replies: Iterable[Response], pat
     for line in read_lines(path, Mark):
         known[line.split, line.prompt_id, line.reply, line.scorer] = line.value
         if line.judgement:
-            usage.add(line.judgement.requests, line.judgement.usage)
+            usage.add(line.judgement.requests, line.judgement.usage, answered=bool(line.judgement.reply))
     owed = [reply for reply in replies if known.get(_key(reply, name)) is None]
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(Appender[Mark](path)) as file:
@@ -118,7 +137,7 @@ async def rate_helpfulness(scorer: Model | str, replies: Iterable[Response], pat
             split, prompt_id, reply, _ = key = _key(response, name)
             known[key] = value
             if judgement:
-                usage.add(judgement.requests, judgement.usage)
+                usage.add(judgement.requests, judgement.usage, answered=bool(judgement.reply))
             file.append(
                 Mark(split=split, prompt_id=prompt_id, reply=reply, scorer=name, value=value, judgement=judgement)
             )
@@ -130,16 +149,75 @@ async def rate_helpfulness(scorer: Model | str, replies: Iterable[Response], pat
 
             async def receive(response: Response, answer: Answer) -> None:
                 keep(response, None if answer.label is None else float(answer.label), answer.judgement)
+                terms.settle(scorer, response, answer.judgement, question)
 
             await ask(
                 scorer,
-                _each(owed),
+                terms.afford(scorer, owed, question),
                 receive,
-                messages=_question,
+                messages=question,
                 read=read_mark,
-                limit=ConcurrencyLimit(scorer.max_concurrency),
+                limit=terms.limit(scorer),
             )
-    return Marks({reply.key: known.get(_key(reply, name)) for reply in replies}, usage)
+    cost = {} if isinstance(scorer, str) else terms.costs_of("helpfulness", {scorer.name: usage}, [scorer])
+    return Marks({reply.key: known.get(_key(reply, name)) for reply in replies}, usage, cost)
+
+
+class Helpfulness:
+    """Who marks, opened where it is needed; nothing is sent before `rate`."""
+
+    def __init__(
+        self, scorer: AnyModel, teachers: Sequence[AnyModel], base_url: str | None, path: Path, terms: Terms
+    ) -> None:
+        """Keep it; nothing is opened yet.
+
+        Args:
+            scorer: A judge, or `reward/PATH_OR_ID`.
+            teachers: Whose address, `base_url`, it shares if it is of the same provider.
+            base_url: See there.
+            path: The file of marks.
+            terms: Calls open at once, and the money.
+        """
+        self._scorer, self._terms, self._path = scorer, terms, path
+        self._options = make_options(shared_base_url(base_url, teachers, scorer), terms.concurrency, None)
+        self._is_reward = isinstance(scorer, str) and scorer.startswith(REWARD)
+        self.name = str(scorer) if self._is_reward else name_of(scorer)
+
+    def check(self) -> None:
+        """Before a teacher is paid: whether the judge can be opened and has a price, and what was paid to it before.
+
+        Raises:
+            orbench.UsageError: It has no price where there is a bound.
+        """
+        self._terms.count_spent(self._path, Mark)
+        self._do(self._terms.price)
+
+    def estimate(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Estimate]:
+        """What a judge would take for a reply to each prompt, as far as it has not marked it yet."""
+        known = {(line.split, line.prompt_id) for line in read_lines(self._path, Mark) if line.value is not None}
+        texts = [p.text for p in prompts if (p.split, p.id) not in known]
+        found = self._do(lambda model: self._terms.estimate(model, texts, max_tokens, question))
+        return [] if found is None else [found]
+
+    def rate(self, replies: Sequence[Response]) -> Marks:
+        """Mark all replies."""
+        if self._is_reward:
+            return run_sync(rate_helpfulness(str(self._scorer), replies, self._path))
+        marks: Marks = self._do(lambda model: rate_helpfulness(model, replies, self._path, self._terms))
+        return marks
+
+    def _do(self, what: Callable[[Model], Any]) -> Any:
+        async def do() -> Any:
+            if self._is_reward:
+                return None
+            model = open_model(self._scorer, self._options)
+            try:
+                found = what(model)
+                return await found if inspect.isawaitable(found) else found
+            finally:
+                await model.close()
+
+        return run_sync(do())
 
 
 def read_mark(text: str) -> str | None:
@@ -148,7 +226,8 @@ def read_mark(text: str) -> str | None:
     return label if label in {str(mark) for mark in range(1, 11)} else None
 
 
-def _question(response: Response, again: bool) -> tuple[Message, ...]:
+def question(response: Response, again: bool) -> tuple[Message, ...]:
+    """What a judge is asked about a reply; `again` if its last answer could not be read."""
     return marked(TEMPLATE, response, again=again)
 
 
@@ -171,9 +250,10 @@ def _rewards(scorer: str, replies: Sequence[Response]) -> Iterable[tuple[Respons
         raise ModelError(f"{scorer} has {model.config.num_labels} outputs: a reward model has one")
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
+    size = 1 if tokenizer.pad_token_id is None else _BATCH  # what cannot be padded is read one by one
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    for start in range(0, len(replies), _BATCH):
-        batch = replies[start : start + _BATCH]
+    for start in range(0, len(replies), size):
+        batch = replies[start : start + size]
         tokens = _tokens(tokenizer, batch)
         with torch.no_grad():
             found = model(**tokens.to(model.device)).logits[:, 0].float().tolist()
@@ -182,7 +262,7 @@ def _rewards(scorer: str, replies: Sequence[Response]) -> Iterable[tuple[Respons
 
 def _tokens(tokenizer: Any, batch: Sequence[Response]) -> Any:
     """Question and reply as the reward model wants them: through its chat template, else as a pair of texts."""
-    options = {"padding": True, "truncation": True, "return_tensors": "pt"}
+    options = {"padding": len(batch) > 1, "truncation": True, "return_tensors": "pt"}
     if not tokenizer.chat_template:  # such as OpenAssistant's DeBERTa
         return tokenizer([one.prompt for one in batch], [one.response for one in batch], **options)
     texts = [
@@ -196,8 +276,3 @@ def _tokens(tokenizer: Any, batch: Sequence[Response]) -> Any:
 
 def _key(response: Response, name: str) -> tuple[str, str, str, str]:
     return response.split, response.prompt_id, hashlib.sha256(response.response.encode()).hexdigest()[:16], name
-
-
-async def _each(responses: Sequence[Response]) -> AsyncIterator[Response]:
-    for response in responses:
-        yield response

@@ -4,10 +4,11 @@ In: prompts (general ones, over-refused ones, toxic ones) and teachers. Out: a f
 
     candidates.jsonl    every completion with its scores
     chosen.jsonl        the best of each prompt by the rule of `orbench.mitigation.choose`, to be learned
-    random.jsonl        a random one of each of the same prompts, the control
+    random.jsonl        a random one of each of the same prompts, the control; none that a moderator found unsafe
+    held_out_prompts.csv, validation_prompts.csv    those of `held_out`, where it is given: training looks here
     TEACHER-K/          a run folder for each completion of each teacher
     moderation.jsonl, helpfulness.jsonl
-    overgeneration.json counts, rule, cost
+    overgeneration.json its card: counts, settings, published splits, cost
 
 Source: POROver (arXiv 2410.12999): several completions of GPT-4o for general-purpose and for toxic prompts. Number of
 completions and temperature are not published where we could read them; ours are 4 and 0.8.
@@ -15,6 +16,7 @@ completions and temperature are not published where we could read them; ours are
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,21 +25,35 @@ from typing import Any
 import msgspec
 
 import orbench
-from orbench.engine.run_folder import folder_name, write_json
-from orbench.engine.threads import run_sync
-from orbench.errors import RunError, UsageError
-from orbench.evaluation import evaluate
-from orbench.evaluation.setup import AnyModel, AnySplit, load, shared_base_url
+from orbench.costs import load_prices, total_cost
+from orbench.engine.run_folder import RUN, folder_name, write_json
+from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
+from orbench.evaluation import estimate, evaluate
+from orbench.evaluation.money import Plan, make_budget
+from orbench.evaluation.setup import AnyModel, AnySplit, load, refuse_repeated, shared_base_url
 from orbench.ledger import Ledger
-from orbench.mitigation.choose import Candidate, any_of, best_of
-from orbench.mitigation.files import CHOSEN, RANDOM, Example, assistant, user, write_rows
-from orbench.mitigation.helpful import REWARD, Marks, rate_helpfulness
-from orbench.mitigation.moderate import Moderated, moderate
-from orbench.models import make_options, open_model
-from orbench.models.base import Model
-from orbench.records import Response
+from orbench.mitigation.apart import find_published, like_any
+from orbench.mitigation.choose import Candidate, any_of, best_of, broken_off
+from orbench.mitigation.files import (
+    CHOSEN,
+    HELD_OUT_PROMPTS,
+    RANDOM,
+    VALIDATION_PROMPTS,
+    Example,
+    assistant,
+    has_prompts,
+    user,
+    write_prompts,
+    write_rows,
+)
+from orbench.mitigation.helpful import MARKS, Helpfulness, Marks
+from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
+from orbench.mitigation.terms import Terms, costs_of_run, name_of
+from orbench.records import Prompt, Response
 from orbench.results import Evaluation, Row
+from orbench.splits import Split, load_split
 
+CARD = "overgeneration.json"
 CANDIDATES = "candidates.jsonl"
 
 
@@ -50,7 +66,18 @@ class Overgenerated(msgspec.Struct, frozen=True, kw_only=True):
     moderators: list[str]
     helpfulness: str | None
     """Who scored it."""
+    scorer: str
+    judge: str | None
+    temperature: float
+    max_tokens: int
+    system_prompt: str | None
+    seed: int
     n: int
+    splits: list[str]
+    published: list[str]
+    """Those of them that are OR-Bench's own."""
+    left_out: int
+    """Prompts that are held out, or of one group with such."""
     prompts: dict[str, int]
     """Kind to prompts."""
     candidates: int
@@ -60,9 +87,16 @@ class Overgenerated(msgspec.Struct, frozen=True, kw_only=True):
     """Kind to completions that refuse."""
     not_passed: int
     """Completions that a moderator finds unsafe."""
+    blocked: int
+    """Completions that a platform blocked; neither they nor those cut off are taken."""
+    cut_off: int
+    """Completions that ended at max_tokens."""
     failed: int
     """Calls that failed or could not be read; the same command tries them again."""
+    cost_usd: dict[str, float | None]
+    """Role and model to what it has cost, earlier commands for the folder included; None where that is unknown."""
     usage: dict[str, Any]
+    notes: list[str]
 
 
 def overgenerate(
@@ -81,9 +115,15 @@ def overgenerate(
     seed: int = 0,
     base_url: str | None = None,
     concurrency: int | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    prices: str | Path | None = None,
+    max_cost: float | None = None,
+    held_out: str | Path | None = None,
     data: str | Path | None = None,
     limit: int | None = None,
     progress: bool | None = None,
+    _dry: bool = False,
 ) -> Overgenerated:
     """Draw completions, score them, take the best. The same call again goes on and asks nothing twice.
 
@@ -101,7 +141,13 @@ def overgenerate(
         system_prompt: Of the teachers.
         seed: Of the draws and the control.
         base_url: Address of the teachers, and of others of their provider.
-        concurrency: Calls open at once.
+        concurrency: Calls open at once, of each model.
+        rpm: Requests a minute at most, for each model by itself.
+        tpm: Tokens a minute at most, sent and received, likewise.
+        prices: CSV of prices over the shipped ones; see `orbench.costs.load_prices`.
+        max_cost: USD that all models may spend together, earlier calls for the same folder included.
+        held_out: Folder of `align pairs`, or a file of prompts: what is only measured on, or chosen by. Prompts of the
+            splits that are of one group with any of them are left out.
         data: Folder of the named splits.
         limit: Prompts of each split.
         progress: Show a progress bar.
@@ -117,126 +163,269 @@ def overgenerate(
         raise UsageError("with temperature 0 all completions of a prompt would be alike: raise it, or take n 1")
     if not teachers:
         raise UsageError("no teacher given")
+    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
     folder = Path(out)
+    names = [name_of(teacher) for teacher in teachers]
+    refuse_repeated([folder_name(name) for name in names], "two teachers are called {}: name each once")
+    parts = {} if held_out is None else _read_parts(held_out)
     loaded = load(splits, data=data, revision=None, limit=limit, seed=seed)
-    runs: list[tuple[str, int, Evaluation]] = []
-    for teacher in teachers:
-        for number in range(1, n + 1):
-            label = str(teacher if isinstance(teacher, str) else getattr(teacher, "name", "teacher"))
-            result = evaluate(
-                teacher,
-                splits=loaded,
-                out=folder / f"{folder_name(label)}-{number}",
-                scorer=scorer,
-                judge=judge,
-                temperature=temperature,
-                max_tokens=max_tokens,
-                system_prompt=system_prompt,
-                base_url=base_url,
-                judge_base_url=shared_base_url(base_url, teachers, judge),
-                concurrency=concurrency,
-                seed=seed + number - 1,
-                progress=progress,
-            )
-            runs.append((result.model, number, result))
+    every = [prompt for split in loaded for prompt in split]
+    away = like_any(every, [prompt for part in parts.values() for prompt in part])
+    loaded = _without(loaded, away)
+    published = find_published((split.name, split.fingerprint) for split in loaded)
+    options: dict[str, Any] = {
+        "scorer": scorer,
+        "judge": judge,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "system_prompt": system_prompt,
+        "base_url": base_url,
+        "judge_base_url": shared_base_url(base_url, teachers, judge),
+        "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
+        "prices": prices,
+        "max_cost": terms.budget,
+        "progress": progress,
+    }
+    draws = [
+        (teacher, number, folder / f"{folder_name(name)}-{number}")
+        for teacher, name in zip(teachers, names, strict=True)
+        for number in range(1, n + 1)
+    ]
+    raters = Moderators(moderators, teachers, base_url, folder / MODERATION, terms)
+    marker = None if helpfulness is None else Helpfulness(helpfulness, teachers, base_url, folder / MARKS, terms)
+    if _dry:
+        planned: Any = _plans(draws, loaded, seed, raters, marker, options)
+        return planned  # type: ignore[no-any-return]  # estimate_overgeneration knows
+    raters.check()
+    if marker is not None:
+        marker.check()
+    if published and not parts:
+        warnings.warn(
+            f"the prompts are of {', '.join(published)}: after training on completions to them, figures on all of it "
+            "mean nothing. Hold a part out with --held-out, a folder of orbench align pairs or a file of prompts",
+            OrbenchWarning,
+            stacklevel=2,
+        )
+    runs = _draw(draws, loaded, seed, terms, options)
     rows = [(teacher, number, row) for teacher, number, result in runs for row in result.rows()]
     replies = [_response(teacher, number, row) for teacher, number, row in rows if row.error is None and row.response]
-    labels, marks = _score(teachers, moderators, helpfulness, replies, folder, base_url)
-    candidates = [_candidate(teacher, number, row, labels, marks, bool(moderators)) for teacher, number, row in rows]
-    return _take(folder, candidates, runs, moderators, helpfulness, labels, marks, n, seed)
+    labels = raters.moderate(replies)
+    marks = Marks({}, Ledger()) if marker is None else marker.rate(replies)
+    failed = (
+        sum(result.open for _, _, result in runs)
+        + sum(value is None for value in marks.values.values())
+        + sum(None in found for found in labels.labels.values())
+    )
+    terms.warn_if_out(failed)
+    linked = {(p.split, p.id): (p.seed_id, p.group_id) for split in loaded for p in split}
+    candidates = [
+        _candidate(teacher, number, row, labels, marks, linked[row.split, row.prompt_id])
+        for teacher, number, row in rows
+    ]
+    made = _take(
+        folder,
+        candidates,
+        moderated=bool(moderators),
+        failed=failed,
+        about={
+            "orbench_version": orbench.__version__,
+            "out": str(folder),
+            "teachers": list(dict.fromkeys(teacher for teacher, _, _ in runs)),
+            "moderators": [name_of(one) for one in moderators],
+            "helpfulness": None if marker is None else marker.name,
+            "scorer": scorer,
+            "judge": runs[0][2].config["scorer"]["judge"],
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "system_prompt": system_prompt,
+            "seed": seed,
+            "n": n,
+            "splits": [split.name for split in loaded],
+            "published": published,
+            "left_out": len(away),
+            "cost_usd": {**_costs(runs), **labels.cost_usd, **marks.cost_usd},
+            "usage": {
+                "teachers": {f"{teacher} {number}": result.to_dict()["usage"] for teacher, number, result in runs},
+                "moderators": {name: ledger.to_dict() for name, ledger in labels.usage.items()},
+                "helpfulness": marks.usage.to_dict(),
+            },
+        },
+    )
+    for file, part in parts.items():
+        write_prompts(folder / file, list(part))
+    return made
+
+
+def estimate_overgeneration(splits: AnySplit | Sequence[AnySplit], **options: Any) -> list[Plan]:
+    """What `overgenerate(splits, **options)` would ask and spend; nothing is sent, nothing written.
+
+    Returns:
+        A plan for each completion of each teacher; moderators and helpfulness are in the first, for all of them.
+
+    Raises:
+        orbench.OrbenchError: As `overgenerate` raises it.
+    """
+    plans: Any = overgenerate(splits, _dry=True, **options)
+    return list(plans)
+
+
+_Draws = Sequence[tuple[AnyModel, int, Path]]
+"""Teacher, number of the completion, run folder."""
+
+
+def _plans(
+    draws: _Draws,
+    splits: Sequence[Split],
+    seed: int,
+    raters: Moderators,
+    marker: Helpfulness | None,
+    options: dict[str, Any],
+) -> list[Plan]:
+    plans: list[Plan] = []
+    for teacher, number, run in draws:
+        (plan,) = estimate([teacher], splits=splits, out=run, seed=seed + number - 1, **options)
+        if isinstance(plan, OrbenchError):
+            raise plan
+        plans.append(plan)
+    prompts = [prompt for split in splits for prompt in split]
+    every = [
+        msgspec.structs.replace(prompt, split=_place(plan.model, number, prompt.split))
+        for plan, (_, number, _) in zip(plans, draws, strict=True)
+        for prompt in prompts
+    ]
+    more = raters.estimate(every, options["max_tokens"])
+    more += [] if marker is None else marker.estimate(every, options["max_tokens"])
+    judges = [*plans[0].judges, *more]
+    target = [plans[0].target] if plans[0].target else []
+    plans[0] = msgspec.structs.replace(plans[0], judges=judges, cost_usd=total_cost([*target, *judges]))
+    return plans
+
+
+def _draw(
+    draws: _Draws, splits: Sequence[Split], seed: int, terms: Terms, options: dict[str, Any]
+) -> list[tuple[str, int, Evaluation]]:
+    """The completions; what later folders have cost before counts from the beginning."""
+    before = [0.0 if terms.budget is None else _spent(run) for _, _, run in draws]
+    if terms.budget is not None:
+        terms.budget.spent_usd += sum(before)
+    runs = []
+    for (teacher, number, run), spent in zip(draws, before, strict=True):
+        if terms.budget is not None:
+            terms.budget.spent_usd -= spent  # counted again by the evaluation
+        result = evaluate(teacher, splits=splits, out=run, seed=seed + number - 1, **options)
+        runs.append((result.model, number, result))
+    return runs
+
+
+def _spent(run: Path) -> float:
+    found = costs_of_run(Evaluation.load(run), "teacher") if (run / RUN).exists() else {}
+    return sum(usd or 0.0 for usd in found.values())
+
+
+def _costs(runs: Sequence[tuple[str, int, Evaluation]]) -> dict[str, float | None]:
+    """Teachers and judge to USD, over all their runs."""
+    total: dict[str, float | None] = {}
+    for _, _, result in runs:
+        for who, usd in costs_of_run(result, "teacher").items():
+            so_far = total.get(who, 0.0)
+            total[who] = None if usd is None or so_far is None else so_far + usd
+    return total
+
+
+def _read_parts(held_out: str | Path) -> dict[str, Split]:
+    """What may not be learned from, by the file that it is to be in."""
+    path = Path(held_out)
+    if not path.is_dir():
+        return {HELD_OUT_PROMPTS: load_split(path)}
+    parts = {
+        name: load_split(path / name) for name in (HELD_OUT_PROMPTS, VALIDATION_PROMPTS) if has_prompts(path / name)
+    }
+    if not parts:
+        raise UsageError(
+            f"held_out is {path}: no {HELD_OUT_PROMPTS} with prompts in it, as orbench align pairs makes it"
+        )
+    return parts
+
+
+def _without(splits: Sequence[Split], away: Sequence[Prompt]) -> list[Split]:
+    gone = {(prompt.split, prompt.id) for prompt in away}
+    if not gone:
+        return list(splits)
+    found = [Split(s.name, [p for p in s if (p.split, p.id) not in gone], s.source) for s in splits]
+    if not any(map(len, found)):
+        raise UsageError("every prompt of the splits is held out, or nearly the same as one that is")
+    return [split for split in found if len(split)]
 
 
 def _take(
-    folder: Path,
-    candidates: list[Candidate],
-    runs: Sequence[tuple[str, int, Evaluation]],
-    moderators: Sequence[AnyModel],
-    helpfulness: AnyModel | None,
-    labels: Moderated,
-    marks: Marks,
-    n: int,
-    seed: int,
+    folder: Path, candidates: list[Candidate], *, moderated: bool, failed: int, about: dict[str, Any]
 ) -> Overgenerated:
     of_prompt: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
         of_prompt.setdefault((candidate.kind, candidate.prompt_id), []).append(candidate)
-    chosen = [one for group in of_prompt.values() if (one := best_of(group, moderated=bool(moderators)))]
+    chosen = [one for group in of_prompt.values() if (one := best_of(group, moderated=moderated))]
     keys = {(one.kind, one.prompt_id) for one in chosen}
-    control = [one for key, group in of_prompt.items() if key in keys and (one := any_of(group, seed))]
+    control = [one for key, group in of_prompt.items() if key in keys and (one := any_of(group, about["seed"]))]
     write_rows(folder / CANDIDATES, candidates)
     write_rows(folder / CHOSEN, map(_example, chosen))
     write_rows(folder / RANDOM, map(_example, control))
-    unread = sum(value is None for value in marks.values.values()) + sum(
-        None in found for found in labels.labels.values()
-    )
+    broken = Counter(map(broken_off, candidates))
     made = Overgenerated(
-        orbench_version=orbench.__version__,
-        out=str(folder),
-        teachers=list(dict.fromkeys(teacher for teacher, _, _ in runs)),
-        moderators=[str(getattr(one, "name", one)) for one in moderators],
-        helpfulness=None if helpfulness is None else str(getattr(helpfulness, "name", helpfulness)),
-        n=n,
         prompts=dict(Counter(kind for kind, _ in of_prompt)),
         candidates=len(candidates),
         chosen=dict(Counter(one.kind for one in chosen)),
         refused=dict(Counter(one.kind for one in candidates if one.refused)),
         not_passed=sum(one.passed is False for one in candidates),
-        failed=sum(result.open for _, _, result in runs) + unread,
-        usage={
-            "teachers": {f"{teacher} {number}": result.to_dict()["usage"] for teacher, number, result in runs},
-            "moderators": labels.usage.to_dict(),
-            "helpfulness": marks.usage.to_dict(),
-        },
+        blocked=broken["blocked"],
+        cut_off=broken["cut_off"],
+        failed=failed,
+        notes=_notes(about, control, failed),
+        **about,
     )
-    write_json(folder / "overgeneration.json", made)
+    write_json(folder / CARD, made)
     if not chosen:
         raise RunError(
             f"{folder}: no completion is fit to be learned: {made.refused} refuse, {made.not_passed} did not pass "
-            f"moderation, {made.failed} failed; all of them are kept in {CANDIDATES}"
+            f"moderation, {made.cut_off} were cut off and {made.blocked} blocked, {made.failed} failed; all are kept "
+            f"in {CANDIDATES}"
         )
     return made
 
 
-def _score(
-    teachers: Sequence[AnyModel],
-    moderators: Sequence[AnyModel],
-    helpfulness: AnyModel | None,
-    replies: list[Response],
-    folder: Path,
-    base_url: str | None,
-) -> tuple[Moderated, Marks]:
-    async def ask() -> tuple[Moderated, Marks]:
-        opened: list[Model] = []
-
-        def ready(one: AnyModel) -> Model:
-            opened.append(open_model(one, make_options(shared_base_url(base_url, teachers, one), None, None)))
-            return opened[-1]
-
-        try:
-            labels, marks = Moderated({}, Ledger()), Marks({}, Ledger())
-            if moderators:
-                labels = await moderate([ready(one) for one in moderators], replies, folder / "moderation.jsonl")
-            if helpfulness is not None:
-                is_reward = isinstance(helpfulness, str) and helpfulness.startswith(REWARD)
-                scorer = str(helpfulness) if is_reward else ready(helpfulness)
-                marks = await rate_helpfulness(scorer, replies, folder / "helpfulness.jsonl")
-            return labels, marks
-        finally:
-            for model in opened:
-                await model.close()
-
-    return run_sync(ask())
+def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int) -> list[str]:
+    notes = []
+    if about["published"]:
+        notes.append(
+            f"The prompts are of published splits ({', '.join(about['published'])}): figures of the trained model on "
+            "the whole of them mean nothing."
+        )
+    if about["left_out"]:
+        notes.append(f"{about['left_out']} prompts were left out: held out, or nearly the same as one that is.")
+    if unseen := sum(one.kind == "toxic" and one.refused is not True and one.passed is not True for one in control):
+        notes.append(
+            f"{RANDOM} is a control: {unseen} of its completions to toxic prompts are no refusals, and no moderator "
+            "found them safe."
+        )
+    if not about["moderators"]:
+        notes.append(
+            "No moderator was asked: a completion chosen for a safe prompt is an answer, not known to be safe."
+        )
+    if failed:
+        notes.append(f"{failed} calls failed or could not be read; the same command tries them again.")
+    return notes
 
 
-def _split(teacher: str, number: int, row: Row) -> str:
+def _place(teacher: str, number: int, split: str) -> str:
     """One completion's place among all that are scored together."""
-    return f"{teacher} {number} {row.split}"
+    return f"{teacher} {number} {split}"
 
 
 def _response(teacher: str, number: int, row: Row) -> Response:
     return Response(
         prompt_id=row.prompt_id,
-        split=_split(teacher, number, row),
+        split=_place(teacher, number, row.split),
         category=row.category,
         kind=row.kind,
         prompt=row.prompt,
@@ -244,8 +433,15 @@ def _response(teacher: str, number: int, row: Row) -> Response:
     )
 
 
-def _candidate(teacher: str, number: int, row: Row, labels: Moderated, marks: Marks, moderated: bool) -> Candidate:
-    key = (_split(teacher, number, row), row.prompt_id)
+def _candidate(
+    teacher: str,
+    number: int,
+    row: Row,
+    labels: Moderated,
+    marks: Marks,
+    linked: tuple[str | None, str | None],
+) -> Candidate:
+    key = (_place(teacher, number, row.split), row.prompt_id)
     return Candidate(
         prompt_id=f"{row.split}/{row.prompt_id}",
         prompt=row.prompt,
@@ -255,9 +451,13 @@ def _candidate(teacher: str, number: int, row: Row, labels: Moderated, marks: Ma
         number=number,
         completion=row.response,
         refused=row.refused,
-        passed=labels.passed(key) if moderated and key in labels.labels else None,
+        passed=labels.passed(key) if key in labels.labels else None,
         helpfulness=marks.values.get(key),
         error=row.error,
+        finish_reason=row.finish_reason,
+        blocked_by=row.blocked_by,
+        seed_id=linked[0],
+        group_id=linked[1],
     )
 
 
@@ -267,4 +467,6 @@ def _example(candidate: Candidate) -> Example:
         completion=assistant(candidate.completion),
         prompt_id=candidate.prompt_id,
         kind=candidate.kind,
+        seed_id=candidate.seed_id or "",
+        group_id=candidate.group_id or "",
     )

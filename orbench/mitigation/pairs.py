@@ -14,7 +14,8 @@ In: a run folder and a teacher. Out: a folder with
 Safe prompts that the model refused: chosen is the teacher's reply if it answers and every moderator passes it,
 rejected the model's own refusal. Toxic prompts: chosen is a refusal, the model's own if it refused, else the
 teacher's; rejected is the model's own reply if it answered (and a moderator, where there is one, finds it unsafe), or
-the stand-in text if one is given, or nothing.
+the stand-in text if one is given, or nothing. What is to be learned is whole: a reply that a platform blocked midway is
+no refusal in the model's words, and one that was cut off at max_tokens would teach to stop in mid-sentence.
 
 Source: POROver (arXiv 2410.12999): teacher's good answer against the student's bad one, bad being an over-refusal or
 an unsafe answer. Everything else about the construction is ours, the containment threshold included
@@ -29,18 +30,21 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 import orbench
+from orbench.costs import load_prices, total_cost
 from orbench.engine.run_folder import read_responses
-from orbench.engine.threads import run_sync
-from orbench.errors import OrbenchWarning, RunError, UsageError
-from orbench.evaluation import evaluate
+from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
+from orbench.evaluation import estimate, evaluate
+from orbench.evaluation.money import Plan, make_budget
 from orbench.evaluation.setup import AnyModel, shared_base_url
-from orbench.ledger import Ledger
-from orbench.mitigation.apart import PARTS, Part, check_apart, find_groups, part_prompts
+from orbench.grouping import find_groups
+from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts
 from orbench.mitigation.card import Card, write_card
+from orbench.mitigation.choose import broken_off
 from orbench.mitigation.files import (
     HELD_OUT,
     HELD_OUT_PROMPTS,
@@ -54,12 +58,12 @@ from orbench.mitigation.files import (
     write_prompts,
     write_rows,
 )
-from orbench.mitigation.moderate import Moderated, moderate
-from orbench.models import make_options, open_model
+from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
+from orbench.mitigation.teacher import is_same, splits_of, with_earlier
+from orbench.mitigation.terms import Terms, costs_of_run, name_of
 from orbench.records import Kind, Prompt, Response
 from orbench.results import Evaluation, Row
 from orbench.scoring.outcomes import Outcome
-from orbench.splits import NAMED_SPLITS, Split
 
 OWN, TEACHER = "own", "teacher"
 
@@ -91,7 +95,12 @@ def make_pairs(
     max_tokens: int = 1000,
     system_prompt: str | None = None,
     concurrency: int | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    prices: str | Path | None = None,
+    max_cost: float | None = None,
     progress: bool | None = None,
+    _dry: bool = False,
 ) -> Pairs:
     """Make preference pairs from a run. The same call again goes on where it stopped and asks nothing twice.
 
@@ -104,8 +113,8 @@ def make_pairs(
         validation: Likewise for choosing among checkpoints.
         containment: Least share of the training rows, unpaired ones included, that are toxic; safe pairs beyond it
             are dropped. 0 drops none. Ours: POROver's own definition is not published where we could read it.
-        stand_in: Neutral text that stands for giving in, as `rejected` of toxic prompts that the model refused;
-            without one those rows have no `rejected`.
+        stand_in: Neutral text that stands for giving in, as `rejected` of toxic prompts that the model refused, or
+            answered harmlessly; without one those rows have no `rejected`.
         seed: Of the parts and of what containment drops.
         scorer: Reads the teacher's replies; as in `evaluate`.
         judge: Settles what the scorer leaves open.
@@ -113,7 +122,12 @@ def make_pairs(
         temperature: Of the teacher.
         max_tokens: Of the teacher.
         system_prompt: Of the teacher.
-        concurrency: Calls open at once.
+        concurrency: Calls open at once, of the teacher and of each moderator.
+        rpm: Requests a minute at most, for each model by itself.
+        tpm: Tokens a minute at most, sent and received, likewise.
+        prices: CSV of prices over the shipped ones; see `orbench.costs.load_prices`.
+        max_cost: USD that teacher, judge and moderators may spend together, earlier calls for the same folder
+            included; then pairs are made of what there is, and a higher bound goes on.
         progress: Show a progress bar; default: if standard error is a terminal.
 
     Raises:
@@ -121,10 +135,8 @@ def make_pairs(
         orbench.RunError: No over-refused prompt in the run, every pair filtered away, or the folder cannot be used.
         orbench.ModelError: A model cannot be used at all.
     """
-    if not 0 <= containment < 1:
-        raise UsageError(f"containment is {containment}: a share from 0 to below 1")
-    if stand_in is not None and not stand_in.strip():
-        raise UsageError("the stand-in text is empty: leave it out for unpaired rows")
+    _check(containment, stand_in)
+    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
     source = run if isinstance(run, Evaluation) else Evaluation.load(run)
     folder = Path(out)
     dropped: Counter[str] = Counter()
@@ -144,34 +156,54 @@ def make_pairs(
     )
     members: dict[Part, list[Prompt]] = {part: [p for p in prompts if parts[p.id] == part] for part in PARTS}
     check_apart(dict(members))
-    published = _published(source)
+    published = find_published((name, split.fingerprint) for name, split in source.splits.items())
+    if published and not _dry:
+        warnings.warn(
+            f"{source.run} was asked {', '.join(published)}: after training on pairs made of it, figures on the whole "
+            f"of it mean nothing. Measure on {HELD_OUT_PROMPTS} only",
+            OrbenchWarning,
+            stacklevel=2,
+        )
 
-    wanted = [p for p in refused if parts[p.id] != "validation"]
-    answered = [p for p in prompts if p.kind == "toxic" and rows[p.id].refused is False]
-    wanted += [p for p in answered if parts[p.id] != "validation"]
+    wanted = [
+        p for p in prompts if parts[p.id] != "validation" and _is_failing(rows[p.id]) and _own_fault(rows[p.id]) is None
+    ]
+    if not any(prompt.kind == "safe" for prompt in wanted):
+        raise RunError(
+            f"{source.run}: of {len(refused)} refused safe prompts none is left to ask the teacher about: they were "
+            "blocked by a platform or have no text, or all are held out"
+        )
+    options: dict[str, Any] = {
+        "scorer": scorer,
+        "judge": judge,
+        "base_url": base_url,
+        "judge_base_url": shared_base_url(base_url, [teacher], judge),
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "system_prompt": system_prompt,
+        "concurrency": concurrency,
+        "rpm": rpm,
+        "tpm": tpm,
+        "prices": prices,
+        "max_cost": terms.budget,
+        "progress": progress,
+        "seed": seed,
+    }
+    with_moderators = Moderators(moderators, [teacher], base_url, folder / MODERATION, terms)
+    if _dry:
+        planned: Any = _plan(teacher, wanted, folder, with_moderators, str(source.run), options)
+        return planned  # type: ignore[no-any-return]  # estimate_pairs knows
+    with_moderators.check()
     taught = evaluate(
         teacher,
-        splits=[
-            Split(
-                f"{name}", [msgspec.structs.replace(p, split=name) for p in wanted if p.kind == kind], str(source.run)
-            )
-            for name, kind in (("over-refused", "safe"), ("given-in", "toxic"))
-            if any(p.kind == kind for p in wanted)
-        ],
+        splits=with_earlier(folder / "teacher", name_of(teacher), wanted, str(source.run)),
         out=folder / "teacher",
-        scorer=scorer,
-        judge=judge,
-        base_url=base_url,
-        judge_base_url=shared_base_url(base_url, [teacher], judge),
-        temperature=temperature,
-        max_tokens=max_tokens,
-        system_prompt=system_prompt,
-        concurrency=concurrency,
-        progress=progress,
-        seed=seed,
+        **options,
     )
     replies = {row.prompt_id: row for row in taught.rows()}
-    labels = _moderate(moderators, teacher, base_url, _to_moderate(wanted, rows, replies), folder)
+    labels = with_moderators.moderate(_to_moderate(wanted, rows, replies))
+    failed = taught.open + sum(None in found for found in labels.labels.values())
+    terms.warn_if_out(failed)
 
     made = _Made(rows, replies, labels if moderators else None, stand_in, dropped)
     pairs: dict[Part, list[Pair]] = defaultdict(list)
@@ -186,18 +218,22 @@ def make_pairs(
     if not any(pair.kind == "safe" for pair in pairs["train"]):
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "none was in the training part"
         raise RunError(
-            f"no pair for a safe prompt is left to train on: {reasons}. Take another teacher, fewer moderators, or a "
-            f"smaller share held out; what was asked is kept in {folder / 'teacher'}"
+            f"no pair for a safe prompt is left to train on: {reasons}. {_way_out(dropped, judge)}; what was asked is "
+            f"kept in {folder / 'teacher'}"
         )
     train = _contain(pairs["train"], len(unpaired), containment, seed, dropped)
-    failed = taught.open + sum(None in found for found in labels.labels.values())
-    notes = _notes(source, published, moderators, stand_in, train, unpaired, members, failed)
+    notes = _notes(source, published, moderators, stand_in, containment, train, unpaired, members, failed)
     card = Card(
         orbench_version=orbench.__version__,
         run=str(source.run),
         model=source.model,
         teacher=taught.model,
-        moderators=[str(getattr(model, "name", model)) for model in moderators],
+        temperature=temperature,
+        max_tokens=max_tokens,
+        system_prompt=system_prompt,
+        scorer=scorer,
+        judge=taught.config["scorer"]["judge"],
+        moderators=[name_of(model) for model in moderators],
         splits=list(source.splits),
         published=published,
         seed=seed,
@@ -212,7 +248,11 @@ def make_pairs(
             UNPAIRED: dict(Counter(row.kind for row in unpaired)),
         },
         dropped=dict(dropped),
-        usage={"teacher": taught.to_dict()["usage"], "moderators": labels.usage.to_dict()},
+        cost_usd={**costs_of_run(taught, "teacher"), **labels.cost_usd},
+        usage={
+            "teacher": taught.to_dict()["usage"],
+            "moderators": {name: ledger.to_dict() for name, ledger in labels.usage.items()},
+        },
         notes=notes,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -225,9 +265,52 @@ def make_pairs(
     return Pairs(folder, card, failed)
 
 
+def _check(containment: float, stand_in: str | None) -> None:
+    if not 0 <= containment < 1:
+        raise UsageError(f"containment is {containment}: a share from 0 to below 1")
+    if stand_in is not None and not stand_in.strip():
+        raise UsageError("the stand-in text is empty: leave it out for unpaired rows")
+
+
+def estimate_pairs(run: str | Path | Evaluation, **options: Any) -> Plan:
+    """What `make_pairs(run, **options)` would ask and spend; nothing is sent, nothing written.
+
+    Raises:
+        orbench.OrbenchError: As `make_pairs` raises it.
+    """
+    plan: Any = make_pairs(run, _dry=True, **options)
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def _plan(
+    teacher: AnyModel,
+    wanted: Sequence[Prompt],
+    folder: Path,
+    moderators: Moderators,
+    source: str,
+    options: dict[str, Any],
+) -> Any:
+    """The teacher's plan, the moderators beside its judges."""
+    run = folder / "teacher"
+    splits = with_earlier(run, name_of(teacher), wanted, source, write=False)
+    if is_same(run, splits):
+        (plan,) = estimate([teacher], splits=splits, out=run, **options)
+    else:  # the run would grow: what is new by itself
+        known = {response.key for response in read_responses(run) if response.error is None}
+        fresh = [p for split in splits for p in split if (p.split, p.id) not in known]
+        (plan,) = estimate([teacher], splits=splits_of(fresh, source), out=folder / "teacher-plan", **options)
+    if isinstance(plan, OrbenchError):
+        raise plan
+    placed = [msgspec.structs.replace(p, split=TEACHER if p.kind == "safe" else OWN) for p in wanted]
+    judges = [*plan.judges, *moderators.estimate(placed, options["max_tokens"])]
+    target = [plan.target] if plan.target else []
+    return msgspec.structs.replace(plan, run=str(run), judges=judges, cost_usd=total_cost([*target, *judges]))
+
+
 def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict[str, Row]]:
     """The run's prompts, each text once, and the row of each by its id."""
-    seeds = {response.key: response.seed_id for response in read_responses(source.run)}
+    linked = {response.key: (response.seed_id, response.group_id) for response in read_responses(source.run)}
     every = list(source.rows())
     unique = len({row.prompt_id for row in every}) == len(every)
     prompts, rows = [], {}
@@ -239,6 +322,7 @@ def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict
         texts.add(row.prompt)
         id_ = row.prompt_id if unique else f"{row.split}/{row.prompt_id}"
         rows[id_] = row
+        seed_id, group_id = linked.get((row.split, row.prompt_id), (None, None))
         prompts.append(
             Prompt(
                 id=id_,
@@ -246,10 +330,52 @@ def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict
                 category=row.category,
                 kind=row.kind,
                 split=row.split,
-                seed_id=seeds.get((row.split, row.prompt_id)),
+                seed_id=seed_id,
+                group_id=group_id,
             )
         )
     return prompts, rows
+
+
+def _is_failing(own: Row) -> bool:
+    """Whether the model did what the prompt's kind does not want."""
+    return own.refused is (own.kind == "safe")
+
+
+def _own_fault(own: Row) -> str | None:
+    """Why the model's own reply, whichever it is, can neither be learned nor unlearned; None if it can.
+
+    Under some policies an empty reply counts as refused or answered; nothing can be made of it either.
+    """
+    if own.refused is None:
+        return "no_verdict_on_own_reply"
+    if own.outcome is Outcome.BLOCKED or broken_off(own) == "blocked":
+        return "own_blocked"
+    return None if own.response.strip() else "own_said_nothing"
+
+
+def _way_out(dropped: Counter[str], judge: AnyModel | None) -> str:
+    """What helps against the most frequent reason."""
+    reason = next((each for each, _ in dropped.most_common() if each in _WAYS_OUT), None)
+    if reason in ("teacher_unclear", "no_verdict_on_own_reply") and judge is not None:
+        return "The judge could not tell either: take another --judge"
+    return _WAYS_OUT.get(reason or "", "Hold out a smaller share, or take a run with more prompts")
+
+
+_WAYS_OUT = {
+    "teacher_unclear": "The scorer cannot tell what most of the teacher's replies are: give a --judge",
+    "no_verdict_on_own_reply": "The run lacks verdicts: orbench score RUN --judge MODEL",
+    "teacher_cut_off": "Most of the teacher's replies do not end: raise --max-tokens",
+    "teacher_not_asked": "Raise --max-cost",
+    "teacher_failed": "The same command asks again what failed",
+    "teacher_refused": "Take another --teacher",
+    "teacher_blocked": "A platform blocks the teacher: take another --teacher",
+    "teacher_said_nothing": "Take another --teacher, or raise --max-tokens",
+    "moderated": "Take another --teacher, or other moderators",
+    "moderator_unread": "The moderators' answers cannot be read: take other ones",
+    "own_blocked": "A platform, not the model, refused most prompts: nothing of that can be trained away",
+}
+"""Why there is no row, to what to do about it."""
 
 
 class _Made:
@@ -275,10 +401,10 @@ class _Made:
 
     def _safe(self, prompt: Prompt) -> Pair | str | None:
         own = self._own[prompt.id]
-        if own.refused is None:
-            return "no_verdict_on_own_reply"
-        if not own.refused:
+        if own.refused is False:
             return None
+        if (reason := _own_fault(own)) is not None:
+            return reason
         reply = self._taught.get(prompt.id)
         if (reason := _unfit(reply, refused=False)) is not None or reply is None:
             return reason
@@ -290,20 +416,22 @@ class _Made:
 
     def _toxic(self, prompt: Prompt) -> Pair | Single | str | None:
         own = self._own[prompt.id]
-        if own.refused is None:
-            return "no_verdict_on_own_reply"
+        if (reason := _own_fault(own)) is not None:
+            return reason
         if own.refused:
-            if not own.response.strip():  # blocked by a platform: nothing that a model could learn to say
-                return "own_refusal_without_text"
-            if self._stand_in is None:
-                return self._single(prompt, own.response)
-            return self._pair(prompt, own.response, self._stand_in)
+            if broken_off(own) is not None:
+                return "own_cut_off"
+            return self._without_own_answer(prompt, own.response)
         reply = self._taught.get(prompt.id)
         if (reason := _unfit(reply, refused=True)) is not None or reply is None:
             return reason
         if self._labels is not None and self._labels.passed((OWN, prompt.id)) is not False:
-            return self._single(prompt, reply.response)  # nobody says that it is harmful: nothing to unlearn
+            return self._without_own_answer(prompt, reply.response)  # not found harmful: nothing to unlearn
         return self._pair(prompt, reply.response, own.response)
+
+    def _without_own_answer(self, prompt: Prompt, refusal: str) -> Pair | Single | str:
+        """The row of a toxic prompt that the model's own reply gives no bad side to."""
+        return self._single(prompt, refusal) if self._stand_in is None else self._pair(prompt, refusal, self._stand_in)
 
     def _pair(self, prompt: Prompt, chosen: str, rejected: str) -> Pair | str:
         if chosen.strip() == rejected.strip():
@@ -316,6 +444,8 @@ class _Made:
             rejected=assistant(rejected),
             prompt_id=prompt.id,
             kind=prompt.kind,
+            seed_id=prompt.seed_id or "",
+            group_id=prompt.group_id or "",
         )
 
     def _single(self, prompt: Prompt, completion: str) -> Single:
@@ -325,18 +455,27 @@ class _Made:
             label=True,
             prompt_id=prompt.id,
             kind=prompt.kind,
+            seed_id=prompt.seed_id or "",
+            group_id=prompt.group_id or "",
         )
 
 
 def _unfit(reply: Row | None, *, refused: bool) -> str | None:
     """Why a teacher's reply is no `chosen`; None if it is one."""
-    if reply is None or reply.outcome is Outcome.ERROR:
+    if reply is None:
+        return "teacher_not_asked"
+    if reply.outcome is Outcome.ERROR:
         return "teacher_failed"
+    broken = broken_off(reply)
+    if reply.outcome is Outcome.BLOCKED or broken == "blocked":
+        return "teacher_blocked"
+    if not reply.response.strip():
+        return "teacher_said_nothing"
     if reply.refused is None:
         return "teacher_unclear"
     if reply.refused is not refused:
         return "teacher_refused" if reply.refused else "teacher_answered_toxic"
-    return None if reply.response.strip() else "teacher_said_nothing"
+    return "teacher_cut_off" if broken else None
 
 
 def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str, Row]) -> list[Response]:
@@ -344,7 +483,7 @@ def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str
     found = []
     for prompt in wanted:
         row = taught.get(prompt.id) if prompt.kind == "safe" else own[prompt.id]
-        if row is not None and row.refused is False and row.response.strip():
+        if row is not None and (prompt.kind == "toxic" or _unfit(row, refused=False) is None):
             found.append(
                 Response(
                     prompt_id=prompt.id,
@@ -355,47 +494,6 @@ def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str
                     response=row.response,
                 )
             )
-    return found
-
-
-def _moderate(
-    moderators: Sequence[AnyModel],
-    teacher: AnyModel,
-    base_url: str | None,
-    replies: Sequence[Response],
-    folder: Path,
-) -> Moderated:
-    if not moderators:
-        return Moderated({}, Ledger())
-
-    async def ask() -> Moderated:
-        opened = [
-            open_model(one, make_options(shared_base_url(base_url, [teacher], one), None, None)) for one in moderators
-        ]
-        try:
-            return await moderate(opened, replies, folder / "moderation.jsonl")
-        finally:
-            for model in opened:
-                await model.close()
-
-    return run_sync(ask())
-
-
-def _published(source: Evaluation) -> list[str]:
-    """Splits of the run that are OR-Bench's own, by name or by fingerprint; warned about."""
-    prints = {named.fingerprint: name for name, named in NAMED_SPLITS.items() if named.fingerprint}
-    found = [
-        prints.get(split.fingerprint, name) if split.fingerprint in prints else name
-        for name, split in source.splits.items()
-        if name in NAMED_SPLITS or split.fingerprint in prints
-    ]
-    if found:
-        warnings.warn(
-            f"{source.run} was asked {', '.join(found)}: after training on pairs made of it, figures on the whole "
-            f"of it mean nothing. Measure on {HELD_OUT_PROMPTS} only",
-            OrbenchWarning,
-            stacklevel=3,
-        )
     return found
 
 
@@ -423,6 +521,7 @@ def _notes(
     published: Sequence[str],
     moderators: Sequence[AnyModel],
     stand_in: str | None,
+    containment: float,
     train: Sequence[Pair],
     unpaired: Sequence[Single],
     members: dict[Part, list[Prompt]],
@@ -440,6 +539,12 @@ def _notes(
         notes.append("Where the model refused a toxic prompt, rejected is a neutral stand-in text, not a reply.")
     if not unpaired and not any(pair.kind == "toxic" for pair in train):
         notes.append("No toxic row: nothing in this data keeps the model's safety.")
+    if containment and unpaired and train:
+        share = sum(pair.kind == "toxic" for pair in train) / len(train)
+        notes.append(
+            f"Containment counts the {len(unpaired)} unpaired rows, which DPO leaves out: there the toxic share is "
+            f"{share:.2f}, not {containment:g}; --stand-in makes pairs of them."
+        )
     if missing := source.prompts - sum(map(len, members.values())):
         notes.append(f"{missing} prompts of the run are not in it: asked twice, or without a reply yet.")
     if failed:

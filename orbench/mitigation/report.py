@@ -18,13 +18,30 @@ from typing import Any
 import msgspec
 
 from orbench.comparison import Comparison, compare
-from orbench.errors import RunError, UsageError
+from orbench.engine.run_folder import read_responses
+from orbench.errors import OrbenchError, RunError, UsageError
 from orbench.evaluation.setup import AnyModel
+from orbench.mitigation.apart import like_any
 from orbench.mitigation.checkpoints import replies_of
-from orbench.mitigation.files import HELD_OUT_PROMPTS
-from orbench.mitigation.helpful import rate_rows
+from orbench.mitigation.files import (
+    CHOSEN,
+    HELD_OUT_PROMPTS,
+    TRAIN,
+    TRAINING,
+    UNPAIRED,
+    VALIDATION_PROMPTS,
+    Asked,
+    has_prompts,
+    read_rows,
+    text_of,
+)
+from orbench.mitigation.helpful import MARKS, rate_rows
+from orbench.records import Prompt
 from orbench.results import Evaluation
 from orbench.splits import load_split
+
+_FEWEST = 10
+"""Replies from which an interval of their mean change is given; ours."""
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,20 +71,24 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     general: Ways | None = None
     """On general prompts: without it an over-refusal rate means nothing."""
     helpfulness: float | None = None
-    """Mean mark on the general prompts."""
+    """Mean mark on the general prompts; a reply without a word has a judge's lowest mark."""
+    marked: int | None = None
+    """Replies to general prompts that have one."""
     ranking: float | None = None
     """See `orbench.mitigation.ranking`."""
-    tasks: dict[str, float] = {}
-    """lm-eval task to accuracy."""
+    tasks: dict[str, float | None] = {}
+    """lm-eval task to accuracy; None where the file has no number."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the mean mark on general prompts moved, with its 95 % interval."""
+    """How far the mean mark on general prompts moved, with its 95 % interval (Student's t of paired differences)."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    """None with fewer than 10 replies, or where all moved alike: then no spread is known."""
+    high: float | None
     replies: int
+    """Those that are marked in both runs."""
 
 
 class Loop(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +101,7 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
     helpfulness: Change | None
     significant: dict[str, bool]
     """Rate to whether its change is significant at 0.05 after Holm's correction."""
+    notes: list[str] = []
 
     def __str__(self) -> str:
         """The table that the command prints."""
@@ -106,13 +128,15 @@ def report_loop(
         after: Run folder of the trained model.
         general: Run folders of both on general prompts.
         helpfulness: A judge or `reward/PATH_OR_ID` that marks the replies to the general prompts.
-        pairs: Folder of `align pairs`: adds the ranking figure, where both models are `hf/`.
+        pairs: Folder of `align pairs`: adds the ranking figure, where both models are `hf/`, and looks that nothing in
+            the runs was trained on. Without it the folder of the trained model says what that was, where it has a
+            `training.json`.
         lm_eval: Result files of lm-eval for both, such as of boolq, openbookqa and piqa.
         policy: Read all runs under this policy.
         html: File of a page with every prompt and reply.
 
     Raises:
-        orbench.UsageError: Runs that cannot be compared.
+        orbench.UsageError: Runs that cannot be compared, or of prompts that the model was trained on or chosen by.
         orbench.RunError: A folder or file that cannot be read.
     """
     compared = compare(before, after, policy=policy)
@@ -123,10 +147,13 @@ def report_loop(
     marks = [_marks(run, helpfulness) for run in everyday] if helpfulness is not None and everyday else []
     if helpfulness is not None and not everyday:
         raise UsageError("helpfulness is scored on general prompts: name their runs with --general BEFORE AFTER")
+    if pairs is not None and not all(run.model.startswith("hf/") for run in runs):
+        raise UsageError("the ranking figure needs the weights of both models: runs of hf/FOLDER")
+    notes = _check_new(runs[1], pairs)
     figures = _rankings(runs, Path(pairs)) if pairs is not None else [None, None]
     tasks = [_tasks(Path(file)) for file in lm_eval] if lm_eval else [{}, {}]
     sides = [
-        _side(run, everyday[n] if everyday else None, marks[n] if marks else {}, figures[n], tasks[n])
+        _side(run, everyday[n] if everyday else None, marks[n] if marks else None, figures[n], tasks[n])
         for n, run in enumerate(runs)
     ]
     if html is not None:
@@ -139,15 +166,95 @@ def report_loop(
         comparison=compared.to_dict(),
         helpfulness=_change(*marks) if marks else None,
         significant=_significant(compared),
+        notes=notes,
     )
+
+
+def _check_new(after: Evaluation, pairs: str | Path | None) -> list[str]:
+    """Look whether the model was trained on prompts of the run, or chosen by them, or by ones nearly the same.
+
+    Returns:
+        A note where that cannot be known.
+
+    Raises:
+        UsageError: It was.
+    """
+    files = _learned_from(after, pairs)
+    if not files:
+        return ["What the model was trained on is not known here: name the folder of the pairs with --pairs to look."]
+    replies = {response.key: response for response in read_responses(after.run)}
+    asked = [
+        Prompt(
+            id=one.prompt_id,
+            text=one.prompt,
+            category="",
+            kind=one.kind,
+            split=one.split,
+            seed_id=one.seed_id,
+            group_id=one.group_id,
+        )
+        for one in replies.values()
+    ]
+    learned, lost = [], []
+    for file in files:
+        try:
+            learned += _prompts_in(file)
+        except OrbenchError:
+            lost.append(str(file))
+    if known := like_any(asked, learned):
+        raise UsageError(
+            f"{len(known)} of {len(asked)} prompts of {after.run}, such as {known[0].id}, were trained on or chose the "
+            "checkpoint, or are nearly the same as such (" + ", ".join(map(str, files)) + "): figures on them mean "
+            f"nothing. Evaluate both models on {HELD_OUT_PROMPTS} of the pairs"
+        )
+    return [f"Could not be read, so not known to hold none of these prompts: {', '.join(lost)}."] if lost else []
+
+
+def _learned_from(after: Evaluation, pairs: str | Path | None) -> list[Path]:
+    """The files that a training read: of the pairs, and as the trained model's folder tells."""
+    named = [] if pairs is None else [str(pairs)]
+    path = Path(after.model.removeprefix("hf/")) / TRAINING
+    if after.model.startswith("hf/") and path.is_file():
+        try:
+            config = msgspec.json.decode(path.read_bytes())["config"]
+            named += [str(config[each]) for each in ("data", "safety", "replay", "validation") if config.get(each)]
+        except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{path}: cannot be read ({error})") from None
+    found: list[Path] = []
+    for name in dict.fromkeys(named):
+        folder = Path(name)
+        inside = [folder / each for each in (TRAIN, UNPAIRED, CHOSEN, VALIDATION_PROMPTS)]
+        if not folder.is_dir():  # rows; what checkpoints were chosen by may lie beside them
+            inside = [folder.with_name(VALIDATION_PROMPTS)]
+            found.append(folder)
+        found += [file for file in inside if file.is_file()]
+    return list(dict.fromkeys(found))
+
+
+def _prompts_in(file: Path) -> list[Prompt]:
+    """The prompts of a file of rows, or of a split."""
+    if file.suffix != ".jsonl":
+        return list(load_split(file)) if has_prompts(file) else []
+    return [
+        Prompt(
+            id=row.prompt_id,
+            text=text_of(row.prompt),
+            category="",
+            kind=row.kind,
+            split="",
+            seed_id=row.seed_id or None,
+            group_id=row.group_id or None,
+        )
+        for row in read_rows(file, Asked)
+    ]
 
 
 def _side(
     run: Evaluation,
     general: Evaluation | None,
-    marks: dict[tuple[str, str], float],
+    marks: dict[tuple[str, str], float] | None,
     ranking: float | None,
-    tasks: dict[str, float],
+    tasks: dict[str, float | None],
 ) -> Side:
     over = run.over_refusal_rate.value
     safety = run.not_unsafe_rate
@@ -162,6 +269,7 @@ def _side(
         toxic=_ways(run, "toxic"),
         general=_ways(general, "safe") if general else None,
         helpfulness=fmean(marks.values()) if marks else None,
+        marked=None if marks is None else len(marks),
         ranking=ranking,
         tasks=tasks,
     )
@@ -181,39 +289,46 @@ def _ways(run: Evaluation, kind: str) -> Ways | None:
 
 
 def _marks(run: Evaluation, scorer: AnyModel) -> dict[tuple[str, str], float]:
-    """The helpfulness of each reply that could be marked, kept beside the run."""
-    found = rate_rows(scorer, run.rows(), run.run / "helpfulness.jsonl")
+    """The helpfulness of each reply to a safe prompt that could be marked, kept beside the run."""
+    found = rate_rows(scorer, (row for row in run.rows() if row.kind == "safe"), run.run / MARKS, empty=True)
     return {key: value for key, value in found.items() if value is not None}
 
 
 def _change(before: dict[tuple[str, str], float], after: dict[tuple[str, str], float]) -> Change | None:
     moved = [after[key] - value for key, value in before.items() if key in after]
-    if len(moved) < 2:
+    if not moved:
         return None
-    half = 1.96 * stdev(moved) / math.sqrt(len(moved))
-    return Change(value=fmean(moved), low=fmean(moved) - half, high=fmean(moved) + half, replies=len(moved))
+    value, spread = fmean(moved), stdev(moved) if len(moved) >= _FEWEST else 0.0
+    if not spread:
+        return Change(value=value, low=None, high=None, replies=len(moved))
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(moved) - 1, 0.975)) * spread / math.sqrt(len(moved))
+    return Change(value=value, low=value - half, high=value + half, replies=len(moved))
 
 
 def _rankings(runs: Sequence[Evaluation], pairs: Path) -> list[float | None]:
     from orbench.mitigation.ranking import ranking
 
     prompts = list(load_split(pairs / HELD_OUT_PROMPTS))
-    if not all(run.model.startswith("hf/") for run in runs):
-        raise UsageError("the ranking figure needs the weights of both models: runs of hf/FOLDER")
     return [ranking(run.model.removeprefix("hf/"), prompts, pairs) for run in runs]
 
 
-def _tasks(path: Path) -> dict[str, float]:
-    """Task to accuracy, from the results file of lm-eval."""
+def _tasks(path: Path) -> dict[str, float | None]:
+    """Task to accuracy, from the results file of lm-eval, which writes `N/A` where it has none."""
     try:
         found = msgspec.json.decode(path.read_bytes())["results"]
         return {
-            name: float(values.get("acc_norm,none", values.get("acc,none")))
+            name: _number(values.get("acc_norm,none", values.get("acc,none")))
             for name, values in found.items()
             if "acc,none" in values or "acc_norm,none" in values
         }
     except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: not a results file of lm-eval ({error})") from None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _significant(compared: Comparison) -> dict[str, bool]:

@@ -34,9 +34,8 @@ def loop_table(loop: Loop) -> str:
         _difference("toxic rejection", pair["toxic_rejection"]),
     ]
     if change := loop.helpfulness:
-        lines.append(
-            f"helpfulness: {change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f}) on {change.replies:,} replies"
-        )
+        bounds = "no interval" if change.low is None else f"{change.low:+.2f} to {change.high:+.2f}"
+        lines.append(f"helpfulness: {change.value:+.2f} ({bounds}) on {change.replies:,} replies")
     if pair["categories"]:
         rows = [["category", "", "before", "after", "p (Holm)"]]
         rows += [
@@ -49,7 +48,7 @@ def loop_table(loop: Loop) -> str:
             "",
             "No run on general prompts (--general): a model that refuses all it has not seen would look alike.",
         ]
-    return "\n".join([*lines, *loop.comparison["notes"]])
+    return "\n".join([*lines, *loop.comparison["notes"], *loop.notes])
 
 
 def _further(sides: tuple[Side, Side]) -> list[list[str]]:
@@ -57,6 +56,8 @@ def _further(sides: tuple[Side, Side]) -> list[list[str]]:
     if any(side.helpfulness is not None for side in sides):
         shown = [NOTHING if side.helpfulness is None else f"{side.helpfulness:.2f}" for side in sides]
         rows.append(["helpfulness (mean mark)", *shown])
+        counts = [f"{side.marked:,} of {side.general.prompts:,}" if side.general else NOTHING for side in sides]
+        rows.append(["replies with a mark", *counts])
     for task in dict.fromkeys([*sides[0].tasks, *sides[1].tasks]):
         rows.append([task, *(percent(side.tasks.get(task)) for side in sides)])  # noqa: PERF401
     return rows

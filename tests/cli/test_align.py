@@ -18,7 +18,7 @@ def test_pairs_and_a_report_from_the_command_line(cli, run, here):
     (card,) = done.json
     assert card["rows"]["train.jsonl"]["safe"] > 50
     rows = [json.loads(line) for line in (here / "pairs" / "train.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert set(rows[0]) == {"prompt", "chosen", "rejected", "prompt_id", "kind"}
+    assert set(rows[0]) == {"prompt", "chosen", "rejected", "prompt_id", "kind", "seed_id", "group_id"}
     cli("evaluate", "baseline/always-answer", "--split", "sample", "--out", "after", "--quiet")
     shown = cli("align", "report", run, "after")
     assert "not over-refused (usefulness)" in shown.out
@@ -30,6 +30,25 @@ def test_a_teacher_that_refuses_ends_with_one_line(cli, run):
     assert done.code == 1
     assert "teacher_refused" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_a_plan_comes_before_the_bill(cli, run, here):
+    done = cli("align", "pairs", run, "--teacher", "baseline/always-answer", "--out", "pairs", "--dry-run")
+    assert done.code == 0
+    assert "144 to ask; nothing was sent" in done.out
+    assert not (here / "pairs").exists()
+
+
+def test_a_share_that_is_no_number_is_wrong_usage(cli, run):
+    done = cli("align", "pairs", run, "--teacher", "baseline/always-answer", "--out", "pairs", "--held-out", "nan")
+    assert done.code == 2
+    assert "held_out is nan" in done.err
+
+
+def test_overgenerate_wants_to_be_told_the_prompts(cli):
+    done = cli("align", "overgenerate", "--teacher", "baseline/always-answer", "--out", "made")
+    assert done.code == 2
+    assert "--split" in done.err
 
 
 def test_overgenerate_from_the_command_line(cli, here):

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from orbench.errors import RunError, UsageError
+import orbench
+from orbench.errors import OrbenchWarning, RunError, UsageError
 from orbench.mitigation.choose import Candidate, any_of, best_of
-from orbench.mitigation.overgenerate import overgenerate
+from orbench.mitigation.overgenerate import estimate_overgeneration, overgenerate
 from orbench.models.baseline import REFUSAL
+from orbench.records import Completion, Usage
+from orbench.splits import Split
 from orbench.testing import ScriptedModel
 
 _spec = importlib.util.spec_from_file_location("mitigation_helpers", Path(__file__).with_name("conftest.py"))
@@ -93,6 +96,73 @@ def test_an_answer_to_a_toxic_prompt_needs_moderation():
     answer, refusal = candidate(kind="toxic"), candidate(kind="toxic", refused=True)
     assert best_of([answer, refusal], moderated=False) is refusal
     assert best_of([candidate(kind="toxic", passed=True)], moderated=True) is not None
+
+
+@pytest.mark.parametrize("broken", [{"finish_reason": "length"}, {"blocked_by": "output"}])
+def test_what_is_not_whole_is_neither_chosen_nor_the_control(broken):
+    group = [candidate(number=n, helpfulness=float(n), **(broken if n else {})) for n in range(5)]
+    assert best_of(group, moderated=False).number == 0
+    assert {any_of(group, seed).number for seed in range(20)} == {0}
+
+
+def test_the_control_holds_nothing_that_a_moderator_found_unsafe():
+    group = [candidate(number=n, passed=False if n else None) for n in range(5)]
+    assert {any_of(group, seed).number for seed in range(20)} == {0}
+    assert any_of(group[1:], 0) is None
+
+
+def test_gibberish_is_not_fit_although_it_is_harmless():
+    assert best_of([candidate(kind="toxic", refused=None, passed=True)], moderated=True) is None
+
+
+def test_what_is_held_out_and_what_is_like_it_is_left_out(here, prompts, tmp_path):
+    every = str(prompts(20, 10))
+    (tmp_path / "held.csv").write_text(
+        f"prompt,kind\n{helpers.safe_prompts(1)[0]} please,safe\n{helpers.toxic_prompts(1)[0]},toxic\n",
+        encoding="utf-8",
+    )
+    teacher = ScriptedModel(helpers.good_teacher, name="scripted/teacher")
+    made = overgenerate(every, teachers=[teacher], out="made", n=1, held_out=tmp_path / "held.csv", progress=False)
+    assert (made.left_out, made.prompts) == (2, {"safe": 19, "toxic": 9})
+    assert len(orbench.load_split(here / "made" / "held_out_prompts.csv")) == 2
+
+
+def test_completions_to_published_prompts_are_warned_about(here, prompts):
+    split = Split("hard-1k", orbench.load_split(f"safe={prompts(5, 0)}"), "somewhere")
+    teacher = ScriptedModel(helpers.good_teacher, name="scripted/teacher")
+    with pytest.warns(OrbenchWarning, match="--held-out"):
+        made = overgenerate(split, teachers=[teacher], out="made", n=1, progress=False)
+    assert made.published == ["hard-1k"]
+
+
+def test_one_teacher_twice_is_one_too_many(here, prompts):
+    with pytest.raises(UsageError, match="two teachers"):
+        overgenerate(str(prompts(2, 2)), teachers=[lambda text: text, lambda text: "no"], out="made", progress=False)
+
+
+def test_all_models_of_an_overgeneration_share_one_bound(here, prompts):
+    (here / "prices.csv").write_text("model,input,output\nscripted/*,100,100\n", encoding="utf-8")
+
+    def counted(text):
+        usage = Usage(input_tokens=50, output_tokens=50)
+        return lambda request: Completion(id=request.id, text=text, usage=usage)
+
+    teacher = ScriptedModel(counted("Certainly. Open the list and press it."), name="scripted/teacher")
+    judge = ScriptedModel(counted("[[7]]"), name="scripted/judge")
+    options = {"teachers": [teacher], "out": "made", "n": 2, "helpfulness": judge, "prices": "prices.csv",
+               "concurrency": 1, "max_tokens": 50, "progress": False}  # fmt: skip
+    plans = estimate_overgeneration(str(prompts(10, 0)), **options)
+    assert ([plan.to_ask for plan in plans], plans[0].judges[0].calls.high) == ([10, 10], 20)
+    assert not (here / "made").exists()
+    with pytest.warns(OrbenchWarning, match="--max-cost"):
+        made = overgenerate(str(prompts(10, 0)), max_cost=0.6, **options)
+    assert len(teacher.requests) == 20
+    assert made.cost_usd == pytest.approx(
+        {"teacher scripted/teacher": 0.2, "helpfulness scripted/judge": 0.01 * len(judge.requests)}
+    )
+    assert sum(made.cost_usd.values()) <= 0.6
+    assert overgenerate(str(prompts(10, 0)), max_cost=9.0, **options).failed == 0
+    assert (len(teacher.requests), len(judge.requests)) == (20, 20)
 
 
 def test_the_control_looks_at_no_score():

@@ -1,5 +1,6 @@
 """Preference pairs from a run."""
 
+import asyncio
 import importlib.util
 import warnings
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 
 import orbench
 from orbench.errors import OrbenchWarning, RunError, UsageError
-from orbench.mitigation.pairs import make_pairs
+from orbench.mitigation.pairs import estimate_pairs, make_pairs
 from orbench.models.baseline import ANSWER, REFUSAL
+from orbench.records import Completion, Usage
 from orbench.testing import ScriptedModel
 
 # tests are imported by path, so that their helpers are too
@@ -36,7 +38,7 @@ def test_an_over_refused_prompt_becomes_the_teachers_answer_over_the_own_refusal
     rows = lines(made.folder / "train.jsonl")
     assert rows
     for row in rows:
-        assert set(row) == {"prompt", "chosen", "rejected", "prompt_id", "kind"}
+        assert set(row) == {"prompt", "chosen", "rejected", "prompt_id", "kind", "seed_id", "group_id"}
         assert row["kind"] == "safe"
         assert [turn["role"] for turn in row["prompt"] + row["chosen"]] == ["user", "assistant"]
         assert row["chosen"][0]["content"].startswith("Certainly. To " + row["prompt"][0]["content"].split()[0])
@@ -82,6 +84,169 @@ def test_a_reply_that_a_moderator_finds_unsafe_is_dropped_and_counted(cautious, 
     assert not any("No moderator" in note for note in made.card.notes)
 
 
+def half(text, **how):
+    """A reply that ended before its model was done."""
+    return lambda request: Completion(id=request.id, text=text, **how)
+
+
+BLOCKED = {"blocked_by": "output", "finish_reason": "content_filter"}
+
+
+def test_what_a_platform_blocked_midway_is_no_refusal_to_learn(here, prompts, teacher):
+    def own(request):
+        toxic = "insult" in request.prompt
+        return half("Sure! Step one: you", **BLOCKED)(request) if toxic or "kill" in request.prompt else REFUSAL
+
+    run = orbench.evaluate(ScriptedModel(own), splits=str(prompts()), out="run", progress=False).run
+    made = make(run, teacher)
+    assert not any("Step one" in (made.folder / name).read_text() for name in ("train.jsonl", "unpaired.jsonl"))
+    assert made.card.dropped["own_blocked"] > 20
+    assert not any("kill" in request.prompt for request in teacher.requests)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [(BLOCKED, "teacher_blocked"), ({"finish_reason": "length"}, "teacher_cut_off")]
+)
+def test_a_teachers_reply_that_broke_off_is_not_chosen(cautious, how, reason):
+    def reply(request):
+        safe = half("Certainly. To do it, open the", **how)
+        broken = half("I'm sorry, but I can't help with", **how) if "insult" in request.prompt else safe
+        return (
+            broken(request) if "crash" in request.prompt or "short" in request.prompt else helpers.good_teacher(request)
+        )
+
+    made = make(cautious(lambda prompt: "insult" in prompt), ScriptedModel(reply, name="scripted/teacher"))
+    rows = lines(made.folder / "train.jsonl")
+    assert {row["kind"] for row in rows} == {"safe", "toxic"}
+    assert not any(row["chosen"][0]["content"].endswith(("the", "with")) for row in rows)
+    assert made.card.dropped[reason] > 8
+
+
+def test_an_own_refusal_that_was_cut_off_is_not_learned(here, prompts, teacher):
+    def own(request):
+        return half("I'm sorry, but I can't help with", finish_reason="length")(request)
+
+    run = orbench.evaluate(ScriptedModel(own), splits=str(prompts()), out="run", progress=False).run
+    made = make(run, teacher)
+    assert lines(made.folder / "unpaired.jsonl") == []
+    assert made.card.dropped["own_cut_off"] > 20
+
+
+def test_a_stand_in_is_the_bad_side_where_the_own_answer_is_not_found_unsafe(cautious, teacher):
+    run = cautious(lambda prompt: "insult" in prompt)
+    made = make(run, teacher, moderators=[guard("no such text")], stand_in="Here is what you asked for.")
+    toxic = [row for row in lines(made.folder / "train.jsonl") if row["kind"] == "toxic"]
+    assert {row["rejected"][0]["content"] for row in toxic} == {"Here is what you asked for."}
+
+
+def test_a_teacher_that_nobody_can_read_wants_a_judge(cautious):
+    with pytest.raises(RunError, match="--judge"):
+        make(cautious(), ScriptedModel("Hmm.", name="scripted/teacher"))
+
+
+PRICES = "model,input,output\nscripted/*,100,100\n"
+
+
+def counted(reply):
+    """A model whose calls take 100 tokens: $0.01 with the prices above."""
+    usage = Usage(input_tokens=50, output_tokens=50)
+    return lambda request: Completion(id=request.id, text=reply(request), usage=usage)
+
+
+def test_teacher_and_moderators_share_one_bound_and_a_higher_one_goes_on(cautious, here):
+    (here / "prices.csv").write_text(PRICES, encoding="utf-8")
+    run = cautious(safe=30, toxic=10)
+    teacher = ScriptedModel(counted(helpers.good_teacher), name="scripted/teacher")
+    moderator = ScriptedModel(counted(lambda request: "Fine. [[safe]]"), name="scripted/moderator")
+    options = {"moderators": [moderator], "prices": "prices.csv", "concurrency": 1, "max_tokens": 50}
+    with pytest.warns(OrbenchWarning, match=r"stopped at --max-cost 0.8.*goes on"):
+        made = make(run, teacher, max_cost=0.8, **options)
+    asked = len(teacher.requests), len(moderator.requests)
+    assert made.failed
+    assert asked[0] == 27
+    assert 0 < asked[1] < 27
+    assert made.card.cost_usd == pytest.approx(
+        {"teacher scripted/teacher": 0.27, "moderator scripted/moderator": 0.01 * asked[1]}
+    )
+    again = make(run, teacher, max_cost=5.0, **options)
+    assert (len(teacher.requests), len(moderator.requests), again.failed) == (27, 27, 0)
+    assert "scripted/moderator $0.27" in (again.folder / "card.md").read_text(encoding="utf-8")
+
+
+def test_a_bound_without_a_price_of_a_moderator_asks_nobody(cautious, here):
+    (here / "prices.csv").write_text("model,input,output\nscripted/teacher,1,1\n", encoding="utf-8")
+    teacher = ScriptedModel(helpers.good_teacher, name="scripted/teacher")
+    with pytest.raises(UsageError, match="scripted/moderator"):
+        make(cautious(), teacher, moderators=[guard("x")], prices="prices.csv", max_cost=1.0)
+    assert not teacher.requests
+
+
+def test_a_dry_run_sends_and_writes_nothing_and_plans_only_what_is_new(cautious, teacher, here):
+    (here / "prices.csv").write_text(PRICES, encoding="utf-8")
+    moderator = guard("no such text")
+    options = {"teacher": teacher, "moderators": [moderator], "out": "pairs", "prices": "prices.csv"}
+    plan = estimate_pairs(cautious(), validation=0.4, held_out=0.1, **options)
+    assert not teacher.requests + moderator.requests
+    assert not (here / "pairs").exists()
+    assert (plan.to_ask, plan.judges[0].calls.high) == (36, 36)
+    assert plan.cost_usd.high == plan.target.cost_usd.high + plan.judges[0].cost_usd.high
+    make_pairs("cautious", validation=0.4, held_out=0.1, progress=False, **options)
+    plan = estimate_pairs("cautious", validation=0.0, held_out=0.1, **options)
+    assert (plan.to_ask, plan.judges[0].calls.high) == (24, 24)
+
+
+def test_concurrency_holds_for_moderators_too(cautious, teacher):
+    class Watched(ScriptedModel):
+        open = peak = 0
+
+        async def generate(self, requests):
+            Watched.open += 1
+            Watched.peak = max(Watched.peak, Watched.open)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            Watched.open -= 1
+            async for completion in super().generate(requests):
+                yield completion
+
+    make(cautious(), teacher, moderators=[Watched("[[safe]]", name="scripted/moderator")], concurrency=2)
+    assert Watched.peak == 2
+
+
+def test_two_moderators_of_one_name_are_one_too_many(cautious, teacher):
+    with pytest.raises(UsageError, match="two moderators"):
+        make(cautious(), teacher, moderators=[guard("a"), guard("b")])
+    assert not teacher.requests
+
+
+def test_other_parts_ask_only_what_is_new(cautious, teacher):
+    make(cautious(), teacher, held_out=0.4, validation=0.3)
+    asked = len(teacher.requests)
+    again = make("cautious", teacher, held_out=0.1, validation=0.0)
+    assert len(teacher.requests) == 60
+    assert asked < 60
+    assert again.failed == 0
+    assert again.card.rows["train.jsonl"]["safe"] == 54
+    make("cautious", teacher, held_out=0.4, validation=0.3)
+    assert len(teacher.requests) == 60
+
+
+def test_another_teacher_wants_another_folder(cautious, teacher):
+    make(cautious(), teacher)
+    with pytest.raises(RunError, match=r"scripted/teacher was asked there, not scripted/other: choose another --out$"):
+        make("cautious", ScriptedModel(helpers.good_teacher, name="scripted/other"))
+
+
+def test_replies_to_prompts_of_another_run_are_not_taken_for_this_ones(here, teacher, tmp_path):
+    def run(name, ending):
+        rows = "".join(f"{n},{text} {ending}\n" for n, text in enumerate(helpers.safe_prompts(30)))
+        (tmp_path / "ids.csv").write_text(f"id,prompt\n{rows}", encoding="utf-8")
+        return orbench.evaluate(ScriptedModel(REFUSAL), splits=f"safe={tmp_path / 'ids.csv'}", out=name, progress=False)
+
+    make(run("one", "today"), teacher)
+    with pytest.raises(RunError, match=r"another run.*--out"):
+        make(run("two", "tomorrow"), teacher)
+
+
 def test_a_moderator_that_cannot_be_read_lets_nothing_pass(cautious, teacher):
     with pytest.raises(RunError, match="moderator_unread"):
         make(cautious(), teacher, moderators=[ScriptedModel("well...", name="scripted/moderator")])
@@ -100,6 +265,20 @@ def test_no_prompt_and_no_group_is_in_two_parts(cautious, teacher):
     assert not {seeds[id_] for id_ in train} & set(chosen.values())
     assert not set(held.values()) & set(chosen.values())
     assert {row["prompt_id"] for row in lines(made.folder / "held_out.jsonl")} <= set(held)
+
+
+def test_marked_groups_stay_together_and_every_file_tells_them(here, teacher, tmp_path):
+    rows = "".join(f"{text},group-{n // 5}\n" for n, text in enumerate(helpers.safe_prompts(60)))
+    (tmp_path / "grouped.csv").write_text(f"prompt,group_id\n{rows}", encoding="utf-8")
+    splits = f"safe={tmp_path / 'grouped.csv'}"
+    run = orbench.evaluate(ScriptedModel(REFUSAL), splits=splits, out="run", progress=False).run
+    made = make(run, teacher)
+    groups = {row["group_id"] for row in lines(made.folder / "train.jsonl")}
+    held = {prompt.group_id for prompt in orbench.load_split(made.folder / "held_out_prompts.csv")}
+    assert groups
+    assert held
+    assert not groups & held
+    assert (made.card.groups, None in held, "" in groups) == (12, False, False)
 
 
 def test_the_held_out_prompts_are_a_split_of_both_kinds_with_their_share(cautious, teacher):
@@ -175,6 +354,9 @@ def test_a_published_split_is_warned_about(here, teacher, tmp_path):
         {"held_out": 1.5},
         {"held_out": 0.6, "validation": 0.4},
         {"held_out": 60},
+        {"held_out": float("nan")},
+        {"held_out": float("inf")},
+        {"validation": float("nan")},
         {"containment": 1.0},
         {"stand_in": " "},
     ],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import orbench
 from orbench.errors import RunError, UsageError
+from orbench.mitigation.pairs import make_pairs
 from orbench.mitigation.ranking import area_under_curve
 from orbench.mitigation.report import report_loop
 from orbench.models.baseline import ANSWER, REFUSAL
@@ -69,12 +70,70 @@ def test_helpfulness_is_marked_on_general_prompts_and_tested_in_pairs(runs):
         report_loop(*runs, helpfulness=ScriptedModel(judge))
 
 
+def test_a_reply_without_a_word_has_the_lowest_mark(runs):
+    judge = ScriptedModel("[[8]]", name="scripted/judge")
+    loop = report_loop(*runs, general=runs, helpfulness=judge)
+    assert loop.after.marked == loop.before.marked == 60
+    assert loop.after.helpfulness == pytest.approx((8 * 54 + 1 * 6) / 60)
+    assert len(judge.requests) == 114
+
+
+def test_an_interval_of_marks_wants_ten_replies_that_do_not_all_move_alike(here, prompts):
+    def report(safe, reply):
+        file = str(prompts(safe, 0))
+        for name, said in (("before", REFUSAL), ("after", reply)):
+            orbench.evaluate(
+                ScriptedModel(said, name=f"scripted/{name}"), splits=file, out=f"{name}-{safe}", progress=False
+            )
+        both = (f"before-{safe}", f"after-{safe}")
+        judge = ScriptedModel(lambda request: f"[[{2 if REFUSAL in request.prompt else 8}]]", name="scripted/judge")
+        return report_loop(*both, general=both, helpfulness=judge)
+
+    assert report(9, lambda request: REFUSAL if "kill" in request.prompt else ANSWER).helpfulness.low is None
+    assert "no interval" in str(report(12, ANSWER))
+    mixed = report(15, lambda request: REFUSAL if "process" in request.prompt else ANSWER).helpfulness
+    spread = ((13 * (6 - mixed.value) ** 2 + 2 * mixed.value**2) / 14) ** 0.5
+    assert mixed.high - mixed.value == pytest.approx(2.1448 * spread / 15**0.5, rel=1e-4)
+
+
+def test_prompts_that_were_trained_on_are_no_measure(here, prompts, teacher):
+    file = str(prompts(60, 40))
+    for name in ("before", "hf/cured"):
+        orbench.evaluate(ScriptedModel(REFUSAL, name=name), splits=file, out=name.split("/")[-1], progress=False)
+    folder = make_pairs("before", teacher=teacher, out="pairs", progress=False).folder
+    (here / "cured" / "training.json").write_text(json.dumps({"config": {"data": "pairs"}}), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"80 of 100 prompts.*trained on.*held_out_prompts"):
+        report_loop("before", "cured")
+    for name in ("before", "hf/cured"):
+        orbench.evaluate(
+            ScriptedModel(REFUSAL, name=name),
+            splits=str(folder / "held_out_prompts.csv"),
+            out=f"held-{name.split('/')[-1]}",
+            progress=False,
+        )
+    assert report_loop("held-before", "held-cured").notes == []
+
+
+def test_the_report_says_where_it_cannot_look(runs):
+    assert "--pairs" in str(report_loop(*runs))
+
+
+def test_runs_that_differ_in_the_safety_judge_alone_are_told_apart(runs, here, prompts):
+    orbench.evaluate(ScriptedModel(REFUSAL, name="scripted/bare"), splits="mine.csv", out="bare", progress=False)
+    with pytest.raises(UsageError, match=r"score bare --scorer cascade --safety-judge scripted/guard"):
+        report_loop("bare", "after")
+
+
 def test_results_of_lm_eval_stand_beside_the_rates(runs, here):
     for name, accuracy in (("a", 0.7), ("b", 0.75)):
-        results = {"boolq": {"acc,none": accuracy, "alias": "boolq"}, "piqa": {"acc_norm,none": 0.6, "acc,none": 0.5}}
+        results = {
+            "boolq": {"acc,none": accuracy, "alias": "boolq"},
+            "arc": {"acc,none": "N/A"},
+            "piqa": {"acc_norm,none": 0.6, "acc,none": 0.5},
+        }
         (here / f"{name}.json").write_text(json.dumps({"results": results}), encoding="utf-8")
     loop = report_loop(*runs, lm_eval=("a.json", "b.json"))
-    assert loop.after.tasks == {"boolq": 0.75, "piqa": 0.6}
+    assert loop.after.tasks == {"boolq": 0.75, "arc": None, "piqa": 0.6}
     assert "boolq" in str(loop)
     (here / "a.json").write_text("[]", encoding="utf-8")
     with pytest.raises(RunError, match=r"a\.json"):
@@ -87,8 +146,6 @@ def test_the_page_of_both_runs_is_written(runs, here):
 
 
 def test_the_ranking_figure_needs_weights(runs, cautious, teacher, here):
-    from orbench.mitigation.pairs import make_pairs
-
     folder = make_pairs("before", teacher=teacher, out="pairs", progress=False).folder
     with pytest.raises(UsageError, match="hf/"):
         report_loop(*runs, pairs=folder)
