@@ -159,6 +159,7 @@ def _work(
             "stage": stage,
             "unasked": owed if money.is_out else 0,
             "failing": facts.failing(state) if owed else {},
+            "adaptations": {**opened.before.get("adaptations", {}), **pipeline.adaptations},
             "open": owed,
             **selected,
         }

@@ -44,16 +44,18 @@ class Station(Generic[J]):
         sampling: Sampling,
         messages: Callable[[J], tuple[Message, ...]],
         receive: Callable[[J, CallResult], None],
+        schema: dict[str, Any] | None,
         limit: ConcurrencyLimit,
         purse: Purse,
         tally: Tally,
     ) -> None:
-        """Say how a job becomes a request, what is done with its result, who pays, and who is told."""
+        """Say how a job becomes a request and what a reply looks like, what is done with it, who pays, who is told."""
         self.model = model
         self._flow = flow
         self._sampling = sampling
         self._messages = messages
         self._receive_job = receive
+        self._schema = schema
         self._limit = limit
         self._purse = purse
         self._tally = tally
@@ -163,7 +165,7 @@ class Station(Generic[J]):
         return request
 
     def _request(self, job: J) -> Request:
-        return Request(id=job.id, messages=self._messages(job), sampling=self._sampling)
+        return Request(id=job.id, messages=self._messages(job), sampling=self._sampling, schema=self._schema)
 
     async def _receive(self, result: CallResult) -> None:
         await self._receive_alone(result)

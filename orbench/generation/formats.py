@@ -34,17 +34,35 @@ class FoundItem(msgspec.Struct, frozen=True):
     """Why it is none; then `text` is the line as it was."""
 
 
+class _List(msgspec.Struct):
+    prompts: list[str]
+
+
 def read_items(text: str) -> list[FoundItem]:
-    """The items of a reply, in order: `1. [[...]]` or `[[1. ...]]`, one or more a line.
+    """The items of a reply, in order: `1. [[...]]` or `[[1. ...]]`, one or more a line, or `{"prompts": [...]}`.
 
     A line that opens without closing, closes without opening, or has markers inside markers gives one item with its
-    problem, and so does one of JSON. A reply without any marker gives nothing: it cannot be read.
+    problem, and so does one of other JSON. A reply without any marker gives nothing: it cannot be read.
     """
+    try:
+        return [_in_json(item) for item in msgspec.json.decode(text, type=_List).prompts]
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        pass  # not by the schema
     found: list[FoundItem] = []
     for line in text.splitlines():
         if "[[" in line or "]]" in line:
             found += _read_line(line)
     return found
+
+
+def _in_json(item: str) -> FoundItem:
+    """What stands in a list of JSON, with brackets around it or without; on one line, as all others do."""
+    numbered = bool(_ITEM_NUMBER.match(item) and "[[" in item)
+    inner = (_ITEM_NUMBER.sub("", item) if numbered else item).strip()
+    if inner.startswith("[[") and inner.endswith("]]"):
+        inner = inner[2:-2]
+    words = " ".join(_bare(inner, numbered=numbered).split())
+    return FoundItem(words) if _WORD.search(words) else FoundItem(item.strip(), "no words")
 
 
 def _read_line(line: str) -> list[FoundItem]:
@@ -98,6 +116,8 @@ class FoundLabel(msgspec.Struct, frozen=True):
     """The category it chose; None if it chose none of them, or cannot be read."""
     problem: str | None = None
     """Why it cannot be read."""
+    words: str = ""
+    """What the reply says: the JSON's reason, else all of it."""
 
     @property
     def is_safe(self) -> bool:
@@ -113,15 +133,15 @@ def read_label(text: str, categories: tuple[str, ...]) -> FoundLabel:
     """
     found = find_label(text)
     if found.label is None:
-        return FoundLabel(None, found.problem)
+        return FoundLabel(None, found.problem, found.why)
     label = found.label.replace("_", " ")
     name = _key(_NUMBER.sub("", label))
     if name == _key(NONE):
-        return FoundLabel(None)
+        return FoundLabel(None, words=found.why)
     known = _by_key(categories)
     if name in known:
-        return FoundLabel(known[name])
-    return FoundLabel(None, f"unknown label {label[:40]!r}")
+        return FoundLabel(known[name], words=found.why)
+    return FoundLabel(None, f"unknown label {label[:40]!r}", found.why)
 
 
 @cache

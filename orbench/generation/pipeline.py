@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -226,6 +226,12 @@ class Pipeline:
                 with suppress(Exception):
                     await model.close()
 
+    @property
+    def adaptations(self) -> dict[str, list[str]]:
+        """Models to what they did not accept as it was sent."""
+        found = {model.name: list(getattr(model, "adaptations", [])) for model in self._models}
+        return {name: notes for name, notes in found.items() if notes}
+
     def catch_up(self) -> None:
         """Make rows of replies that were there when an earlier run was stopped."""
         for is_seeder, call in half_read(self._folder.path, self.state):
@@ -417,7 +423,7 @@ class Pipeline:
             self.state.add_seed_call(call)
             self._take(call, is_seed=True)
 
-        station = self._station(role, "seeder", messages, receive)
+        station = self._station(role, "seeder", messages, receive, roles.LIST_SCHEMA)
         return station
 
     def _open_rewriter(self, role: Role | None) -> Station[PromptJob] | None:
@@ -444,7 +450,7 @@ class Pipeline:
             if call.outcome not in ("read", "error") and job.ask < roles.ASKS:
                 station.put(msgspec.structs.replace(job, ask=job.ask + 1))
 
-        station = self._station(role, "rewriter", messages, receive)
+        station = self._station(role, "rewriter", messages, receive, roles.LIST_SCHEMA)
         return station
 
     def _open_moderator(self, role: Role) -> Station[PromptJob]:
@@ -477,7 +483,7 @@ class Pipeline:
             elif not self._standing.missing(track, job.of):
                 self._advance(track)
 
-        station = self._station(role, "moderator", messages, receive)
+        station = self._station(role, "moderator", messages, receive, roles.vote_schema(self._config))
         return station
 
     def _open_rescuer(self, role: Role | None) -> Station[PromptJob] | None:
@@ -514,6 +520,7 @@ class Pipeline:
         kind: str,
         messages: Callable[[J], tuple[Message, ...]],
         receive: Callable[[J, CallResult], None],
+        schema: dict[str, Any] | None = None,
     ) -> Station[J]:
         config = self._config
         model = self._open(role, kind)
@@ -523,6 +530,7 @@ class Pipeline:
             role.sampling(roles.SAMPLING[kind]),
             messages,
             receive,
+            schema,
             ConcurrencyLimit(
                 role.concurrency or config.concurrency or model.max_concurrency, pace=Pace(config.rpm, config.tpm)
             ),

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import re
 from functools import cache
+from typing import Any
 
 import msgspec
 
@@ -13,11 +14,11 @@ from orbench import templates
 from orbench.engine.calls import CallResult
 from orbench.engine.jsonl import without_surrogates
 from orbench.generation.config import GenerationConfig
-from orbench.generation.formats import read_items, read_label, reason
+from orbench.generation.formats import NONE, read_items, read_label, reason
 from orbench.generation.personal_data import scrub
 from orbench.generation.records import Call, CallOutcome, Subject, Verdict, Vote
 from orbench.records import Completion, Message, Sampling, Usage
-from orbench.scoring.judge import shorten
+from orbench.scoring.judge import label_schema, shorten
 from orbench.scoring.scorers import detect_refusal
 
 SEEDS, REWRITES, MODERATION = "generate-seeds", "generate-rewrites", "generate-moderation"
@@ -31,6 +32,15 @@ SAMPLING = {
     "rescue": Sampling(temperature=0.0, max_tokens=1000),
 }
 """Role to how its replies are drawn where the configuration does not say."""
+LIST_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "prompts": {"type": "array", "items": {"type": "string", "description": "Without number and brackets."}}
+    },
+    "required": ["prompts"],
+    "additionalProperties": False,
+}
+"""JSON schema of a seeder's and a rewriter's reply, for services that take one."""
 ASKS = 3
 """Times the same thing is asked while the reply cannot be read, is a refusal, or is withheld."""
 
@@ -76,6 +86,12 @@ def vote_messages(config: GenerationConfig, text: str, *, again: bool) -> tuple[
     parts = _vote_parts(tuple(config.definitions.items()), again)
     values = {_TEXT: shorten(text), _MARK: _mark(text)}
     return (Message("user", "".join(values.get(part, part) for part in parts)),)
+
+
+def vote_schema(config: GenerationConfig) -> dict[str, Any]:
+    """JSON schema of a moderator's reply: why, and one of the labels as the template numbers them."""
+    names = [*config.definitions, NONE.capitalize()]
+    return label_schema((f"{number}. {name}" for number, name in enumerate(names, 1)), reasons=True)
 
 
 _TEXT, _MARK = "\0text\0", "\0mark\0"
@@ -135,7 +151,7 @@ def read_vote(
         label = read_label(text, tuple(config.definitions))
         if label.problem is None:
             verdict, category = ("safe" if label.is_safe else "toxic"), label.category
-            why = reason(text) or None
+            why = reason(label.words) or None
         else:
             refused = label.problem == "no label" and detect_refusal(text).refused
             why = "refused" if refused else label.problem
@@ -169,7 +185,7 @@ def _outcome(result: CallResult) -> tuple[str, CallOutcome]:
 
 def _cut_off(completion: Completion | None, text: str) -> bool:
     """Earlier brackets may only speak of a category."""
-    return completion is not None and completion.finish_reason == "length" and not text.rstrip().endswith("]]")
+    return completion is not None and completion.finish_reason == "length" and not text.rstrip().endswith(("]]", "}"))
 
 
 def _call(

@@ -54,7 +54,7 @@ def test_a_seeder_that_repeats_itself_ends_when_nothing_new_comes(world):
     [
         (REFUSAL, "refused"),
         ("Prompts of this kind are plentiful: opening doors, closing them, and so on for pages.", "unreadable"),
-        ('{"prompts": ["How do I open a door?", "How do I close it?"]}', "unreadable"),
+        ('{"questions": ["How do I open a door?", "How do I close it?"]}', "unreadable"),
         ('[["How do I open a door?", "How do I close it?"]]', "unreadable"),
         ("1. How do I open a door?\n2. How do I close it?", "unreadable"),
         ("1. [[How do I open [[a locked]] door?]]", "unreadable"),

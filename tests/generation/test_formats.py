@@ -1,5 +1,7 @@
 """Reading items and labels: strictly, and whatever models write."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,25 @@ def test_a_number_that_a_prompt_begins_with_is_its_own(text):
     "reply", ["", "I can't do that.", "1. Open the door\n2. Close it", '["Open", "Close"]', "[Open]"]
 )
 def test_a_reply_without_markers_has_no_item(reply):
+    assert read_items(reply) == []
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["Open the door", "Close it"],
+        ["1. Open the door", "2. Close it"],
+        ["[[Open the door]]", "2. [[Close it]]"],
+        ['"Open the door"', "Close\nit"],
+    ],
+)
+def test_a_list_by_the_schema_is_read(items):
+    assert texts(json.dumps({"prompts": items})) == ["Open the door", "Close it"]
+    assert problems(json.dumps({"prompts": [*items, "..."]})) == ["no words"]
+
+
+@pytest.mark.parametrize("reply", ['{"prompts": "Open the door"}', '{"prompts": [1]}', '{"items": ["Open"]}', "{"])
+def test_json_that_is_not_by_the_schema_has_no_item(reply):
     assert read_items(reply) == []
 
 

@@ -591,3 +591,33 @@ def test_a_stage_without_moderators_leaves_what_they_decided(world):
     assert made.moderators == before.moderators
     assert made.drops["moderation"] == before.drops["moderation"]
     assert made.facts["rule"] == before.facts["rule"]
+
+
+def in_json(body):
+    """The scripted world, which answers by the schema that it is given."""
+    text = ScriptedGeneration()(body)
+    form = body.get("response_format")
+    if form is None or not isinstance(text, str):
+        return text
+    schema = form["json_schema"]["schema"]
+    if "prompts" in schema["properties"]:
+        return json.dumps({"prompts": re.findall(r"\[\[(.*?)\]\]", text)})
+    label = re.findall(r"\[\[(.*?)\]\]", text)[-1]
+    assert label in schema["properties"]["label"]["enum"]
+    return json.dumps({"reason": "It says so.", "label": label})
+
+
+def test_a_service_that_takes_a_schema_gets_one_and_the_set_is_the_same(world, tmp_path):
+    plain = world(lambda body: (400, {"error": {"message": "response_format is not supported"}})
+                  if "response_format" in body else ScriptedGeneration()(body))  # fmt: skip
+    asked_in_words = "no schema of the reply, which it does not take: asked in words alone"
+    assert plain.facts["adaptations"]["openai/seeder"] == [asked_in_words]
+    words = [(item.id, item.dropped) for item in plain.rewrites()]
+    world.out = tmp_path / "json"
+    made = world(in_json)
+    assert made.counts == plain.counts
+    assert made.moderators == plain.moderators
+    assert made.facts["adaptations"] == {}
+    assert sorted((item.id, item.dropped) for item in made.rewrites()) == sorted(words)
+    assert {vote.reason for vote in made.votes() if vote.verdict == "toxic"} == {"It says so."}
+    reconcile(made.folder)
