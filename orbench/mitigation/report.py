@@ -173,13 +173,15 @@ def report_loop(
 def _check_new(after: Evaluation, pairs: str | Path | None) -> list[str]:
     """Look whether the model was trained on prompts of the run, or chosen by them, or by ones nearly the same.
 
+    Of replayed general prompts only the same texts count: short everyday ones share most words with many others.
+
     Returns:
-        A note where that cannot be known.
+        A note where that cannot be known, and one on replayed prompts that are nearly the same.
 
     Raises:
         UsageError: It was.
     """
-    files = _learned_from(after, pairs)
+    files, replayed = _learned_from(after, pairs)
     if not files:
         return ["What the model was trained on is not known here: name the folder of the pairs with --pairs to look."]
     replies = {response.key: response for response in read_responses(after.run)}
@@ -195,29 +197,46 @@ def _check_new(after: Evaluation, pairs: str | Path | None) -> list[str]:
         )
         for one in replies.values()
     ]
-    learned, lost = [], []
-    for file in files:
-        try:
-            learned += _prompts_in(file)
-        except OrbenchError:
-            lost.append(str(file))
-    if known := like_any(asked, learned):
+    lost: list[str] = []
+
+    def prompts(names: Sequence[Path]) -> list[Prompt]:
+        found: list[Prompt] = []
+        for file in names:
+            try:
+                found += _prompts_in(file)
+            except OrbenchError:
+                lost.append(str(file))
+        return found
+
+    general = prompts(replayed)
+    texts = {prompt.text for prompt in general}
+    known = like_any(asked, prompts(files)) or [prompt for prompt in asked if prompt.text in texts]
+    if known:
+        where = ", ".join(map(str, [*files, *replayed]))
         raise UsageError(
             f"{len(known)} of {len(asked)} prompts of {after.run}, such as {known[0].id}, were trained on or chose the "
-            "checkpoint, or are nearly the same as such (" + ", ".join(map(str, files)) + "): figures on them mean "
-            f"nothing. Evaluate both models on {HELD_OUT_PROMPTS} of the pairs"
+            f"checkpoint, or are nearly the same as such ({where}): figures on them mean nothing. "
+            f"Evaluate both models on {HELD_OUT_PROMPTS} of the pairs"
         )
-    return [f"Could not be read, so not known to hold none of these prompts: {', '.join(lost)}."] if lost else []
+    notes = [f"Could not be read, so not known to hold none of these prompts: {', '.join(lost)}."] if lost else []
+    if alike := like_any(asked, general):
+        notes.append(
+            f"{len(alike)} of {len(asked)} prompts of {after.run}, such as {alike[0].id}, share most of their words "
+            f"with general prompts that were replayed ({', '.join(map(str, replayed))})."
+        )
+    return notes
 
 
-def _learned_from(after: Evaluation, pairs: str | Path | None) -> list[Path]:
-    """The files that a training read: of the pairs, and as the trained model's folder tells."""
+def _learned_from(after: Evaluation, pairs: str | Path | None) -> tuple[list[Path], list[Path]]:
+    """The files that a training read, of the pairs and as the trained model's folder tells; and what it replayed."""
     named = [] if pairs is None else [str(pairs)]
+    replayed: list[Path] = []
     path = Path(after.model.removeprefix("hf/")) / TRAINING
     if after.model.startswith("hf/") and path.is_file():
         try:
             config = msgspec.json.decode(path.read_bytes())["config"]
-            named += [str(config[each]) for each in ("data", "safety", "replay", "validation") if config.get(each)]
+            named += [str(config[each]) for each in ("data", "safety", "validation") if config.get(each)]
+            replayed = [Path(config["replay"])] if config.get("replay") else []
         except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path}: cannot be read ({error})") from None
     found: list[Path] = []
@@ -228,7 +247,7 @@ def _learned_from(after: Evaluation, pairs: str | Path | None) -> list[Path]:
             inside = [folder.with_name(VALIDATION_PROMPTS)]
             found.append(folder)
         found += [file for file in inside if file.is_file()]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), [file for file in replayed if file.is_file()]
 
 
 def _prompts_in(file: Path) -> list[Prompt]:

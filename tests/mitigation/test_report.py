@@ -113,6 +113,23 @@ def test_prompts_that_were_trained_on_are_no_measure(here, prompts, teacher):
         )
     assert report_loop("held-before", "held-cured").notes == []
 
+    held = orbench.load_split(folder / "held_out_prompts.csv")[0].text
+
+    def replay(text):
+        turns = ([{"role": role, "content": said}] for role, said in (("user", text), ("assistant", ANSWER)))
+        row = {**dict(zip(("prompt", "chosen"), turns, strict=True)), "prompt_id": "g", "kind": "safe"}
+        (here / "general.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+
+    config = {"data": "pairs", "replay": "general.jsonl"}
+    (here / "cured" / "training.json").write_text(json.dumps({"config": config}), encoding="utf-8")
+    replay(f"{held} Today")
+    [note] = report_loop("held-before", "held-cured").notes
+    assert "1 of 20 prompts" in note
+    assert "replayed (general.jsonl)" in note
+    replay(held)
+    with pytest.raises(UsageError, match="1 of 20 prompts"):
+        report_loop("held-before", "held-cured")
+
 
 def test_the_report_says_where_it_cannot_look(runs):
     assert "--pairs" in str(report_loop(*runs))
