@@ -18,6 +18,7 @@ from orbench.engine.run_folder import RunFolder, write_json
 from orbench.engine.threads import run_sync
 from orbench.errors import RunError, SplitError, UsageError
 from orbench.evaluation.run import Run
+from orbench.evaluation.setup import describe_splits
 from orbench.integrations.export import is_export, read_export
 from orbench.integrations.imported import Imported
 from orbench.integrations.inspect.log import read_log
@@ -200,17 +201,7 @@ def _refuse_clash(parts: Sequence[Imported]) -> None:
 
 
 def _described(imported: Imported) -> Sequence[dict[str, Any]]:
-    return imported.described or [
-        {
-            "name": split.name,
-            "kind": split.kind,
-            "fingerprint": split.fingerprint,
-            "prompts": len(split),
-            "categories": list(dict.fromkeys(prompt.category for prompt in split)),
-            "source": split.source,
-        }
-        for split in imported.splits
-    ]
+    return imported.described or describe_splits(imported.splits)
 
 
 def _config(imported: Imported) -> dict[str, Any]:

@@ -154,6 +154,19 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """(split, prompt id): what names a row of a run."""
         return (self.split, self.prompt_id)
 
+    @property
+    def asked(self) -> Prompt:
+        """The prompt that it is a reply to."""
+        return Prompt(
+            id=self.prompt_id,
+            text=self.prompt,
+            category=self.category,
+            kind=self.kind,
+            split=self.split,
+            seed_id=self.seed_id,
+            group_id=self.group_id,
+        )
+
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What one judge of a panel said of one reply."""

@@ -92,21 +92,26 @@ def warn_of_choosers(models: Sequence[AnyModel], splits: Sequence[Split]) -> Non
                 )
 
 
+def describe_splits(splits: Sequence[Split]) -> list[dict[str, Any]]:
+    """What `run.json` says of the splits of a run."""
+    return [
+        {
+            "name": split.name,
+            "kind": split.kind,
+            "fingerprint": split.fingerprint,
+            "prompts": len(split),
+            "categories": list(dict.fromkeys(prompt.category for prompt in split)),
+            "source": split.source,
+        }
+        for split in splits
+    ]
+
+
 def make_config(model: Model, splits: Sequence[Split], sampling: Sampling, system_prompt: str | None) -> dict[str, Any]:
     """What `run.json` says of a run before it begins; its `digest` covers what the replies depend on."""
     base: dict[str, Any] = {
         "model": model.name,
-        "splits": [
-            {
-                "name": split.name,
-                "kind": split.kind,
-                "fingerprint": split.fingerprint,
-                "prompts": len(split),
-                "categories": list(dict.fromkeys(prompt.category for prompt in split)),
-                "source": split.source,
-            }
-            for split in splits
-        ],
+        "splits": describe_splits(splits),
         "sampling": msgspec.to_builtins(sampling),
         "system_prompt": system_prompt,
     }

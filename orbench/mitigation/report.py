@@ -185,18 +185,7 @@ def _check_new(after: Evaluation, pairs: str | Path | None) -> list[str]:
     if not files:
         return ["What the model was trained on is not known here: name the folder of the pairs with --pairs to look."]
     replies = {response.key: response for response in read_responses(after.run)}
-    asked = [
-        Prompt(
-            id=one.prompt_id,
-            text=one.prompt,
-            category="",
-            kind=one.kind,
-            split=one.split,
-            seed_id=one.seed_id,
-            group_id=one.group_id,
-        )
-        for one in replies.values()
-    ]
+    asked = [response.asked for response in replies.values()]
     lost: list[str] = []
 
     def prompts(names: Sequence[Path]) -> list[Prompt]:

@@ -12,6 +12,7 @@ import msgspec
 
 from orbench.engine.run_folder import RUN, read_config, read_responses, write_json
 from orbench.errors import RunError
+from orbench.evaluation.setup import describe_splits
 from orbench.records import Kind, Prompt
 from orbench.splits import Split
 
@@ -61,27 +62,8 @@ def with_earlier(
                 "choose another --out"
             )
         if prompt is None and response.error is None:
-            every[response.key] = Prompt(
-                id=response.prompt_id,
-                text=response.prompt,
-                category=response.category,
-                kind=response.kind,
-                split=response.split,
-                seed_id=response.seed_id,
-                group_id=response.group_id,
-            )
+            every[response.key] = response.asked
     splits = splits_of([every[key] for key in sorted(every)], source)
     if write and not is_same(folder, splits):
-        grown = [
-            {
-                "name": split.name,
-                "kind": split.kind,
-                "fingerprint": split.fingerprint,
-                "prompts": len(split),
-                "categories": list(dict.fromkeys(prompt.category for prompt in split)),
-                "source": split.source,
-            }
-            for split in splits
-        ]
-        write_json(folder / RUN, {**read_config(folder), "splits": grown})
+        write_json(folder / RUN, {**read_config(folder), "splits": describe_splits(splits)})
     return splits
