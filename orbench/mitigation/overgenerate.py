@@ -451,7 +451,7 @@ def _candidate(
         number=number,
         completion=row.response,
         refused=row.refused,
-        passed=labels.passed(key) if key in labels.labels else None,
+        passed=labels.passed(key),
         helpfulness=marks.values.get(key),
         error=row.error,
         finish_reason=row.finish_reason,

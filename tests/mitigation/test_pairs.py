@@ -252,6 +252,15 @@ def test_a_moderator_that_cannot_be_read_lets_nothing_pass(cautious, teacher):
         make(cautious(), teacher, moderators=[ScriptedModel("well...", name="scripted/moderator")])
 
 
+def test_a_call_that_failed_is_no_answer_that_cannot_be_read(cautious, teacher):
+    """What to do is another thing: the same command again, not other moderators."""
+    broken = ScriptedModel(RuntimeError("out of order"), name="scripted/moderator")
+    with pytest.raises(RunError, match=r"moderator_failed \d+\. .*same command asks again"):
+        make(cautious(), teacher, moderators=[broken])
+    with pytest.raises(RunError, match=r"teacher_failed \d+ \(RuntimeError: out of order\)\. .*same command"):
+        make("cautious", ScriptedModel(RuntimeError("out of order"), name="scripted/other"), out="other")
+
+
 def test_no_prompt_and_no_group_is_in_two_parts(cautious, teacher):
     run = cautious(seeds=lambda kind, n: f"{kind}-{n // 4}")
     made = make(run, teacher, held_out=0.3)
