@@ -27,13 +27,18 @@ from orbench.mitigation.files import (
     Example,
     Pair,
     Single,
+    Turns,
+    has_prompts,
     read_rows,
     text_of,
+    user,
 )
 from orbench.models.files import digest_of
 from orbench.records import Message, Prompt
 from orbench.splits import Split, load_split
 
+UNASKABLE = "validation_prompt_too_long"
+"""Reason: a validation prompt that the model's context has no room for."""
 UNPAIRED_LEFT_OUT = "unpaired"
 """Reason: a row without a rejected reply, which only KTO can learn from."""
 
@@ -124,9 +129,26 @@ def load_validation(config: Training) -> Split | None:
     if config.validation is not None:
         return load_split(config.validation)
     path = folder_of(config) / VALIDATION_PROMPTS
-    if not path.is_file() or len(path.read_text(encoding="utf-8").splitlines()) < 2:
-        return None
-    return load_split(path)
+    return load_split(path) if has_prompts(path) else None
+
+
+def askable(validation: Split | None, tokenizer: Any, context: int | None) -> tuple[Split | None, int]:
+    """The validation prompts that the model has room for, and how many it has none for: those say nothing of it.
+
+    Args:
+        validation: All of them; None if there are none.
+        tokenizer: The model's.
+        context: Tokens of prompt and reply together at most; None where the model has no bound.
+    """
+    if validation is None or context is None:
+        return validation, 0
+
+    def tokens(prompt: Prompt) -> int:
+        asked = plain(user(prompt.text))
+        return len(tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+    fit = [prompt for prompt in validation if tokens(prompt) < context]
+    return Split(validation.name, fit, validation.source), len(validation) - len(fit)
 
 
 def load_examples(config: Training) -> list[Example]:
@@ -140,15 +162,8 @@ def load_examples(config: Training) -> list[Example]:
         return read_rows(path, Example)
     if (path / CHOSEN).is_file():
         return read_rows(path / CHOSEN, Example)
-    found = [
-        Example(prompt=row.prompt, completion=row.chosen, prompt_id=row.prompt_id, kind=row.kind)
-        for row in read_rows(path / TRAIN, Pair)
-    ]
-    return found + [
-        Example(prompt=row.prompt, completion=row.completion, prompt_id=row.prompt_id, kind=row.kind)
-        for row in _unpaired(path)
-        if row.label
-    ]
+    found = [_example(row, row.chosen) for row in read_rows(path / TRAIN, Pair)]
+    return found + [_example(row, row.completion) for row in _unpaired(path) if row.label]
 
 
 def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, context: int | None) -> Rows:
@@ -271,7 +286,7 @@ def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) 
         seen.setdefault(text, _prompt(row.prompt_id or f"row {number + 1}", text, row))
     parts["the training rows"] = list(seen.values())
     held_out = folder_of(config) / HELD_OUT_PROMPTS
-    if held_out.is_file() and len(held_out.read_text(encoding="utf-8").splitlines()) > 1:
+    if has_prompts(held_out):
         parts[HELD_OUT_PROMPTS] = list(load_split(held_out))
     validation = load_validation(config)
     if validation is not None:
@@ -328,6 +343,17 @@ def _read(path: Path) -> bytes:
 
 def _unpaired(path: Path) -> list[Single]:
     return read_rows(path / UNPAIRED, Single) if (path / UNPAIRED).is_file() else []
+
+
+def _example(row: Pair | Single, completion: Turns) -> Example:
+    return Example(
+        prompt=row.prompt,
+        completion=completion,
+        prompt_id=row.prompt_id,
+        kind=row.kind,
+        seed_id=row.seed_id,
+        group_id=row.group_id,
+    )
 
 
 def _draw(rows: list[Example], count: int, draw: random.Random, what: str) -> list[Example]:

@@ -141,7 +141,7 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
 
 def has_prompts(path: Path) -> bool:
     """Whether there is a file of prompts with more than its header: a part may be empty."""
-    return path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1
+    return path.is_file() and len(path.read_bytes().splitlines()) > 1
 
 
 def write_text(path: Path, text: str) -> None:

@@ -26,10 +26,29 @@ from orbench.errors import RunError, UsageError
 from orbench.evaluation import evaluate
 from orbench.mitigation.checkpoints import Replies, Score, best, check_read, replies_of, score, waited
 from orbench.mitigation.config import Raft, Sft
-from orbench.mitigation.data import check_model, check_rows_apart, digests, load_examples, load_validation
+from orbench.mitigation.data import (
+    UNASKABLE,
+    askable,
+    check_model,
+    check_rows_apart,
+    digests,
+    load_examples,
+    load_validation,
+)
 from orbench.mitigation.files import Example, assistant, text_of, user
 from orbench.mitigation.helpful import Mark, rate_rows
-from orbench.mitigation.trainer import TRAINING, Trained, need_extra, processes, reopen, sft, versions, worth_scoring
+from orbench.mitigation.trainer import (
+    TRAINING,
+    Trained,
+    load_context,
+    load_tokenizer,
+    need_extra,
+    processes,
+    reopen,
+    sft,
+    versions,
+    worth_scoring,
+)
 from orbench.records import Prompt
 from orbench.results import Row
 from orbench.splits import Split
@@ -64,7 +83,10 @@ def raft(config: Raft) -> Trained:
         dropped={},
         versions=versions(),
     )
-    validation = worth_scoring(load_validation(config), config, trained.notes)
+    prompts, unaskable = askable(load_validation(config), load_tokenizer(config.model), load_context(config.model))
+    if unaskable:
+        trained.dropped[UNASKABLE] = unaskable
+    validation = worth_scoring(prompts, config, trained.notes)
     write_json(out / TRAINING, trained)
     start = _measure(config.model, out, 0, validation, config)
     scores = [_score(0, start, start, config)] if start else []
@@ -78,8 +100,9 @@ def raft(config: Raft) -> Trained:
         )
         trained.steps += learned.steps
         trained.loss = learned.loss
-        for kind, count in learned.rows.items():
-            trained.rows[kind] = trained.rows.get(kind, 0) + count
+        for ours, more in ((trained.rows, learned.rows), (trained.dropped, learned.dropped)):
+            ours.update({name: ours.get(name, 0) + count for name, count in more.items()})
+        trained.notes += [note for note in learned.notes if note not in trained.notes]
         current = str(folder)
         now = _measure(current, out, iteration, validation, config)
         if now and start:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import orbench
-from orbench.errors import ModelError, RunError, UsageError
+from orbench.errors import ModelError, OrbenchError, RunError, UsageError
 from orbench.mitigation.config import Dpo, Raft, Sft
 from orbench.mitigation.files import Example, assistant, user
 from orbench.mitigation.pairs import make_pairs
@@ -303,6 +303,19 @@ def test_too_few_toxic_prompts_to_show_safety_are_named(made, pairs, tmp_path):
     assert any("51 toxic validation prompts cannot show" in note and "takes 52" in note for note in trained.notes)
 
 
+def test_a_validation_prompt_that_the_model_has_no_room_for_is_left_out_and_counted(made, pairs, tmp_path):
+    file = Path(validation_file(tmp_path))
+    with file.open("a", encoding="utf-8") as out:
+        out.write(f"{'word ' * 3000},safe\n{'other ' * 3000},toxic\n")
+    trained = train(settings(Sft, made, pairs, tmp_path, validation=str(file), checkpoints=1, max_steps=1))
+    assert [score.step for score in trained.scores] == [0, 1]
+    assert trained.dropped == {"validation_prompt_too_long": 2}
+    given = {"samples": 1, "prompts": 20, "temperature": 0.1, "max_steps": 1, "out": str(tmp_path / "raft")}
+    trained = train(settings(Raft, made, pairs, tmp_path, validation=str(file), **given))
+    assert [score.step for score in trained.scores] == [0, 1]
+    assert trained.dropped["validation_prompt_too_long"] == 2
+
+
 def weights(folder):
     from safetensors.torch import load_file
 
@@ -315,6 +328,13 @@ def test_another_setting_in_the_same_folder_is_refused(made, pairs, tmp_path):
     train(settings(Sft, made, pairs, tmp_path, max_steps=1))
     with pytest.raises(RunError, match="another learning_rate"):
         train(settings(Sft, made, pairs, tmp_path, max_steps=1, learning_rate=2e-3))
+
+
+def test_a_training_that_could_not_begin_leaves_nothing_to_keep_to(made, pairs, tmp_path):
+    given = {"validation": validation_file(tmp_path), "scorer": "judge", "max_steps": 1, "checkpoints": 1}
+    with pytest.raises(OrbenchError, match="no_such_module"):
+        train(settings(Sft, made, pairs, tmp_path, judge="python/no_such_module:judge", **given))
+    assert train(settings(Sft, made, pairs, tmp_path, **(given | {"scorer": "cascade"}))).finished
 
 
 def test_data_that_changed_is_another_training(made, pairs, tmp_path):
@@ -422,6 +442,18 @@ def test_a_prompt_to_measure_on_is_never_trained_on(made, tmp_path):
     for kind, rows in ((Sft, data), (Dpo, data / "train.jsonl")):
         with pytest.raises(RunError, match="one group"):
             train(settings(kind, made, rows, tmp_path))
+
+
+@pytest.mark.parametrize("kind", [Sft, Dpo, Raft])
+def test_a_prompt_of_a_seed_that_is_measured_on_is_never_trained_on(made, pairs, tmp_path, kind):
+    """In other words altogether, so that the seed alone tells it."""
+    data = tmp_path / "seeded"
+    data.mkdir()
+    rows = [json.loads(line) for line in (pairs / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    (data / "train.jsonl").write_text("".join(json.dumps(row | {"seed_id": "s1"}) + "\n" for row in rows[:5]))
+    (data / "held_out_prompts.csv").write_text("prompt,kind,seed_id\nwhy do cats purr,safe,s1\n", encoding="utf-8")
+    with pytest.raises(RunError, match="one group"):
+        train(settings(kind, made, data, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["replay", "safety"])
