@@ -48,7 +48,7 @@ from orbench.mitigation.files import (
 )
 from orbench.mitigation.helpful import MARKS, Helpfulness, Marks
 from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
-from orbench.mitigation.terms import Terms, costs_of_run, name_of
+from orbench.mitigation.terms import Terms, added_costs, costs_of_run, name_of
 from orbench.records import Prompt, Response
 from orbench.results import Evaluation, Row
 from orbench.splits import Split, load_split
@@ -245,7 +245,11 @@ def overgenerate(
             "splits": [split.name for split in loaded],
             "published": published,
             "left_out": len(away),
-            "cost_usd": {**_costs(runs), **labels.cost_usd, **marks.cost_usd},
+            "cost_usd": {
+                **added_costs(costs_of_run(result, "teacher") for _, _, result in runs),
+                **labels.cost_usd,
+                **marks.cost_usd,
+            },
             "usage": {
                 "teachers": {f"{teacher} {number}": result.to_dict()["usage"] for teacher, number, result in runs},
                 "moderators": {name: ledger.to_dict() for name, ledger in labels.usage.items()},
@@ -322,16 +326,6 @@ def _draw(
 def _spent(run: Path) -> float:
     found = costs_of_run(Evaluation.load(run), "teacher") if (run / RUN).exists() else {}
     return sum(usd or 0.0 for usd in found.values())
-
-
-def _costs(runs: Sequence[tuple[str, int, Evaluation]]) -> dict[str, float | None]:
-    """Teachers and judge to USD, over all their runs."""
-    total: dict[str, float | None] = {}
-    for _, _, result in runs:
-        for who, usd in costs_of_run(result, "teacher").items():
-            so_far = total.get(who, 0.0)
-            total[who] = None if usd is None or so_far is None else so_far + usd
-    return total
 
 
 def _read_parts(held_out: str | Path) -> dict[str, Split]:

@@ -190,7 +190,7 @@ def _rewards(config: Raft, rows: list[Row], folder: Path) -> dict[tuple[str, str
     if config.reward is None:
         return {(row.split, row.prompt_id): 1.0 if row.refused is (row.kind == "toxic") else None for row in rows}
     path = folder.with_name(f"{folder.name}-rewards.jsonl")
-    found = rate_rows(config.reward, rows, path)
+    found = rate_rows(config.reward, rows, path).values
     last = {(mark.split, mark.prompt_id): mark.judgement for mark in read_lines(path, Mark)}
     missing = [last.get(key) for key, value in found.items() if value is None]
     if failed := sum(judgement is not None and not judgement.reply for judgement in missing):
