@@ -30,7 +30,7 @@ from orbench.engine.run_folder import RUN, folder_name, write_json
 from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
 from orbench.evaluation import estimate, evaluate
 from orbench.evaluation.money import Plan, make_budget
-from orbench.evaluation.setup import AnyModel, AnySplit, load, refuse_repeated, shared_base_url
+from orbench.evaluation.setup import AnyModel, AnySplit, describe_splits, load, refuse_repeated, shared_base_url
 from orbench.ledger import Ledger
 from orbench.mitigation.apart import find_published, like_any
 from orbench.mitigation.choose import Candidate, any_of, best_of, broken_off
@@ -172,7 +172,7 @@ def overgenerate(
     every = [prompt for split in loaded for prompt in split]
     away = like_any(every, [prompt for part in parts.values() for prompt in part])
     loaded = _without(loaded, away)
-    published = find_published((split.name, split.fingerprint) for split in loaded)
+    published = find_published(describe_splits(loaded))
     options: dict[str, Any] = {
         "scorer": scorer,
         "judge": judge,

@@ -151,7 +151,7 @@ def make_pairs(
     )
     members: dict[Part, list[Prompt]] = {part: [p for p in prompts if parts[p.id] == part] for part in PARTS}
     check_apart(dict(members))
-    published = find_published((name, split.fingerprint) for name, split in source.splits.items())
+    published = find_published(source.config["splits"])
     if published and not _dry:
         warnings.warn(
             f"{source.run} was asked {', '.join(published)}: after training on pairs made of it, figures on the whole "

@@ -357,6 +357,16 @@ def test_a_published_split_is_warned_about(here, teacher, tmp_path):
     assert made.card.published == ["80k"]
 
 
+def test_a_file_of_ones_own_is_no_published_split_whatever_its_name(here, teacher, tmp_path):
+    file = tmp_path / "hard-1k.csv"
+    file.write_text("prompt\n" + "".join(f"{text}\n" for text in helpers.safe_prompts(30)), encoding="utf-8")
+    run = orbench.evaluate(ScriptedModel(REFUSAL), splits=f"safe={file}", out="run", limit=20, progress=False).run
+    assert make(run, teacher).card.published == []  # warnings are errors here
+    file.unlink()  # nothing to look into: the name has to do
+    with pytest.warns(OrbenchWarning, match=r"held_out_prompts\.csv only"):
+        assert make(run, teacher).card.published == ["hard-1k"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
