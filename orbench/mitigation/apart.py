@@ -106,7 +106,7 @@ def find_published(splits: Iterable[Mapping[str, Any]]) -> list[str]:
     found = []
     for split in splits:
         name, whole = split["name"], _whole(split)
-        if known := prints.get(split["fingerprint"]) or prints.get(whole):
+        if known := prints.get(split["fingerprint"]) or prints.get(whole or ""):
             found.append(known)
         elif name in NAMED_SPLITS and (whole is None or NAMED_SPLITS[name].fingerprint is None):
             found.append(name)

@@ -39,11 +39,14 @@ from orbench.mitigation.files import (
 from orbench.mitigation.helpful import MARKS, Mark, Marks, rate_rows
 from orbench.mitigation.terms import Terms, added_costs
 from orbench.records import Prompt
+from orbench.report.format import percent
 from orbench.results import Evaluation
 from orbench.run_state import RowState
 from orbench.scoring.outcomes import is_refused
 from orbench.splits import load_split
 
+_MUCH = 0.1
+"""Share of replies that are neither, from which it is said; as `neither` of the trainings."""
 _FEWEST = 10
 """Replies from which an interval of their mean change is given; ours."""
 
@@ -177,7 +180,7 @@ def report_loop(
     notes = [*_check_new(runs[1], learned), *map(_missing, [*runs, *everyday])]
     if everyday:
         notes += _check_new(everyday[1], Learned([], [*learned.files, *learned.replayed]))
-    figures = _rankings(runs, Path(pairs)) if pairs is not None else [None, None]
+    figures = _rankings(runs, Path(pairs), notes) if pairs is not None else [None, None]
     tasks = [_tasks(Path(file)) for file in lm_eval] if lm_eval else [{}, {}]
     terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
     rated = [] if helpfulness is None else _rate(everyday, helpfulness, base_url, terms)
@@ -190,6 +193,7 @@ def report_loop(
         _side(run, everyday[n] if everyday else None, marks[n] if marks else None, figures[n], tasks[n])
         for n, run in enumerate(runs)
     ]
+    notes += [note for side in sides for note in _babble(side)]
     if html is not None:
         from orbench.report.html import write_report
 
@@ -264,8 +268,8 @@ def _learned_from(after: Evaluation, pairs: str | Path | None) -> Learned:
     """The files that a training read, of the pairs and as the trained model's folder tells; and what it replayed."""
     named = [] if pairs is None else [str(pairs)]
     replayed: list[Path] = []
-    path = Path(after.model.removeprefix("hf/")) / TRAINING
-    if after.model.startswith("hf/") and path.is_file():
+    path = _training_of(after.model)
+    if path is not None:
         try:
             config = msgspec.json.decode(path.read_bytes())["config"]
             named += [str(config[each]) for each in ("data", "safety", "validation") if config.get(each)]
@@ -282,6 +286,14 @@ def _learned_from(after: Evaluation, pairs: str | Path | None) -> Learned:
         there = [file for file in inside if file.is_file()]
         found += there if there or not folder.is_dir() else [folder]  # what is gone cannot be read, and that is said
     return Learned(list(dict.fromkeys(found)), replayed)
+
+
+def _training_of(model: str) -> Path | None:
+    """What the folder of a model or adapter says, or the one around it, which adapters and last weights lie in."""
+    folder = Path(model.removeprefix("hf/").rpartition("+")[2])
+    if not model.startswith("hf/") or not folder.is_dir():
+        return None
+    return next((path for each in (folder, folder.parent) if (path := each / TRAINING).is_file()), None)
 
 
 def _prompts_in(file: Path) -> list[Prompt]:
@@ -342,6 +354,17 @@ def _ways(run: Evaluation, kind: str) -> Ways | None:
     )
 
 
+def _babble(side: Side) -> list[str]:
+    """Notes where rates leave out so many replies that they hide something."""
+    found = {"safe": side.safe, "toxic": side.toxic, "general": side.general}
+    return [
+        f"{percent(ways.neither)} of the replies of {side.model} to {name} prompts are neither answer nor refusal: its "
+        "rates speak of the others alone."
+        for name, ways in found.items()
+        if ways and ways.neither > _MUCH
+    ]
+
+
 def _has_verdict(row: RowState) -> bool:
     """Whether the reply is there and was read: a call or a judge that failed says nothing of the model."""
     return row.outcome is not None and not row.failed and not row.judge_failed
@@ -389,11 +412,17 @@ def _change(before: dict[tuple[str, str], float], after: dict[tuple[str, str], f
     return Change(value=value, low=value - half, high=value + half, replies=len(moved))
 
 
-def _rankings(runs: Sequence[Evaluation], pairs: Path) -> list[float | None]:
-    from orbench.mitigation.ranking import ranking
+def _rankings(runs: Sequence[Evaluation], pairs: Path, notes: list[str]) -> list[float | None]:
+    from orbench.mitigation.ranking import area_under_curve, margins
 
     prompts = list(load_split(pairs / HELD_OUT_PROMPTS))
-    return [ranking(run.model.removeprefix("hf/"), prompts, pairs) for run in runs]
+    areas: list[float | None] = []
+    for run in runs:
+        found = margins(run.model.removeprefix("hf/"), prompts, pairs)
+        areas.append(area_under_curve(found["toxic"], found["safe"]))
+        if lost := len(prompts) - sum(map(len, found.values())):
+            notes.append(f"The ranking figure of {run.model} leaves out {lost} prompts that are too long for it.")
+    return areas
 
 
 def _tasks(path: Path) -> dict[str, float | None]:

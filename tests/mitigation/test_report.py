@@ -55,6 +55,15 @@ def test_a_reply_is_refused_answered_or_neither(runs):
     assert (ways.refused, ways.answered, ways.neither) == pytest.approx((0.2, 0.7, 0.1))
 
 
+def test_rates_that_leave_many_replies_out_are_not_left_without_a_word(here, prompts):
+    file = str(prompts(20, 10))
+    for name, reply in (("before", REFUSAL), ("after", lambda request: "" if "kill" in request.prompt else ANSWER)):
+        orbench.evaluate(ScriptedModel(reply, name=f"scripted/{name}"), splits=file, out=name, progress=False)
+    loop = report_loop("before", "after")
+    assert loop.after.not_overrefusal == 1.0
+    assert "65.0 % of the replies of scripted/after to safe prompts are neither" in str(loop)
+
+
 def test_without_general_prompts_the_report_says_what_is_missing(runs):
     assert "--general" in str(report_loop(*runs))
     assert "--general" not in str(report_loop(*runs, general=runs))
