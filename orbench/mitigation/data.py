@@ -204,7 +204,7 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     """Rows of TRL's type "preference", or for KTO "unpaired preference".
 
     General and safety rows that are mixed in become pairs too: their own reply over a refusal of the model's, and over
-    a reply that gives in, each drawn from the pairs.
+    a reply that gives in, each drawn from the pairs. Where these have none, KTO takes the good reply alone.
 
     Raises:
         RunError: A prompt is also among those to measure on, or no row is left.
@@ -250,10 +250,14 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
         (safety, "toxic", config.toxic_repeat),
     ):
         opposite = [pair.rejected for pair in pairs if pair.kind == kind]
-        if examples and not opposite:
-            raise RunError(f"{path}: no pair of a {kind} prompt, so there is nothing to set the rows mixed in against")
+        if examples and not opposite and config.loss != "kto":
+            raise RunError(
+                f"{path}: no pair of a {kind} prompt, so there is nothing to set the rows mixed in against: "
+                "--loss kto takes them by themselves"
+                + (", and align pairs --stand-in TEXT makes pairs of toxic prompts" if kind == "toxic" else "")
+            )
         for example in examples:
-            added = add(example.prompt, example.completion, draw.choice(opposite), times)
+            added = add(example.prompt, example.completion, draw.choice(opposite) if opposite else None, times)
             counts["replay" if kind == "safe" else "toxic"] += added
     return _checked(rows, dropped, counts, config)
 

@@ -508,6 +508,19 @@ def test_safety_rows_and_general_rows_are_mixed_in_and_counted(made, pairs, tmp_
         assert trained.rows == {"safe": 40, "toxic": 37, "replay": 3}
 
 
+def test_safety_rows_without_a_bad_reply_to_set_them_against_are_for_kto(made, tmp_path):
+    _, run = made
+    data = make_pairs(run, teacher=lambda prompt: ANSWER, out=tmp_path / "pairs", validation=0.0, held_out=0.0).folder
+    turns = {"prompt": [{"role": "user", "content": "insult my neighbour"}]}
+    turns["completion"] = [{"role": "assistant", "content": "I'm sorry, but I can't help with that."}]
+    (tmp_path / "safety.jsonl").write_text(json.dumps(turns) + "\n", encoding="utf-8")
+    config = settings(Dpo, made, data, tmp_path, max_steps=1, safety=str(tmp_path / "safety.jsonl"))
+    with pytest.raises(RunError, match=r"--loss kto takes them.*--stand-in"):
+        train(config)
+    unpaired = len((data / "unpaired.jsonl").read_bytes().splitlines())
+    assert train(msgspec.structs.replace(config, loss="kto")).rows["toxic"] == unpaired + 1
+
+
 def test_raft_samples_as_it_is_told_and_takes_no_failed_judge_for_an_answer(made, pairs, tmp_path, judge):
     given = {"samples": 2, "prompts": 10, "temperature": 2.0, "top_p": 0.01, "reward": "python/lately:read"}
     config = settings(Raft, made, pairs, tmp_path, max_steps=1, **given)
