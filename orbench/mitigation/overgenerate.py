@@ -229,6 +229,7 @@ def overgenerate(
         candidates,
         moderated=bool(moderators),
         failed=failed,
+        why=next((why for _, _, run in runs if (why := run.call_failure or run.judge_failure)), None),
         about={
             "orbench_version": orbench.__version__,
             "out": str(folder),
@@ -354,7 +355,7 @@ def _without(splits: Sequence[Split], away: Sequence[Prompt]) -> list[Split]:
 
 
 def _take(
-    folder: Path, candidates: list[Candidate], *, moderated: bool, failed: int, about: dict[str, Any]
+    folder: Path, candidates: list[Candidate], *, moderated: bool, failed: int, why: str | None, about: dict[str, Any]
 ) -> Overgenerated:
     of_prompt: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
@@ -375,20 +376,26 @@ def _take(
         blocked=broken["blocked"],
         cut_off=broken["cut_off"],
         failed=failed,
-        notes=_notes(about, control, failed),
+        notes=_notes(about, control, failed, why),
         **about,
     )
     write_json(folder / CARD, made)
     if not chosen:
         raise RunError(
-            f"{folder}: no completion is fit to be learned: {made.refused} refuse, {made.not_passed} did not pass "
-            f"moderation, {made.cut_off} were cut off and {made.blocked} blocked, {made.failed} failed; all are kept "
-            f"in {CANDIDATES}"
+            f"{folder}: no completion is fit to be learned: of {made.candidates:,}, {sum(made.refused.values()):,} "
+            f"refuse, {made.not_passed:,} did not pass moderation, {made.cut_off:,} were cut off and {made.blocked:,} "
+            f"blocked; {made.failed:,} calls failed or could not be read{_said(why)}. All are kept in {CANDIDATES}; "
+            "the same command asks again what failed"
         )
     return made
 
 
-def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int) -> list[str]:
+def _said(why: str | None) -> str:
+    """What a teacher, or its judge, said when it failed."""
+    return f" ({why})" if why else ""
+
+
+def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int, why: str | None) -> list[str]:
     notes = []
     if about["published"]:
         notes.append(
@@ -407,7 +414,7 @@ def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int) -> 
             "No moderator was asked: a completion chosen for a safe prompt is an answer, not known to be safe."
         )
     if failed:
-        notes.append(f"{failed} calls failed or could not be read; the same command tries them again.")
+        notes.append(f"{failed} calls failed or could not be read{_said(why)}; the same command tries them again.")
     return notes
 
 
