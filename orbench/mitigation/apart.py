@@ -63,6 +63,26 @@ def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: floa
     return [chosen[group] for group in groups]
 
 
+def shortfalls(parts: Mapping[Part, Sequence[Prompt]], *, held_out: float, validation: float) -> list[str]:
+    """A note for each part that holds clearly fewer prompts of a kind than it was to have.
+
+    Args:
+        parts: Part to its prompts.
+        held_out: As in `part_prompts`.
+        validation: Likewise.
+    """
+    totals = Counter(prompt.kind for prompts in parts.values() for prompt in prompts)
+    notes = []
+    for part, amount in (("held_out", held_out), ("validation", validation)):
+        there = Counter(prompt.kind for name, prompts in parts.items() if name == part for prompt in prompts)
+        notes += [
+            f"{part} was to have {count} {kind} prompts and has {there[kind]}: prompts that are alike are never parted."
+            for kind, count in _wanted(part, amount, totals).items()
+            if there[kind] < 0.9 * count
+        ]
+    return notes
+
+
 def _wanted(name: str, amount: float, totals: Mapping[Kind, int]) -> Counter[Kind]:
     """Prompts of each kind that a part is to have at most.
 

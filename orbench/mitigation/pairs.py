@@ -42,7 +42,7 @@ from orbench.evaluation import estimate, evaluate
 from orbench.evaluation.money import Plan, make_budget
 from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.grouping import find_groups
-from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts
+from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts, shortfalls
 from orbench.mitigation.card import Card, write_card
 from orbench.mitigation.files import (
     HELD_OUT,
@@ -217,7 +217,10 @@ def make_pairs(
             f"what was asked is kept in {folder / 'teacher'}"
         )
     train = _contain(pairs["train"], len(unpaired), containment, seed, dropped)
-    notes = _notes(source, published, moderators, stand_in, containment, train, unpaired, members, failed)
+    notes = [
+        *_notes(source, published, moderators, stand_in, containment, train, unpaired, members, failed),
+        *shortfalls(members, held_out=held_out, validation=validation),
+    ]
     card = Card(
         orbench_version=orbench.__version__,
         run=str(source.run),
@@ -378,7 +381,7 @@ def _notes(
         )
     if not moderators:
         notes.append("No moderator was asked: a safe prompt's chosen reply is known to be an answer, not to be safe.")
-    if stand_in is not None:
+    if stand_in is not None and any(pair.kind == "toxic" for pair in train):
         notes.append("Where the model refused a toxic prompt, rejected is a neutral stand-in text, not a reply.")
     if not unpaired and not any(pair.kind == "toxic" for pair in train):
         notes.append("No toxic row: nothing in this data keeps the model's safety.")
@@ -395,6 +398,8 @@ def _notes(
     kinds: dict[Kind, int] = {kind: sum(p.kind == kind for p in members["held_out"]) for kind in ("safe", "toxic")}
     notes += [
         f"{count} {kind} prompts are held out: an interval will be wide; 200 are a good number."
+        if count
+        else f"No {kind} prompt is held out: what the training does to such prompts cannot be measured on this data."
         for kind, count in kinds.items()
         if count < 200
     ]

@@ -276,6 +276,14 @@ def test_no_prompt_and_no_group_is_in_two_parts(cautious, teacher):
     assert {row["prompt_id"] for row in lines(made.folder / "held_out.jsonl")} <= set(held)
 
 
+def test_a_part_that_groups_leave_too_small_is_said(cautious, teacher):
+    made = make(cautious(seeds=lambda kind, n: "one" if kind == "safe" else ""), teacher, held_out=0.25)
+    notes = "\n".join(made.card.notes)
+    assert "held_out was to have 15 safe prompts and has 0" in notes
+    assert "No safe prompt is held out" in notes
+    assert "10 toxic prompts are held out" in notes
+
+
 def test_marked_groups_stay_together_and_every_file_tells_them(here, teacher, tmp_path):
     rows = "".join(f"{text},group-{n // 5}\n" for n, text in enumerate(helpers.safe_prompts(60)))
     (tmp_path / "grouped.csv").write_text(f"prompt,group_id\n{rows}", encoding="utf-8")
