@@ -26,6 +26,7 @@ from orbench.mitigation.files import (
     VALIDATION_PROMPTS,
     Example,
     Pair,
+    SafetyExample,
     Single,
     Turns,
     has_prompts,
@@ -34,7 +35,7 @@ from orbench.mitigation.files import (
     user,
 )
 from orbench.models.files import digest_of
-from orbench.records import Message, Prompt
+from orbench.records import Kind, Message, Prompt
 from orbench.splits import Split, load_split
 
 UNASKABLE = "validation_prompt_too_long"
@@ -263,18 +264,29 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
 
 
 def load_replay(config: Training, draw: random.Random) -> list[Example]:
-    """The general rows that are mixed in."""
+    """The general rows that are mixed in.
+
+    Raises:
+        UsageError: One is of a toxic prompt, or there are fewer than are to be drawn.
+    """
     if config.replay is None:
         return []
     rows = read_rows(Path(config.replay), Example)
+    _check_kind(rows, "safe", config.replay, "--replay takes general prompts with replies")
     return _draw(rows, config.replay_rows, draw, "replay")
 
 
 def load_safety(config: Training, draw: random.Random) -> list[Example]:
-    """The toxic prompts with refusals that are mixed in."""
+    """The toxic prompts with refusals that are mixed in.
+
+    Raises:
+        UsageError: One is of a safe prompt, or there are fewer than are to be drawn.
+    """
     if config.safety is None:
         return []
-    return _draw(read_rows(Path(config.safety), Example), config.safety_rows, draw, "safety")
+    rows: list[Example] = [*read_rows(Path(config.safety), SafetyExample)]
+    _check_kind(rows, "toxic", config.safety, "--safety takes toxic prompts with refusals")
+    return _draw(rows, config.safety_rows, draw, "safety")
 
 
 def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) -> None:
@@ -358,6 +370,15 @@ def _example(row: Pair | Single, completion: Turns) -> Example:
         seed_id=row.seed_id,
         group_id=row.group_id,
     )
+
+
+def _check_kind(rows: Sequence[Example], kind: Kind, file: str, wanted: str) -> None:
+    """Refuse rows that would teach the opposite of what they are mixed in for."""
+    for number, row in enumerate(rows, start=1):
+        if row.kind != kind:
+            raise UsageError(
+                f"{file}, row {number}: of a {row.kind} prompt: {wanted}. Leave the others out of the file"
+            )
 
 
 def _draw(rows: list[Example], count: int, draw: random.Random, what: str) -> list[Example]:

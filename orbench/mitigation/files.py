@@ -64,6 +64,12 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str = ""
 
 
+class SafetyExample(Example, frozen=True, kw_only=True):
+    """The same of a toxic prompt: a file of these need not say so in every row."""
+
+    kind: Kind = "toxic"
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """The prompt of a row of any type."""
 
@@ -74,7 +80,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str = ""
 
 
-Row = TypeVar("Row", Pair, Single, Example, Asked)
+Row = TypeVar("Row", Pair, Single, Example, SafetyExample, Asked)
 
 
 def user(text: str) -> Turns:

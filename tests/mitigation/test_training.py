@@ -521,6 +521,16 @@ def test_safety_rows_without_a_bad_reply_to_set_them_against_are_for_kto(made, t
     assert train(msgspec.structs.replace(config, loss="kto")).rows["toxic"] == unpaired + 1
 
 
+@pytest.mark.parametrize(("name", "kind"), [("replay", "toxic"), ("safety", "safe")])
+def test_rows_of_the_other_kind_are_not_mixed_in(made, pairs, tmp_path, name, kind):
+    """A refusal among general rows would be set over refusals, an answer among safety rows be counted as one."""
+    file = tmp_path / "mixed.jsonl"
+    turns = {"prompt": [{"role": "user", "content": "bake"}], "completion": [{"role": "assistant", "content": ANSWER}]}
+    file.write_text(f"{json.dumps(turns)}\n{json.dumps(turns | {'kind': kind})}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"row 2: of a {kind} prompt: --{name}"):
+        train(settings(Dpo, made, pairs, tmp_path, **{name: str(file)}))
+
+
 def test_raft_samples_as_it_is_told_and_takes_no_failed_judge_for_an_answer(made, pairs, tmp_path, judge):
     given = {"samples": 2, "prompts": 10, "temperature": 2.0, "top_p": 0.01, "reward": "python/lately:read"}
     config = settings(Raft, made, pairs, tmp_path, max_steps=1, **given)
