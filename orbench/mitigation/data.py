@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import msgspec
 
 from orbench.errors import RunError, UsageError
@@ -35,7 +36,7 @@ from orbench.mitigation.files import (
     user,
 )
 from orbench.models.files import digest_of
-from orbench.records import Kind, Message, Prompt
+from orbench.records import Kind, Prompt
 from orbench.splits import Split, load_split
 
 UNASKABLE = "validation_prompt_too_long"
@@ -179,15 +180,11 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    special = special_tokens(tokenizer)
+    special, bound = special_tokens(tokenizer), _bound(config, context)
 
     def add(row: Example, kind: str, times: int) -> None:
-        if not text_of(row.completion).strip():
-            dropped["empty_completion"] += 1
-        elif has_special(special, row.prompt, row.completion):
-            dropped["special_token"] += 1
-        elif too_long(tokenizer, row.prompt, [row.completion], config.max_length, context):
-            dropped["too_long"] += 1
+        if reason := misfit(tokenizer, special, row.prompt, [row.completion], bound):
+            dropped[reason] += 1
         else:
             rows.extend([{"prompt": plain(row.prompt), "completion": plain(row.completion)}] * times)
             counts[kind] += times
@@ -220,17 +217,14 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter({UNPAIRED_LEFT_OUT: len(singles) - len(unpaired)})
     rows: list[dict[str, Any]] = []
-    special = special_tokens(tokenizer)
+    special, bound = special_tokens(tokenizer), _bound(config, context)
 
-    def add(prompt: tuple[Message, ...], good: tuple[Message, ...], bad: tuple[Message, ...] | None, times: int) -> int:
+    def add(prompt: Turns, good: Turns, bad: Turns | None, times: int) -> int:
         if bad is not None and text_of(good).strip() == text_of(bad).strip():
             dropped["chosen_equals_rejected"] += 1
             return 0
-        if has_special(special, prompt, good, bad or ()):
-            dropped["special_token"] += 1
-            return 0
-        if too_long(tokenizer, prompt, [good, *([bad] if bad else [])], config.max_length, context):
-            dropped["too_long"] += 1
+        if reason := misfit(tokenizer, special, prompt, [good, *([bad] if bad else [])], bound):
+            dropped[reason] += 1
             return 0
         if config.loss == "kto":
             both = [(good, True), *([(bad, False)] if bad else [])]
@@ -311,19 +305,34 @@ def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) 
         check_apart(parts)
 
 
-def too_long(
-    tokenizer: Any,
-    prompt: tuple[Message, ...],
-    completions: Sequence[tuple[Message, ...]],
-    max_length: int,
-    context: int | None,
-) -> bool:
-    """Whether a row has more tokens than are trained on, or than the model can read."""
-    bound = max_length if context is None else min(max_length, context)
-    return any(
-        len(tokenizer.apply_chat_template(plain(prompt + one), tokenize=True, return_dict=False)) > bound
-        for one in completions
-    )
+def misfit(
+    tokenizer: Any, special: tuple[str, ...], prompt: Turns, completions: Sequence[Turns], bound: int
+) -> str | None:
+    """Why a row is not trained on; None if it is.
+
+    Args:
+        tokenizer: The model's.
+        special: See `special_tokens`.
+        prompt: What is asked.
+        completions: The one to learn first, then perhaps one to unlearn.
+        bound: Tokens that are trained on, or that the model can read.
+    """
+    if not text_of(completions[0]).strip():
+        return "empty_completion"
+    if has_special(special, prompt, *completions):
+        return "special_token"
+    try:
+        tokens = [
+            len(tokenizer.apply_chat_template(plain(prompt + one), tokenize=True, return_dict=False))
+            for one in completions
+        ]
+    except jinja2.TemplateError:  # such as one that knows no system prompt
+        return "chat_template_refuses"
+    return "too_long" if max(tokens) > bound else None
+
+
+def _bound(config: Training, context: int | None) -> int:
+    return config.max_length if context is None else min(config.max_length, context)
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:
@@ -333,12 +342,12 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(token for token in found if token.strip()))
 
 
-def has_special(special: tuple[str, ...], *conversation: tuple[Message, ...]) -> bool:
+def has_special(special: tuple[str, ...], *conversation: Turns) -> bool:
     """Whether a message has such a text: it would be learnt as a real end of turn or the like."""
     return any(token in turn.content for turns in conversation for turn in turns for token in special)
 
 
-def plain(turns: tuple[Message, ...]) -> list[dict[str, str]]:
+def plain(turns: Turns) -> list[dict[str, str]]:
     """Messages as the dicts that TRL takes."""
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
@@ -401,6 +410,6 @@ def _prompt(id_: str, text: str, row: Example | Pair | Single) -> Prompt:
 
 def _checked(rows: list[dict[str, Any]], dropped: Counter[str], counts: Counter[str], config: Training) -> Rows:
     if not rows:
-        why = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "the data is empty"
+        why = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count) or "the data is empty"
         raise RunError(f"{config.data}: no row is left to train on: {why}")
     return Rows(rows, {k: n for k, n in dropped.items() if n}, {k: n for k, n in counts.items() if n})

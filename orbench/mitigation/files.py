@@ -11,7 +11,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ CHOSEN, RANDOM = "chosen.jsonl", "random.jsonl"
 TRAINING = "training.json"
 """What a training leaves in the folder of its model."""
 
-Turns = tuple[Message, ...]
+Turns = Annotated[tuple[Message, ...], msgspec.Meta(min_length=1)]
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):

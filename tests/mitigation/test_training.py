@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -391,6 +392,28 @@ def test_pairs_that_say_the_same_are_dropped_and_counted(made, pairs, tmp_path):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     trained = train(settings(Dpo, made, file, tmp_path, max_steps=1))
     assert trained.dropped == {"chosen_equals_rejected": 1}
+
+
+def test_rows_that_teach_silence_or_that_the_template_refuses_are_dropped_and_counted(made, pairs, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(made[0] / "tiny")
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}"
+        + tokenizer.chat_template
+    )
+    shutil.copytree(made[0] / "tiny", tmp_path / "strict")
+    tokenizer.save_pretrained(tmp_path / "strict")
+    rows = [json.loads(line) for line in (pairs / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[0]["chosen"][0]["content"] = " "
+    rows[1]["prompt"].insert(0, {"role": "system", "content": "Be brief."})
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = settings(Dpo, made, file, tmp_path, model=str(tmp_path / "strict"), max_steps=1)
+    assert train(config).dropped == {"empty_completion": 1, "chat_template_refuses": 1}
+    file.write_text(json.dumps(rows[2] | {"prompt": []}), encoding="utf-8")
+    with pytest.raises(RunError, match=r"rows\.jsonl, line 1"):
+        train(settings(Dpo, made, file, tmp_path, out=str(tmp_path / "other")))
 
 
 def test_no_row_left_is_an_error_that_says_why(made, pairs, tmp_path):
