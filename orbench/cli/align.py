@@ -204,7 +204,7 @@ def report(
     ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option("--pairs", metavar="DIR", help="Folder of the pairs: adds the ranking figure of hf/ models."),
+        typer.Option("--pairs", metavar="DIR", help="Folder of the pairs: adds the ranking figure of local models."),
     ] = None,
     lm_eval: Annotated[
         tuple[Path, Path] | None,

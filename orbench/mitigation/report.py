@@ -149,7 +149,7 @@ def report_loop(
         after: Run folder of the trained model.
         general: Run folders of both on general prompts.
         helpfulness: A judge or `reward/PATH_OR_ID` that marks the replies to the general prompts.
-        pairs: Folder of `align pairs`: adds the ranking figure, where both models are `hf/`, and looks that nothing in
+        pairs: Folder of `align pairs`: adds the ranking figure, for which both models are `hf/` or `vllm/`, and looks that nothing in
             the runs was trained on. Without it the folder of the trained model says what that was, where it has a
             `training.json`.
         lm_eval: Result files of lm-eval for both, such as of boolq, openbookqa and piqa.
@@ -174,8 +174,8 @@ def report_loop(
         compare(*everyday)  # raises where they cannot stand side by side
     if helpfulness is not None and not everyday:
         raise UsageError("helpfulness is scored on general prompts: name their runs with --general BEFORE AFTER")
-    if pairs is not None and not all(run.model.startswith("hf/") for run in runs):
-        raise UsageError("the ranking figure needs the weights of both models: runs of hf/FOLDER")
+    if pairs is not None and not all(_weights_of(run.model) for run in runs):
+        raise UsageError("the ranking figure needs the weights of both models: runs of hf/FOLDER or vllm/FOLDER")
     learned = _learned_from(runs[1], pairs)
     notes = [*_check_new(runs[1], learned), *map(_missing, [*runs, *everyday])]
     if everyday:
@@ -288,10 +288,16 @@ def _learned_from(after: Evaluation, pairs: str | Path | None) -> Learned:
     return Learned(list(dict.fromkeys(found)), replayed)
 
 
+def _weights_of(model: str) -> str | None:
+    """Folder or Hub id of a model that runs on this machine; None of one behind a service."""
+    provider, _, source = model.partition("/")
+    return source if provider in ("hf", "vllm") else None
+
+
 def _training_of(model: str) -> Path | None:
     """What the folder of a model or adapter says, or the one around it, which adapters and last weights lie in."""
-    folder = Path(model.removeprefix("hf/").rpartition("+")[2])
-    if not model.startswith("hf/") or not folder.is_dir():
+    folder = Path((_weights_of(model) or "").rpartition("+")[2])
+    if _weights_of(model) is None or not folder.is_dir():
         return None
     return next((path for each in (folder, folder.parent) if (path := each / TRAINING).is_file()), None)
 
@@ -418,7 +424,7 @@ def _rankings(runs: Sequence[Evaluation], pairs: Path, notes: list[str]) -> list
     prompts = list(load_split(pairs / HELD_OUT_PROMPTS))
     areas: list[float | None] = []
     for run in runs:
-        found = margins(run.model.removeprefix("hf/"), prompts, pairs)
+        found = margins(_weights_of(run.model) or "", prompts, pairs)
         areas.append(area_under_curve(found["toxic"], found["safe"]))
         if lost := len(prompts) - sum(map(len, found.values())):
             notes.append(f"The ranking figure of {run.model} leaves out {lost} prompts that are too long for it.")

@@ -152,6 +152,19 @@ def test_an_interval_of_marks_wants_ten_replies_that_do_not_all_move_alike(here,
     assert mixed.high - mixed.value == pytest.approx(2.1448 * spread / 15**0.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["vllm/cured", "hf/base+cured/adapter", "hf/cured/last"])
+def test_a_trained_model_is_known_however_it_is_run(here, prompts, teacher, name):
+    for model in ("before", name):
+        out = "before" if model == "before" else "after"
+        orbench.evaluate(ScriptedModel(REFUSAL, name=model), splits=str(prompts(60, 40)), out=out, progress=False)
+    make_pairs("before", teacher=teacher, out="pairs", progress=False)
+    for inside in ("adapter", "last"):
+        (here / "cured" / inside).mkdir(parents=True)
+    (here / "cured" / "training.json").write_text('{"config": {"data": "pairs"}}', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"80 of 100 prompts.*trained on"):
+        report_loop("before", "after")
+
+
 def test_prompts_that_were_trained_on_are_no_measure(here, prompts, teacher):
     file = str(prompts(60, 40))
     for name in ("before", "hf/cured"):
