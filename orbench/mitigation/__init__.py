@@ -18,6 +18,7 @@
     watch.py         scores checkpoints while training goes on, and keeps the best
     checkpoints.py   the rule that says which is the best
     ranking.py       how well a model's leaning towards refusal tells toxic prompts from safe ones
+    seen.py          whether the trained model has seen the prompts of a run
     report.py        before and after
 
 Sources: POROver (arXiv 2410.12999) and Safe to Serve (arXiv 2412.00074). What neither says is ours and said to be.

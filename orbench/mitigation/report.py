@@ -13,32 +13,19 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from orbench.comparison import Comparison, compare
 from orbench.costs import load_prices
-from orbench.engine.run_folder import read_responses
-from orbench.errors import OrbenchError, RunError, UsageError
+from orbench.errors import RunError, UsageError
 from orbench.evaluation.money import make_budget
 from orbench.evaluation.setup import AnyModel
-from orbench.mitigation.apart import like_any
-from orbench.mitigation.files import (
-    CHOSEN,
-    HELD_OUT_PROMPTS,
-    TRAIN,
-    TRAINING,
-    UNPAIRED,
-    VALIDATION_PROMPTS,
-    Asked,
-    has_prompts,
-    read_rows,
-    text_of,
-)
+from orbench.mitigation.files import HELD_OUT_PROMPTS
 from orbench.mitigation.helpful import MARKS, Mark, Marks, rate_rows
+from orbench.mitigation.seen import Learned, check_new, learned_from, weights_of
 from orbench.mitigation.terms import Terms, added_costs
-from orbench.records import Prompt
 from orbench.report.format import percent
 from orbench.results import Evaluation
 from orbench.run_state import RowState
@@ -149,9 +136,9 @@ def report_loop(
         after: Run folder of the trained model.
         general: Run folders of both on general prompts.
         helpfulness: A judge or `reward/PATH_OR_ID` that marks the replies to the general prompts.
-        pairs: Folder of `align pairs`: adds the ranking figure, for which both models are `hf/` or `vllm/`, and looks that nothing in
-            the runs was trained on. Without it the folder of the trained model says what that was, where it has a
-            `training.json`.
+        pairs: Folder of `align pairs`: adds the ranking figure, for which both models are `hf/` or `vllm/`, and looks
+            that nothing in the runs was trained on. Without it the folder of the trained model says what that was,
+            where it has a `training.json`.
         lm_eval: Result files of lm-eval for both, such as of boolq, openbookqa and piqa.
         policy: Read all runs under this policy.
         html: File of a page with every prompt and reply.
@@ -174,12 +161,12 @@ def report_loop(
         compare(*everyday)  # raises where they cannot stand side by side
     if helpfulness is not None and not everyday:
         raise UsageError("helpfulness is scored on general prompts: name their runs with --general BEFORE AFTER")
-    if pairs is not None and not all(_weights_of(run.model) for run in runs):
+    if pairs is not None and not all(weights_of(run.model) for run in runs):
         raise UsageError("the ranking figure needs the weights of both models: runs of hf/FOLDER or vllm/FOLDER")
-    learned = _learned_from(runs[1], pairs)
-    notes = [*_check_new(runs[1], learned), *map(_missing, [*runs, *everyday])]
+    learned = learned_from(runs[1], pairs)
+    notes = [*check_new(runs[1], learned), *map(_missing, [*runs, *everyday])]
     if everyday:
-        notes += _check_new(everyday[1], Learned([], [*learned.files, *learned.replayed]))
+        notes += check_new(everyday[1], Learned([], [*learned.files, *learned.replayed]))
     figures = _rankings(runs, Path(pairs), notes) if pairs is not None else [None, None]
     tasks = [_tasks(Path(file)) for file in lm_eval] if lm_eval else [{}, {}]
     terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
@@ -208,116 +195,6 @@ def report_loop(
         cost_usd=added_costs(one.cost_usd for one in rated),
         notes=[note for note in dict.fromkeys(notes) if note],
     )
-
-
-class Learned(NamedTuple):
-    """The files that a training read."""
-
-    files: list[Path]
-    """Prompts that are no measure, nor what is nearly the same."""
-    replayed: list[Path]
-    """General prompts: only the same texts are no measure, for short everyday ones share most words with many others.
-    """
-
-
-def _check_new(after: Evaluation, learned: Learned) -> list[str]:
-    """Look whether the model was trained on prompts of the run, or chosen by them, or by ones nearly the same.
-
-    Returns:
-        A note where that cannot be known, and one on general prompts that are nearly the same.
-
-    Raises:
-        UsageError: It was.
-    """
-    files, replayed = learned
-    if not files and not replayed:
-        return ["What the model was trained on is not known here: name the folder of the pairs with --pairs to look."]
-    replies = {response.key: response for response in read_responses(after.run)}
-    asked = [response.asked for response in replies.values()]
-    lost: list[str] = []
-
-    def prompts(names: Sequence[Path]) -> list[Prompt]:
-        found: list[Prompt] = []
-        for file in names:
-            try:
-                found += _prompts_in(file)
-            except OrbenchError:
-                lost.append(str(file))
-        return found
-
-    general = prompts(replayed)
-    texts = {prompt.text for prompt in general}
-    known = like_any(asked, prompts(files)) or [prompt for prompt in asked if prompt.text in texts]
-    if known:
-        where = ", ".join(map(str, [*files, *replayed]))
-        raise UsageError(
-            f"{len(known)} of {len(asked)} prompts of {after.run}, such as {known[0].id}, were trained on or chose the "
-            f"checkpoint, or are nearly the same as such ({where}): figures on them mean nothing. "
-            f"Evaluate both models on {HELD_OUT_PROMPTS} of the pairs, and on general prompts that were not replayed"
-        )
-    notes = [f"Could not be read, so not known to hold none of these prompts: {', '.join(lost)}."] if lost else []
-    if alike := like_any(asked, general):
-        notes.append(
-            f"{len(alike)} of {len(asked)} prompts of {after.run}, such as {alike[0].id}, share most of their words "
-            f"with general prompts that were learnt ({', '.join(map(str, replayed))})."
-        )
-    return notes
-
-
-def _learned_from(after: Evaluation, pairs: str | Path | None) -> Learned:
-    """The files that a training read, of the pairs and as the trained model's folder tells; and what it replayed."""
-    named = [] if pairs is None else [str(pairs)]
-    replayed: list[Path] = []
-    path = _training_of(after.model)
-    if path is not None:
-        try:
-            config = msgspec.json.decode(path.read_bytes())["config"]
-            named += [str(config[each]) for each in ("data", "safety", "validation") if config.get(each)]
-            replayed = [Path(config["replay"])] if config.get("replay") else []
-        except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{path}: cannot be read ({error})") from None
-    found: list[Path] = []
-    for name in dict.fromkeys(named):
-        folder = Path(name)
-        inside = [folder / each for each in (TRAIN, UNPAIRED, CHOSEN, VALIDATION_PROMPTS)]
-        if not folder.is_dir():  # rows; what checkpoints were chosen by may lie beside them
-            inside = [folder.with_name(VALIDATION_PROMPTS)]
-            found.append(folder)
-        there = [file for file in inside if file.is_file()]
-        found += there if there or not folder.is_dir() else [folder]  # what is gone cannot be read, and that is said
-    return Learned(list(dict.fromkeys(found)), replayed)
-
-
-def _weights_of(model: str) -> str | None:
-    """Folder or Hub id of a model that runs on this machine; None of one behind a service."""
-    provider, _, source = model.partition("/")
-    return source if provider in ("hf", "vllm") else None
-
-
-def _training_of(model: str) -> Path | None:
-    """What the folder of a model or adapter says, or the one around it, which adapters and last weights lie in."""
-    folder = Path((_weights_of(model) or "").rpartition("+")[2])
-    if _weights_of(model) is None or not folder.is_dir():
-        return None
-    return next((path for each in (folder, folder.parent) if (path := each / TRAINING).is_file()), None)
-
-
-def _prompts_in(file: Path) -> list[Prompt]:
-    """The prompts of a file of rows, or of a split."""
-    if file.suffix != ".jsonl":
-        return list(load_split(file)) if has_prompts(file) or not file.is_file() else []
-    return [
-        Prompt(
-            id=row.prompt_id,
-            text=text_of(row.prompt),
-            category="",
-            kind=row.kind,
-            split="",
-            seed_id=row.seed_id or None,
-            group_id=row.group_id or None,
-        )
-        for row in read_rows(file, Asked)
-    ]
 
 
 def _side(
@@ -424,7 +301,7 @@ def _rankings(runs: Sequence[Evaluation], pairs: Path, notes: list[str]) -> list
     prompts = list(load_split(pairs / HELD_OUT_PROMPTS))
     areas: list[float | None] = []
     for run in runs:
-        found = margins(_weights_of(run.model) or "", prompts, pairs)
+        found = margins(weights_of(run.model) or "", prompts, pairs)
         areas.append(area_under_curve(found["toxic"], found["safe"]))
         if lost := len(prompts) - sum(map(len, found.values())):
             notes.append(f"The ranking figure of {run.model} leaves out {lost} prompts that are too long for it.")
