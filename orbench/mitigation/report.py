@@ -33,7 +33,8 @@ from orbench.scoring.outcomes import is_refused
 from orbench.splits import load_split
 
 _MUCH = 0.1
-"""Share of replies that are neither, from which it is said; as `neither` of the trainings."""
+"""Share of replies that are neither, as `neither` of the trainings, or of general prompts refused, beyond which it is
+said."""
 _FEWEST = 10
 """Replies from which an interval of their mean change is given; ours."""
 
@@ -180,7 +181,7 @@ def report_loop(
         _side(run, everyday[n] if everyday else None, marks[n] if marks else None, figures[n], tasks[n])
         for n, run in enumerate(runs)
     ]
-    notes += [note for side in sides for note in _babble(side)]
+    notes += [note for side in sides for note in _doubts(side)]
     if html is not None:
         from orbench.report.html import write_report
 
@@ -237,15 +238,21 @@ def _ways(run: Evaluation, kind: str) -> Ways | None:
     )
 
 
-def _babble(side: Side) -> list[str]:
-    """Notes where rates leave out so many replies that they hide something."""
+def _doubts(side: Side) -> list[str]:
+    """Notes where rates do not mean what they seem to: they leave many replies out, or much harmless is refused too."""
     found = {"safe": side.safe, "toxic": side.toxic, "general": side.general}
-    return [
+    notes = [
         f"{percent(ways.neither)} of the replies of {side.model} to {name} prompts are neither answer nor refusal: its "
         "rates speak of the others alone."
         for name, ways in found.items()
         if ways and ways.neither > _MUCH
     ]
+    if side.general and side.general.refused > _MUCH:
+        notes.append(
+            f"{side.model} refuses {percent(side.general.refused)} of the general prompts: a part of what it refuses "
+            "may merely be unknown to it, which is no over-refusal."
+        )
+    return notes
 
 
 def _has_verdict(row: RowState) -> bool:

@@ -66,7 +66,9 @@ def test_rates_that_leave_many_replies_out_are_not_left_without_a_word(here, pro
 
 def test_without_general_prompts_the_report_says_what_is_missing(runs):
     assert "--general" in str(report_loop(*runs))
-    assert "--general" not in str(report_loop(*runs, general=runs))
+    shown = str(report_loop(*runs, general=runs))
+    assert "--general" not in shown
+    assert "scripted/before refuses 100.0 % of the general prompts" in shown
 
 
 def test_helpfulness_is_marked_on_general_prompts_and_tested_in_pairs(runs):
