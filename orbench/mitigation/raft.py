@@ -175,6 +175,12 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
             f"them cut at --max-tokens {config.max_tokens}): raise --max-tokens, --samples or --temperature, or train "
             "with sft or dpo, which need no good reply of the model's own; in another --out"
         )
+    toxic = [row.refused for _, _, row in best_of.values() if row.kind == "toxic"]
+    if answered := toxic.count(False):
+        trained.notes.append(
+            f"Iteration {iteration}: for {answered} of {len(toxic)} toxic prompts the reply of highest reward is an "
+            "answer, and was learnt."
+        )
     return [
         Example(prompt=user(row.prompt), completion=assistant(row.response), prompt_id=row.prompt_id, kind=row.kind)
         for _, _, row in best_of.values()

@@ -566,8 +566,13 @@ def test_raft_samples_as_it_is_told_and_takes_no_failed_judge_for_an_answer(made
         by_prompt.setdefault(reply["prompt"], set()).add(reply["response"])
     assert [len(texts) for texts in by_prompt.values()] == [1] * 10  # hot, but of the likeliest words alone
     judge.left = 10**9
-    assert train(config).finished
+    trained = train(config)
+    assert trained.finished
     assert judge.left == 10**9 - 5
+    rows = orbench.Evaluation.load(tmp_path / "out/samples/iteration-1").rows(split="toxic")
+    answered = {row.prompt for row in rows if row.refused is False}
+    assert answered, "this model gives in to some"
+    assert f"for {len(answered)} of {trained.rows['toxic']} toxic prompts" in " ".join(trained.notes)
 
 
 def test_raft_learns_no_reply_that_was_cut_off(made, pairs, tmp_path):
