@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections import Counter
 
@@ -971,6 +972,24 @@ def test_a_key_that_was_good_and_is_so_no_more_stops_the_run_that_goes_on(tmp_pa
         for _ in range(2):
             with pytest.raises(orbench.ModelError, match="denied 20 times in a row"):
                 orbench.evaluate("openai/any", base_url=server.base_url, **options)
+
+
+def test_prompts_that_were_never_asked_come_before_those_that_are_denied_each_time(tmp_path):
+    options = {"splits": [split(rows=60)], "out": tmp_path / "run", "progress": False, "concurrency": 1}
+
+    def denied(prompt):
+        return int(re.search(r"question (\d+)", prompt)[1]) in {*range(1, 20), *range(21, 40)}
+
+    def first(body):
+        ends = "question 41?" in prompt_of(body)
+        return (401, {"error": {"message": "Expired."}}) if ends else denying(denied)(body)
+
+    for answer in (first, denying(denied)):
+        with LoopbackServer(answer) as server, pytest.raises(orbench.ModelError):
+            orbench.evaluate("openai/any", base_url=server.base_url, **options)
+    answered = {row.prompt for row in read_responses(tmp_path / "run") if row.error is None}
+    assert sum("question" in prompt for prompt in answered) == 22
+    assert not any(map(denied, answered))
 
 
 @pytest.mark.parametrize("role", ["judge", "safety_judge"])
