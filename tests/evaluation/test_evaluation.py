@@ -992,6 +992,28 @@ def test_prompts_that_were_never_asked_come_before_those_that_are_denied_each_ti
     assert not any(map(denied, answered))
 
 
+def test_concurrency_bounds_the_calls_to_each_judge_too(tmp_path):
+    def slow(label):
+        async def answer(text):
+            for _ in range(50):  # others come meanwhile
+                await asyncio.sleep(0)
+            return label
+
+        return answer
+
+    def peaks():
+        return {used["peak"] for used in read_config(run)["judge_concurrency_used"].values()}
+
+    toxic = split("toxic", rows=40)
+    given = {"splits": [toxic], "scorer": "judge", "judge": slow(LABEL), "safety_judge": slow("[[safe]]")}
+    run = orbench.evaluate(ScriptedModel("Hm."), out=tmp_path / "run", concurrency=3, **given).run
+    assert peaks() == {3}
+    orbench.score(run, judge=slow(LABEL), judge_template="two-classes", scorer="judge", concurrency=2)
+    assert peaks() == {2}
+    with pytest.raises(orbench.UsageError, match="concurrency is 0: at least 1"):
+        orbench.score(run, scorer="keywords", concurrency=0)
+
+
 @pytest.mark.parametrize("role", ["judge", "safety_judge"])
 def test_a_judge_who_is_denied_a_reply_it_was_left_with_fails_on_that_reply_alone(tmp_path, role):
     kind = "toxic" if role == "safety_judge" else "safe"
