@@ -42,7 +42,7 @@ from orbench.generation.folder import (
     read_generation,
     scan,
 )
-from orbench.generation.given import file_digest, given_items, other_prompts
+from orbench.generation.given import check_origin, file_digest, given_facts, given_items, other_prompts
 from orbench.generation.language import check_language, forget
 from orbench.generation.money import Money
 from orbench.generation.panel import Panel, ask_panel
@@ -88,16 +88,19 @@ def generate(config: AnyConfig, *, stage: str | None = None, progress: bool | No
     given = given_items(checked)
     key = {"stage": stage, "config": checked.to_dict(), "files": _digests(checked), "version": orbench.__version__}
     if _is_finished(folder, key):
-        return Dataset.load(folder)
-    created = {
-        "orbench_version": orbench.__version__,
-        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    opened = OpenFolder(folder, checked, created)
-    try:
-        found = _work(checked, opened, given, stage, key, progress)
-    finally:
-        opened.close()
+        found = read_generation(folder)
+    else:
+        created = {
+            "orbench_version": orbench.__version__,
+            "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        opened = OpenFolder(folder, checked, created)
+        try:
+            found = _work(checked, opened, given, stage, key, progress)
+        finally:
+            opened.close()
+    for line in facts.warnings_of(found):
+        warnings.warn(f"{folder}: {line}", OrbenchWarning, stacklevel=2)
     return Dataset(folder, found)
 
 
@@ -138,10 +141,12 @@ def _work(
     progress: bool | None,
 ) -> dict[str, Any]:
     state = scan(opened.path)
+    check_origin(config, stage, given, state, opened.before)
     stands = standing(config)
     money = Money(config, opened.before)
     pipeline = Pipeline(config, opened, state, stage, money, progress=progress)
     made: dict[str, Any] = {name: opened.before.get(name) for name in ("orbench_version", "created_at")}
+    made["given"] = given_facts(config, given, opened.before)
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
         counted = facts.count(config, state, stands, money.prices)
@@ -196,8 +201,6 @@ def _work(
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
     money.warn_if_out(result["open"])
-    for line in facts.warnings_of(result, stage):
-        warnings.warn(f"{opened.path}: {line}", OrbenchWarning, stacklevel=3)
     return result
 
 

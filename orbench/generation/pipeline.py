@@ -25,6 +25,7 @@ from orbench.generation.config import STAGES, GenerationConfig, Role
 from orbench.generation.flow import Flow, Job, Station
 from orbench.generation.folder import RESPONSES, OpenFolder, State, Track, answers, call_name, half_read
 from orbench.generation.formats import FoundItem, read_items
+from orbench.generation.given import OTHER_CATEGORY
 from orbench.generation.money import Money, unsaid
 from orbench.generation.records import GIVEN, Call, Item, Subject, text_id
 from orbench.generation.rules import Decision, Rule, make_rule
@@ -249,7 +250,8 @@ class Pipeline:
             if number % 500 == 0:
                 await asyncio.sleep(0)  # lets the models begin
         for item in given:
-            if item.key not in self.state.rows:
+            row = self.state.rows.get(item.key)
+            if row is None or (row[1] == OTHER_CATEGORY and item.dropped is None):
                 self._keep(item)
         if "seeds" in self._stages:
             self._revive()

@@ -73,9 +73,50 @@ def test_a_seeder_that_gives_no_list_is_given_up_within_a_bound(world, reply, ou
     reconcile(made.folder)
 
 
-def test_a_set_without_a_prompt_is_said_to_be_empty(world):
-    with pytest.warns(orbench.OrbenchWarning, match=r"no prompt was kept \(seeder openai/seeder: \d+ refused\)"):
-        world(odd(seeder=REFUSAL))
+def test_a_set_without_a_prompt_is_said_to_be_empty_each_time(world):
+    for _ in range(2):
+        with pytest.warns(
+            orbench.OrbenchWarning,
+            match=r"no prompt was kept \(seeder openai/seeder: \d+ refused\)\. Take a --seeder without safety training",
+        ):
+            made = world(odd(seeder=REFUSAL))
+        assert made.is_empty
+    assert not world(seeder="openai/seeder-2").is_empty
+
+
+@pytest.mark.filterwarnings("ignore:.*set. no :orbench.OrbenchWarning")
+@pytest.mark.parametrize(
+    ("stages", "replies", "what"),
+    [
+        (["seeds"], {"seeder": REFUSAL}, "no seed was made .*without safety training, or give --seeds FILE"),
+        (["seeds", "rewrites"], {"rewriter": REFUSAL}, "no rewrite was made .*Take another --rewriter"),
+        (["seeds", "moderation"], {}, "no prompt was decided .*Run the stage rewrites first"),
+        (
+            ["seeds", "rewrites", "moderation"],
+            {name.partition("/")[2].replace("-", "_"): "Hm." for name in MODERATORS},
+            "no prompt was decided .*abstentions left it undecided 60.*votes.jsonl",
+        ),
+        ([None], {"rewriter": REFUSAL}, "no prompt was kept .*Take another --rewriter"),
+        ([None], {"rewriter": "[[How?]]"}, "no prompt was kept .*too short 20"),
+    ],
+)
+def test_a_stage_that_makes_nothing_says_what_to_do(world, stages, replies, what):
+    for stage in stages[:-1]:
+        world(odd(**replies), stage=stage)
+    with pytest.warns(orbench.OrbenchWarning, match=what):
+        made = world(odd(**replies), stage=stages[-1])
+    assert made.is_empty
+
+
+def test_calls_that_are_owed_may_fill_an_empty_set(world):
+    made = world(lambda body: (400, b"{}") if body["model"] == "rewriter" else ScriptedGeneration()(body))
+    assert made.counts["kept"] == 0
+    assert not made.is_empty
+
+
+def test_a_panel_that_refuses_nothing_is_said_to_leave_hard_empty(world):
+    made = world(odd(panel="Certainly. Here it is."), panel=["openai/panel"], hard_min=1)
+    assert "`hard` is empty: 1 of the 1 models of the panel refused no prompt; a lower --hard-min" in str(made)
 
 
 def test_moderators_that_never_vote_are_warned_of(world):

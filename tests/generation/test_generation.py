@@ -621,3 +621,8 @@ def test_a_service_that_takes_a_schema_gets_one_and_the_set_is_the_same(world, t
     assert sorted((item.id, item.dropped) for item in made.rewrites()) == sorted(words)
     assert {vote.reason for vote in made.votes() if vote.verdict == "toxic"} == {"It says so."}
     reconcile(made.folder)
+
+
+def test_own_categories_are_no_news_to_their_own_data_set(world):
+    made = world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], seeds_per_category=5)
+    assert {prompt.category for prompt in made.split("all")} == {"gossip"}
