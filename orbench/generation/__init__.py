@@ -140,6 +140,8 @@ def _work(
     key: dict[str, Any],
     progress: bool | None,
 ) -> dict[str, Any]:
+    from orbench.generation.estimate import estimate  # which needs `check_stage`
+
     state = scan(opened.path)
     check_origin(config, stage, given, state, opened.before)
     stands = standing(config)
@@ -200,7 +202,7 @@ def _work(
     if not result["open"]:
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
-    money.warn_if_out(result["open"])
+    money.warn_if_out(result["open"], lambda: estimate(config, stage).cost_usd)
     return result
 
 

@@ -538,6 +538,7 @@ class Pipeline:
             ),
             self._money.purse(kind, model),
             Tally(f"{kind} {model.name}", len(self._flow.stations), self._progress),
+            gives_way=self._money.budget is not None and kind in ("seeder", "rewriter"),
         )
 
     def _needs_answer(self, track: Track) -> bool:
