@@ -227,7 +227,9 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
                     f"own_categories: {name!r} is a word for safe prompts or for all of them; choose another"
                 )
             if same_name(name) in seen:
-                raise UsageError(f"own_categories: {name!r} clashes with {seen[same_name(name)]!r}; choose another")
+                other = seen[same_name(name)]
+                whose = "OR-Bench's " if other in CATEGORIES else ""
+                raise UsageError(f"own_categories: {name!r} clashes with {whose}{other!r}; choose another")
             if not str(definition).strip():
                 raise UsageError(f"own_categories: {name!r} has no definition")
             seen[same_name(name)] = name

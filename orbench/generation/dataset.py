@@ -149,8 +149,8 @@ class Dataset:
             lines += ["", *columns(votes)]
         lines += [""]
         if given:
-            repeated = given["rows"] - given["different"]
-            lines += [f"given: {plural(given['rows'], 'row')} of {given['file']}, {repeated:,} of them repeated"]
+            repeated = f", {n:,} of them repeated" if (n := given["rows"] - given["different"]) else ""
+            lines += [f"given: {plural(given['rows'], 'row')} of {given['file']}{repeated}"]
         is_audit = self.facts.get("stage") == "moderation"
         if is_audit and (decided := [f"{name} {n:,}" for name, n in self.facts["decided"].items() if n]):
             lines += [f"decided: {', '.join(decided)}; {self.folder / AUDIT} has every prompt with every vote"]
@@ -172,8 +172,8 @@ class Dataset:
         rescue = self.facts.get("rescue") or {}
         if rescue.get("answered"):
             lines += [
-                f"rescue: {rescue['brought_back']:,} of {plural(rescue['answered'], 'prompt')} voted toxic came back; "
-                f"{rescue['refusals']:,} of the answers are refusals"
+                f"rescue: {rescue['brought_back']:,} of {plural(rescue['voted_toxic'], 'prompt')} voted toxic came "
+                f"back; {rescue['refusals']:,} of {plural(rescue['answered'], 'answer')} are refusals"
             ]
         panel = self.facts.get("panel")
         if panel and self.counts["kept"] and not self.counts["hard"] and self.facts["config"]["hard_size"]:

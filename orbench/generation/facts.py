@@ -38,6 +38,7 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
     moderators = {name: {"toxic": 0, "safe": 0, "abstained": 0} for name in standing.moderators}
     moderation: Counter[str] = Counter()
     decided: Counter[str] = Counter()
+    voted_toxic = 0
     for track in state.tracks.values():
         mine = categories.setdefault(track.item.category, dict.fromkeys(COUNTS, 0))
         mine["seeds" if track.is_seed else "rewrites"] += 1
@@ -48,6 +49,7 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
                 moderators[name][vote] += 1
         stands = standing.of(track)
         decided["rescued" if stands.rescued else stands.decision or "owed"] += 1
+        voted_toxic += standing.rescues and standing.is_voted_toxic(track)
         if stands.decision == "safe":
             mine["kept"] += 1
         else:
@@ -57,7 +59,9 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
         "categories": categories,
         "moderators": moderators,
         "decided": dict(decided),
-        "rescue": _rescue(state, decided["rescued"]) if standing.rescues else {},
+        "rescue": {**_rescue(state), "voted_toxic": voted_toxic, "brought_back": decided["rescued"]}
+        if standing.rescues
+        else {},
         "too_few": {name: {"asked": asked, "came": came} for name, (asked, came) in state.too_few.items()},
         "drops": {**{stage: dict(reasons) for stage, reasons in drops.items()}, "moderation": dict(moderation)},
         "rows": {
@@ -135,10 +139,10 @@ def warnings_of(facts: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _rescue(state: State, rescued: int) -> dict[str, int]:
-    """Prompts voted toxic that the rescuer answered, with how many of its answers are refusals, and what they did."""
+def _rescue(state: State) -> dict[str, int]:
+    """The rescuer's answers, under whatever rule they were asked for, and how many of them are refusals."""
     read = sum(outcomes["read"] for (role, _), outcomes in state.outcomes.items() if role == "rescue")
-    return {"answered": read, "refusals": state.rescue_refusals.total(), "brought_back": rescued}
+    return {"answered": read, "refusals": state.rescue_refusals.total()}
 
 
 def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:

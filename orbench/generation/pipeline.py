@@ -99,6 +99,10 @@ class Standing:
         votes = track.votes_on(of)
         return [name for name in self.moderators if name not in votes]
 
+    def is_voted_toxic(self, track: Track) -> bool:
+        """Whether the votes on a prompt, without any on the answer, make it toxic."""
+        return self.rule is not None and not self.missing(track, "prompt") and self.rule.decide(track.votes) == "toxic"
+
     def of(self, track: Track) -> Progress:
         """How a prompt stands now."""
         if track.is_seed:

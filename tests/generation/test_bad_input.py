@@ -131,8 +131,10 @@ def test_a_rescuer_that_refuses_is_counted_and_warned_of(world):
     rescue = made.facts["rescue"]
     assert rescue["refusals"] == rescue["answered"] > 0
     assert made.to_dict()["rescue"] == rescue
-    assert f"{rescue['refusals']:,} of the answers are refusals" in str(made)
-    assert f"{rescue['refusals']} answers were refusals" in (made.folder / "README.md").read_text(encoding="utf-8")
+    assert f"{rescue['refusals']:,} of {rescue['answered']:,} answers are refusals" in str(made)
+    assert f"{rescue['refusals']} of {rescue['answered']} answers were refusals" in (
+        made.folder / "README.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_a_rewriter_that_gives_too_few_is_told(world):

@@ -230,6 +230,16 @@ def test_only_a_safe_answer_brings_a_prompt_back(world):
         assert safe(drop.id, "answer") < 2
 
 
+def test_of_what_is_voted_toxic_under_this_rule_some_come_back(world):
+    strict = world(rule="unanimous")
+    made = world()
+    for each in (strict, made):
+        rescue, decided = each.facts["rescue"], each.facts["decided"]
+        assert rescue["voted_toxic"] == decided["rescued"] + decided["toxic"]
+        assert f"rescue: {decided['rescued']} of {rescue['voted_toxic']} prompts voted toxic came back" in str(each)
+    assert made.facts["rescue"]["voted_toxic"] < strict.facts["rescue"]["voted_toxic"] == rescue["answered"]
+
+
 def test_the_card_names_who_answered_not_who_would_answer_next(world):
     world()
     made = world(rescue="openai/rescue-2")
