@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orbench.engine.jsonl import read_lines
-from orbench.errors import OrbenchWarning
+from orbench.errors import OrbenchWarning, RunError
 from orbench.generation.facts import COUNTS, emptiness
 from orbench.generation.folder import AUDIT, DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
 from orbench.generation.records import Item, Vote
@@ -48,9 +48,12 @@ class Dataset:
         """The data set of a finished or partial generation.
 
         Raises:
-            orbench.RunError: No such folder, or a damaged one.
+            orbench.RunError: No such folder, a damaged one, or one whose first command was killed before it counted.
         """
-        return cls(Path(folder), read_generation(Path(folder)))
+        facts = read_generation(Path(folder))
+        if "counts" not in facts:
+            raise RunError(f"{folder}: its command was stopped before anything was counted: run it again")
+        return cls(Path(folder), facts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -135,7 +138,7 @@ class Dataset:
         is_given = given.get("what") == "prompts"  # then `rewrites` are what was given
         shown = {"rewrites": "prompts", "kept": "safe"} if is_given else {name: name for name in COUNTS[:3]}
         if "splits" in self.facts:
-            shown |= {name: name for name in COUNTS[2:]}
+            shown |= {name: name for name in COUNTS[2:] if name != "hard" or self.facts.get("panel")}
         rows = [["category", *shown.values()]]
         rows += [[name, *(f"{counts[key]:,}" for key in shown)] for name, counts in self.categories.items()]
         rows += [["all", *(f"{self.counts[key]:,}" for key in shown)]]

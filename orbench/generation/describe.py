@@ -29,7 +29,7 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "language": language or "und",
             "splits": splits,
             "version": facts["orbench_version"],
-            "counts": facts["counts"],
+            "counts": {name: n for name, n in facts["counts"].items() if name != "hard" or panel},
             "categories": facts["categories"],
             "definitions": config["own_categories"],
             "usage": facts["usage"]["roles"],

@@ -23,7 +23,15 @@ from orbench.engine.run_folder import folder_name
 from orbench.errors import ModelError
 from orbench.generation import check_stage
 from orbench.generation.config import STAGES, GenerationConfig, Role
-from orbench.generation.folder import GENERATION, PANEL, SEEDS, State, read_generation, scan
+from orbench.generation.folder import (
+    GENERATION,
+    PANEL,
+    SEEDS,
+    State,
+    check_definitions,
+    read_generation,
+    scan,
+)
 from orbench.generation.given import check_origin, given_items
 from orbench.generation.pipeline import SURPLUS, is_dry, rewrites_wanted, standing
 from orbench.generation.records import Item
@@ -161,8 +169,10 @@ class _Plan:
         self._state = state = State()
         items = given_items(config)
         if (self._folder / GENERATION).exists():
+            before = read_generation(self._folder)
+            check_definitions(self._folder, before["config"], config)
             self._state = state = scan(self._folder)
-            check_origin(config, stage, items, state, read_generation(self._folder))
+            check_origin(config, stage, items, state, before)
         self._seeds = [track for track in state.tracks.values() if track.is_seed]
         self._rewrites = [track for track in state.tracks.values() if not track.is_seed]
         new = [item for item in items if item.key not in state.rows and item.id not in state.tracks]

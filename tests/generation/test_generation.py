@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import orbench
+from orbench.generation.config import make_config
+from orbench.generation.estimate import estimate
 from orbench.generation.push import push
 from orbench.testing import Faults, LoopbackServer, ScriptedGeneration, prompt_of
 from tests.generation.conftest import MODERATORS, last, lines, reconcile
@@ -484,6 +486,19 @@ def test_two_processes_do_not_work_on_one_folder(world):
     first.join()
 
 
+def test_a_folder_that_was_never_counted_is_said_to_be_unfinished(world):
+    world.out.mkdir()
+    (world.out / "generation.json").write_text(json.dumps({"config": world.config()}), encoding="utf-8")
+    with pytest.raises(orbench.RunError, match="stopped before anything was counted: run it again"):
+        orbench.generation.Dataset.load(world.out)
+
+
+def test_without_a_panel_there_is_no_column_for_its_split(world):
+    made = world()
+    assert " hard " not in str(made)
+    assert "| category | seeds | rewrites | kept | toxic |" in (made.folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_folder_of_something_else_is_refused(world):
     world.out.mkdir()
     (world.out / "thesis.tex").write_text("Once", encoding="utf-8")
@@ -494,8 +509,11 @@ def test_a_folder_of_something_else_is_refused(world):
 
 def test_other_own_categories_are_another_folder(world):
     world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], seeds_per_category=5)
+    other = {"own_categories": {"gossip": "all talk"}, "categories": ["gossip"], "seeds_per_category": 5}
     with pytest.raises(orbench.RunError, match="other own categories"):
-        world(own_categories={"gossip": "all talk"}, categories=["gossip"], seeds_per_category=5)
+        world(**other)
+    with pytest.raises(orbench.RunError, match="other own categories"):
+        estimate(make_config(world.config(**other)))
     with pytest.raises(orbench.RunError, match="not German"):
         world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], language="German")
 
