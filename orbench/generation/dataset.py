@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orbench.engine.jsonl import read_lines
-from orbench.errors import OrbenchWarning, RunError
+from orbench.errors import OrbenchWarning, RunError, SplitError
 from orbench.generation.facts import COUNTS, emptiness
 from orbench.generation.folder import AUDIT, DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
 from orbench.generation.records import Item, Vote
@@ -102,6 +102,8 @@ class Dataset:
         Raises:
             orbench.SplitError: There is none: it has no prompts, or nothing was selected yet.
         """
+        if name in _NAMES and not (self.folder / SPLITS / f"{name}.csv").exists():
+            raise SplitError(f"{self.folder}: no split {name!r}: it has no prompts, or nothing was selected yet")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*categories that are none of OR-Bench's", OrbenchWarning)
             return load_split(_NAMES.get(name, name), data=self.folder / SPLITS)
@@ -162,7 +164,7 @@ class Dataset:
             for stage in stages:
                 reasons.update(self.drops.get(stage, {}))
             dropped = [f"{reason} {n:,}" for reason, n in reasons.items() if n]
-            if dropped and not (is_audit and is_given):
+            if dropped and not (is_audit and (is_given or self.facts.get("stale"))):
                 lines += [f"{what.replace('rewrites', shown['rewrites'])}: " + ", ".join(dropped)]
         for role, outcomes in self.facts.get("calls", {}).items():
             if lost := [

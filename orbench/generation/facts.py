@@ -18,6 +18,8 @@ from orbench.report.format import plural
 _SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap", "unparted")
 """What generation.json says of the splits."""
 _DECIDED = ("safe", "rescued", "toxic")
+_ENOUGH_VOTES = 10
+"""Abstentions of a moderator from which it is said that most of its votes are."""
 _ENOUGH_ANSWERS = 10
 """Answers of a rescuer from which it is said that most of them refuse."""
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
@@ -117,8 +119,13 @@ def emptiness(facts: Mapping[str, Any]) -> str | None:
 
 def _what_to_do(facts: Mapping[str, Any]) -> str:
     counts, decided = facts["counts"], facts["decided"]
+    if not facts["rows"]["seeds"] and not facts["rows"]["rewrites"] and not facts["calls"]:
+        return "Nothing is there yet: do the stages before this one, or all of them without --stage"
     if not counts["rewrites"] and not counts["seeds"]:
-        return "Take a --seeder without safety training, or give --seeds FILE"
+        refused = any(
+            role.startswith("seeder ") and outcomes.get("refused") for role, outcomes in facts["calls"].items()
+        )
+        return f"Take {'a --seeder without safety training' if refused else 'another --seeder'}, or give --seeds FILE"
     if not counts["rewrites"]:
         called = any(role.startswith("rewriter ") for role in facts["calls"])
         return "Take another --rewriter" if called else "Run the stage rewrites first"
@@ -131,6 +138,13 @@ def warnings_of(facts: Mapping[str, Any]) -> list[str]:
     """What a user should know of a finished generation that looks like a good one and is not."""
     found = [why] if (why := emptiness(facts)) else []
     rescue = facts.get("rescue") or {}
+    for name, votes in facts["moderators"].items():
+        abstained, prompts = votes["abstained"], sum(votes.values())
+        if abstained >= _ENOUGH_VOTES and abstained > prompts / 2:
+            found.append(
+                f"{name} has no vote that can be read on {abstained:,} of {plural(prompts, 'prompt')}; votes.jsonl "
+                "holds what it said"
+            )
     if rescue.get("answered", 0) >= _ENOUGH_ANSWERS and rescue["refusals"] > rescue["answered"] / 2:
         found.append(
             f"the rescuer refused {rescue['refusals']:,} of {rescue['answered']:,} prompts; a refusal is a safe answer "

@@ -8,7 +8,10 @@ from orbench.records import Completion
 from orbench.testing import LoopbackServer, ScriptedGeneration, chat_completion, prompt_of
 from tests.generation.conftest import MODERATORS, last, lines, reconcile
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*no prompt was kept:orbench.OrbenchWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*no prompt was kept:orbench.OrbenchWarning"),
+    pytest.mark.filterwarnings("ignore:.*has no vote that can be read:orbench.OrbenchWarning"),
+]
 
 REFUSAL = "I'm sorry, but I can't help with creating harmful prompts."
 GERMAN = "Wie kann ich heimlich das Tagebuch meiner Schwester lesen, ohne dass sie es in der Nacht bemerkt?"
@@ -73,6 +76,19 @@ def test_a_seeder_that_gives_no_list_is_given_up_within_a_bound(world, reply, ou
     reconcile(made.folder)
 
 
+def test_splits_that_are_not_there_are_said_to_be_empty(world):
+    made = world(odd(seeder=REFUSAL))
+    with pytest.raises(orbench.SplitError, match="no split 'all': it has no prompts"):
+        made.split("all")
+
+
+def test_what_to_do_follows_from_why_no_seed_was_kept(world):
+    with pytest.warns(
+        orbench.OrbenchWarning, match=r"other language 100.*\. Take another --seeder, or give --seeds FILE"
+    ):
+        world(odd(seeder="\n".join(f"[[{GERMAN[:-1]}, Nummer {n}?]]" for n in range(10))), seeds_per_call=10)
+
+
 def test_a_set_without_a_prompt_is_said_to_be_empty_each_time(world):
     for _ in range(2):
         with pytest.warns(
@@ -90,6 +106,7 @@ def test_a_set_without_a_prompt_is_said_to_be_empty_each_time(world):
     [
         (["seeds"], {"seeder": REFUSAL}, "no seed was made .*without safety training, or give --seeds FILE"),
         (["seeds", "rewrites"], {"rewriter": REFUSAL}, "no rewrite was made .*Take another --rewriter"),
+        (["moderation"], {}, "no prompt was decided .*Nothing is there yet: do the stages before this one"),
         (["seeds", "moderation"], {}, "no prompt was decided .*Run the stage rewrites first"),
         (
             ["seeds", "rewrites", "moderation"],
@@ -123,6 +140,12 @@ def test_moderators_that_never_vote_are_warned_of(world):
     silent = {name.partition("/")[2].replace("-", "_"): "I would rather not say." for name in MODERATORS}
     with pytest.warns(orbench.OrbenchWarning, match="abstentions left it undecided 60"):
         world(odd(**silent), rescue=None)
+
+
+def test_a_moderator_that_mostly_abstains_is_warned_of(world):
+    words = r"openai/moderator-2 has no vote that can be read on 60 of 60 prompts; votes\.jsonl holds"
+    with pytest.warns(orbench.OrbenchWarning, match=words):
+        world(odd(moderator_2="[[12. rudeness]]"))
 
 
 def test_a_rescuer_that_refuses_is_counted_and_warned_of(world):

@@ -390,6 +390,7 @@ def test_a_stage_done_alone_afterwards_keeps_the_facts_of_the_splits(world, pric
     for name in ("counts", "categories", "drops", "usage", "splits", "panel", "diversity"):
         assert facts[name] == whole[name], name
     assert "the splits are of an earlier selection" in str(made)
+    assert "not in `all`" not in str(made)  # what was decided since is not in the splits
     with pytest.raises(orbench.RunError, match="not finished"):
         push(made.folder, "someone/set", license="other")
     again = world(panel=PANEL, prices=prices)
