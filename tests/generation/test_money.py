@@ -120,6 +120,7 @@ def test_a_role_that_does_not_say_its_tokens_has_an_unknown_cost(world, prices, 
     assert alone["cost_usd"] is None
 
 
+@pytest.mark.filterwarnings("ignore:.*has no vote that can be read:orbench.OrbenchWarning")
 def test_votes_that_cannot_be_read_were_paid_for(world, prices):
     usage = world(silencing("moderator-1", text="Hm."), prices=prices).usage
     role = usage["roles"]["moderator openai/moderator-1"]
