@@ -47,11 +47,12 @@ from orbench.generation.language import check_language, forget
 from orbench.generation.money import Money
 from orbench.generation.panel import Panel, ask_panel
 from orbench.generation.partition import partition
-from orbench.generation.pipeline import Pipeline, Standing, standing
+from orbench.generation.pipeline import Pipeline
 from orbench.generation.records import Item
 from orbench.generation.review import check_labels, is_labelled, write_review
 from orbench.generation.roles import TEMPLATES, shown
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts, undrawn
+from orbench.generation.standing import Standing, standing
 from orbench.generation.writing import write_audit, write_drops, write_overlap, write_split, write_text
 from orbench.splits import fingerprint
 

@@ -33,9 +33,9 @@ from orbench.generation.folder import (
     scan,
 )
 from orbench.generation.given import check_origin, given_items
-from orbench.generation.pipeline import SURPLUS, is_dry, rewrites_wanted, standing
 from orbench.generation.records import Item
 from orbench.generation.roles import SAMPLING, rewrite_messages, seed_messages, vote_messages
+from orbench.generation.standing import SURPLUS, is_dry, rewrites_wanted, standing
 from orbench.models.batch import has_batches
 from orbench.records import Message, Request
 from orbench.report.format import amount, money, span

@@ -11,7 +11,7 @@ import msgspec
 from orbench.costs import Price
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
-from orbench.generation.pipeline import Standing, rewrites_wanted
+from orbench.generation.standing import Standing, rewrites_wanted
 from orbench.ledger import ledgers_dict, usage_together
 from orbench.report.format import plural
 

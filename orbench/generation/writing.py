@@ -14,10 +14,10 @@ from orbench.errors import RunError
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import REWRITES, State
 from orbench.generation.overlap import Overlap
-from orbench.generation.pipeline import Standing
 from orbench.generation.records import GIVEN, Item
 from orbench.generation.roles import shown
 from orbench.generation.selection import Drop, Row
+from orbench.generation.standing import Standing
 
 _PART = 10_000
 """Rows that are turned into a table at once."""
