@@ -181,14 +181,14 @@ def interrupted(run: Run) -> None:
 
 
 def limited(run: Run) -> None:
-    """No file may grow beyond 200 kB, twice; then there is room again."""
+    """No file may grow beyond 100 bytes a prompt, twice; then there is room again."""
     for _ in range(2):
-        stopped_by_the_disk(run.start("bash", "-c", 'ulimit -f 200; exec "$@"', "bash"))
+        stopped_by_the_disk(run.start("bash", "-c", f'ulimit -f {TOTAL // 10}; exec "$@"', "bash"))
 
 
 def full(run: Run) -> None:
-    """The file system is full at 300, then at 600 kB; then there is room again."""
-    for size in ("300k", "600k"):
+    """The file system is full at 150, then at 300 bytes a prompt; then there is room again."""
+    for size in (str(TOTAL * 150), str(TOTAL * 300)):
         command = ["unshare", "--map-root-user", "--mount", "bash", "-c", SMALL_DISK, "bash", str(run.out), size]
         stopped_by_the_disk(run.start(*command))
         shutil.copytree(f"{run.out}.kept", run.out, dirs_exist_ok=True)

@@ -204,7 +204,7 @@ def report(
     ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option("--pairs", metavar="DIR", help="Folder of the pairs: adds the ranking figure of hf/ models."),
+        typer.Option("--pairs", metavar="DIR", help="Folder of the pairs: adds the ranking figure of local models."),
     ] = None,
     lm_eval: Annotated[
         tuple[Path, Path] | None,
@@ -212,6 +212,12 @@ def report(
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of both runs.")] = None,
     policy: options.PolicyOption = None,
+    base_url: options.BaseUrl = None,
+    concurrency: options.Concurrency = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    max_cost: options.MaxCost = None,
+    prices: options.Prices = None,
     json: options.Json = False,
 ) -> None:
     """Before and after, on the same prompts: the papers' measures, three ways of replying, paired tests."""
@@ -226,11 +232,18 @@ def report(
         lm_eval=lm_eval,
         policy=policy,
         html=html,
+        base_url=base_url,
+        concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        max_cost=max_cost,
+        prices=prices,
     )
     if json:
         typer.echo(msgspec.json.encode(loop).decode())
     else:
         typer.echo("\n".join(plain(line) for line in str(loop).split("\n")))
+    raise typer.Exit(3 if loop.failed else 0)
 
 
 def _train(name: str, kind: type[Training], run: Callable[[Any], Any], words: str) -> None:

@@ -207,7 +207,7 @@ def generate(
         typer.echo(msgspec.json.encode(result.to_dict()).decode())
     elif not quiet:
         typer.echo("\n".join(plain(line) for line in str(result).split("\n")))
-    raise typer.Exit(3 if result.open else 0)
+    raise typer.Exit(3 if result.open else 1 if result.is_empty else 0)
 
 
 def _categories(given: list[str]) -> tuple[dict[str, str], list[str]]:

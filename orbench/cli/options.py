@@ -140,7 +140,7 @@ Workers = Annotated[
 ]
 Concurrency = Annotated[
     int | None,
-    typer.Option("--concurrency", metavar="N", help="Calls open at once; default: found out while running."),
+    typer.Option("--concurrency", metavar="N", help="Calls open at once, each model; default: found while running."),
 ]
 Rpm = Annotated[
     float | None,

@@ -26,6 +26,7 @@ from orbench.evaluation.setup import (
     Judges,
     check,
     check_calibration,
+    check_concurrency,
     check_models,
     check_ray,
     folder_of,
@@ -122,7 +123,7 @@ def evaluate(
         top_p: Nucleus sampling, above 0 to 1; by default the model's own.
         max_tokens: Longest reply; 1000 as in the paper's code.
         system_prompt: Sent before each prompt; none by default, as in the paper.
-        concurrency: Calls open at once for each model; default: found out while running.
+        concurrency: Calls open at once for each model by itself, judges too; default: found out while running.
         rpm: Requests a minute at most, for each model by itself, judges too.
         tpm: Tokens a minute at most, sent and received, likewise.
         prices: CSV of prices over the shipped ones; see `orbench.costs.load_prices`.
@@ -253,7 +254,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     options = make_options(base_url, concurrency, model_options)
 
     def judge_options(one: AnyModel) -> Options:
-        return make_options(judge_base_url or shared_base_url(base_url, models, one), None, model_options)
+        return make_options(judge_base_url or shared_base_url(base_url, models, one), concurrency, model_options)
 
     if errors := run_sync(without_key(models, options, [judge, safety_judge], judge_options)):
         return [*errors]
@@ -273,6 +274,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
             judge_rule,
             safety_judge,
             judge_options,
+            concurrency,
             rpm,
             tpm,
         )
@@ -366,6 +368,7 @@ def score(
     phrases: str | Path | None = None,
     policy: str | None = None,
     judge_base_url: str | None = None,
+    concurrency: int | None = None,
     rpm: float | None = None,
     tpm: float | None = None,
     prices: str | Path | None = None,
@@ -390,6 +393,7 @@ def score(
     folder = Path(run)
     before = read_config(folder)
     check_share(audit)
+    check_concurrency(concurrency)
     table, budget = load_prices(prices), make_budget(max_cost)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
     verdicts = any(option is not None for option in (scorer, judge, family, phrases))
@@ -400,9 +404,9 @@ def score(
         return _recount(folder, config, calibration, labels)
 
     async def again() -> Any:
-        options = make_options(judge_base_url, None, model_options)
+        options = make_options(judge_base_url, concurrency, model_options)
         check_ray(options, [judge, safety_judge], None)
-        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options, rpm, tpm)
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options, concurrency, rpm, tpm)
         try:
             reader = make_scorer(
                 scorer or "cascade", judge=judges.judge, model=before["model"], family=family, phrases=phrases

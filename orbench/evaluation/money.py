@@ -480,17 +480,21 @@ def spent_words(budget: Budget) -> str:
     return f"{money(budget.spent_usd)} spent{estimated if budget.estimated_usd else ''}"
 
 
+def how_to_go_on(budget: Budget) -> str:
+    """Which command asks what there was no money for."""
+    if budget.goes_on:
+        return "the same command goes on, for what was held back in case of the longest replies is free again"
+    return "the same command with a higher --max-cost goes on"
+
+
 def warn_if_out(budget: Budget | None, results: Sequence[Evaluation]) -> None:
     """Say in one line that a command stopped for want of money, and how to go on."""
     if budget is None or not budget.refused:
         return
     missing = sum(result.prompts - sum(result.outcomes.values()) for result in results)
-    higher = "the same command with a higher --max-cost goes on"
-    if budget.goes_on:
-        higher = "the same command goes on, for what was held back in case of the longest replies is free again"
     warnings.warn(
         f"stopped at --max-cost {budget.max_usd:g}: {spent_words(budget)}, "
-        f"{plural(missing, 'prompt')} without an outcome; {higher}",
+        f"{plural(missing, 'prompt')} without an outcome; {how_to_go_on(budget)}",
         OrbenchWarning,
         stacklevel=3,
     )

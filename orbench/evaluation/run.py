@@ -203,9 +203,14 @@ class Run:
         self._refuse_under_way(owed, unscored | unlabelled)
         self._note_answered(state)
 
+        # What was never asked comes first: failures that come again may end the run, as access denied in a row does.
+        failed = owed & state.rows.keys()
+
         async def ask() -> None:
             if owed and stopper is None:
-                await self._ask((prompt for key, prompt in self._prompts.items() if key in owed), work)
+                parts = (owed - failed, failed)
+                prompts = (self._prompts[key] for part in parts for key in self._prompts if key in part)
+                await self._ask(prompts, work)
             elif owed and stopper is not None:
                 await self._ask_until(stopper, owed, work)
             if self.model is not None and self.model.batch_size is None:

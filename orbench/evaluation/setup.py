@@ -159,14 +159,16 @@ class Judges:
         rule: str,
         safety: AnyModel | None,
         options: Callable[[AnyModel], Options],
+        concurrency: int | None = None,
         rpm: float | None = None,
         tpm: float | None = None,
     ) -> None:
-        self.judge = open_judges(judge, template, rule, options, rpm, tpm)
+        self.judge = open_judges(judge, template, rule, options, concurrency, rpm, tpm)
         self.safety = None
         if safety is not None:
             model = open_model(safety, options(safety))
-            self.safety = SafetyJudge(model, ConcurrencyLimit(model.max_concurrency, pace=Pace(rpm, tpm)))
+            limit = ConcurrencyLimit(concurrency or model.max_concurrency, pace=Pace(rpm, tpm))
+            self.safety = SafetyJudge(model, limit)
 
     def ask_in_batches(self, folder: Path, quiet: bool) -> None:
         """Ask them through their vendors' batch APIs from now on, the state in this run folder.
@@ -277,9 +279,18 @@ def check(
         raise UsageError(f"temperature is {temperature}: it goes from 0 to 2")
     if max_tokens < 1:
         raise UsageError(f"max_tokens is {max_tokens}: at least 1")
-    if concurrency is not None and concurrency < 1:
-        raise UsageError(f"concurrency is {concurrency}: at least 1")
+    check_concurrency(concurrency)
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}: at least 1")
     if system_prompt is not None and without_surrogates(system_prompt) != system_prompt:
         raise UsageError("the system prompt is not text in UTF-8")
+
+
+def check_concurrency(concurrency: int | None) -> None:
+    """Refuse a number that would open no call.
+
+    Raises:
+        UsageError: Below 1.
+    """
+    if concurrency is not None and concurrency < 1:
+        raise UsageError(f"concurrency is {concurrency}: at least 1")

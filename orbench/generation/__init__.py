@@ -42,16 +42,17 @@ from orbench.generation.folder import (
     read_generation,
     scan,
 )
-from orbench.generation.given import file_digest, given_items, other_prompts
+from orbench.generation.given import check_origin, file_digest, given_facts, given_items, other_prompts
 from orbench.generation.language import check_language, forget
 from orbench.generation.money import Money
 from orbench.generation.panel import Panel, ask_panel
 from orbench.generation.partition import partition
-from orbench.generation.pipeline import Pipeline, Standing, standing
+from orbench.generation.pipeline import Pipeline
 from orbench.generation.records import Item
 from orbench.generation.review import check_labels, is_labelled, write_review
 from orbench.generation.roles import TEMPLATES, shown
 from orbench.generation.selection import Pools, Row, draw, hard, pool, prompts, undrawn
+from orbench.generation.standing import Standing, standing
 from orbench.generation.writing import write_audit, write_drops, write_overlap, write_split, write_text
 from orbench.splits import fingerprint
 
@@ -88,16 +89,19 @@ def generate(config: AnyConfig, *, stage: str | None = None, progress: bool | No
     given = given_items(checked)
     key = {"stage": stage, "config": checked.to_dict(), "files": _digests(checked), "version": orbench.__version__}
     if _is_finished(folder, key):
-        return Dataset.load(folder)
-    created = {
-        "orbench_version": orbench.__version__,
-        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    opened = OpenFolder(folder, checked, created)
-    try:
-        found = _work(checked, opened, given, stage, key, progress)
-    finally:
-        opened.close()
+        found = read_generation(folder)
+    else:
+        created = {
+            "orbench_version": orbench.__version__,
+            "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        opened = OpenFolder(folder, checked, created)
+        try:
+            found = _work(checked, opened, given, stage, key, progress)
+        finally:
+            opened.close()
+    for line in facts.warnings_of(found):
+        warnings.warn(f"{folder}: {line}", OrbenchWarning, stacklevel=2)
     return Dataset(folder, found)
 
 
@@ -137,11 +141,15 @@ def _work(
     key: dict[str, Any],
     progress: bool | None,
 ) -> dict[str, Any]:
+    from orbench.generation.estimate import estimate  # which needs `check_stage`
+
     state = scan(opened.path)
+    check_origin(config, stage, given, state, opened.before)
     stands = standing(config)
     money = Money(config, opened.before)
     pipeline = Pipeline(config, opened, state, stage, money, progress=progress)
     made: dict[str, Any] = {name: opened.before.get(name) for name in ("orbench_version", "created_at")}
+    made["given"] = given_facts(config, given, opened.before)
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
         counted = facts.count(config, state, stands, money.prices)
@@ -195,9 +203,7 @@ def _work(
     if not result["open"]:
         result["finished"] = {**key, "sizes": _sizes(opened.path)}
     opened.write(result)
-    money.warn_if_out(result["open"])
-    for line in facts.warnings_of(result, stage):
-        warnings.warn(f"{opened.path}: {line}", OrbenchWarning, stacklevel=3)
+    money.warn_if_out(result["open"], lambda: estimate(config, stage).cost_usd)
     return result
 
 

@@ -18,11 +18,11 @@ from orbench.generation.diversity import diversity
 from orbench.generation.folder import State
 from orbench.generation.given import other_prompts
 from orbench.generation.overlap import Overlap, counts, overlap
-from orbench.generation.pipeline import Standing
 from orbench.generation.records import Verdict
 from orbench.generation.review import review
 from orbench.generation.rules import make_rule
 from orbench.generation.selection import Row
+from orbench.generation.standing import Standing
 
 ENSEMBLE = "the ensemble"
 

@@ -60,7 +60,7 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rescue: str | None = None
     """The models whose answers brought prompts back."""
     rescued: dict[str, int] = {}
-    """Prompts voted toxic that it `answered`, its `refusals` among them, and those `brought_back`."""
+    """Prompts `voted_toxic` and those of them `brought_back`; all that it `answered`, and `refusals` among these."""
     moderators: dict[str, dict[str, int]] = {}
     """Moderator to its votes on prompts: `safe`, `toxic`, `abstained`."""
     pairs: list[Pair] = []

@@ -21,6 +21,7 @@ from orbench.models import Options, make_options, open_model
 from orbench.models.base import Model
 from orbench.models.wire import is_plain, split_address
 from orbench.records import Sampling
+from orbench.report.format import plural
 
 STAGES = ("seeds", "rewrites", "moderation", "selection")
 """What can be done alone, in the order of the data's way."""
@@ -199,7 +200,7 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "safety training), or say --rule majority"
             )
         if self.panel and len(self.panel) < self.hard_min:
-            raise UsageError(f"hard_min is {self.hard_min}, but the panel has {len(self.panel)} models")
+            raise UsageError(f"hard_min is {self.hard_min}, but the panel has {plural(len(self.panel), 'model')}")
 
     def _check_addresses(self) -> None:
         """Before any is saved: one with a key in it would be published with the data set."""
@@ -227,7 +228,9 @@ class GenerationConfig(msgspec.Struct, frozen=True, kw_only=True):
                     f"own_categories: {name!r} is a word for safe prompts or for all of them; choose another"
                 )
             if same_name(name) in seen:
-                raise UsageError(f"own_categories: {name!r} clashes with {seen[same_name(name)]!r}; choose another")
+                other = seen[same_name(name)]
+                whose = "OR-Bench's " if other in CATEGORIES else ""
+                raise UsageError(f"own_categories: {name!r} clashes with {whose}{other!r}; choose another")
             if not str(definition).strip():
                 raise UsageError(f"own_categories: {name!r} has no definition")
             seen[same_name(name)] = name

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from orbench.engine.jsonl import read_lines
-from orbench.generation.folder import DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
+from orbench.errors import OrbenchWarning, RunError, SplitError
+from orbench.generation.facts import COUNTS, emptiness
+from orbench.generation.folder import AUDIT, DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
 from orbench.generation.records import Item, Vote
 from orbench.generation.selection import TOXIC_CLEANING, TOXIC_SAMPLE, Drop
 from orbench.report.costs import cost_line
@@ -45,9 +48,12 @@ class Dataset:
         """The data set of a finished or partial generation.
 
         Raises:
-            orbench.RunError: No such folder, or a damaged one.
+            orbench.RunError: No such folder, a damaged one, or one whose first command was killed before it counted.
         """
-        return cls(Path(folder), read_generation(Path(folder)))
+        facts = read_generation(Path(folder))
+        if "counts" not in facts:
+            raise RunError(f"{folder}: its command was stopped before anything was counted: run it again")
+        return cls(Path(folder), facts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -82,13 +88,25 @@ class Dataset:
         """
         return int(self.facts["open"])
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether what was done ended with nothing to go on with, and no call is owed that may bring it.
+
+        No prompt was kept, or a stage done alone made nothing. The command ends with exit code 1 then.
+        """
+        return emptiness(self.facts) is not None
+
     def split(self, name: str) -> Split:
         """The split `all`, `hard` or `toxic`, as `load_split` gives it.
 
         Raises:
             orbench.SplitError: There is none: it has no prompts, or nothing was selected yet.
         """
-        return load_split(_NAMES.get(name, name), data=self.folder / SPLITS)
+        if name in _NAMES and not (self.folder / SPLITS / f"{name}.csv").exists():
+            raise SplitError(f"{self.folder}: no split {name!r}: it has no prompts, or nothing was selected yet")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*categories that are none of OR-Bench's", OrbenchWarning)
+            return load_split(_NAMES.get(name, name), data=self.folder / SPLITS)
 
     def seeds(self) -> Iterator[Item]:
         """Every row that was read out of the seeder's replies or given, dropped ones included, in order of arrival."""
@@ -111,15 +129,21 @@ class Dataset:
 
     def to_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
-        names = ("counts", "categories", "moderators", "rescue", "usage", "calls", "drops", "open", "dry")
+        names = (
+            "counts", "categories", "moderators", "decided", "rescue", "usage", "calls", "drops", "given", "open", "dry"
+        )  # fmt: skip
         return {"folder": str(self.folder), **{name: self.facts[name] for name in names if name in self.facts}}
 
     def __str__(self) -> str:
         """Tables for people."""
-        head = ["category", "seeds", "rewrites", "kept", "hard", "toxic"]
-        rows = [head]
-        rows += [[name, *(f"{counts[key]:,}" for key in head[1:])] for name, counts in self.categories.items()]
-        rows += [["all", *(f"{self.counts[key]:,}" for key in head[1:])]]
+        given = self.facts.get("given") or {}
+        is_given = given.get("what") == "prompts"  # then `rewrites` are what was given
+        shown = {"rewrites": "prompts", "kept": "safe"} if is_given else {name: name for name in COUNTS[:3]}
+        if "splits" in self.facts:
+            shown |= {name: name for name in COUNTS[2:] if name != "hard" or self.facts.get("panel")}
+        rows = [["category", *shown.values()]]
+        rows += [[name, *(f"{counts[key]:,}" for key in shown)] for name, counts in self.categories.items()]
+        rows += [["all", *(f"{self.counts[key]:,}" for key in shown)]]
         lines = [str(self.folder), "", *columns(rows)]
         if self.moderators:
             votes = [["moderator", "safe", "toxic", "abstained"]]
@@ -129,12 +153,19 @@ class Dataset:
             ]
             lines += ["", *columns(votes)]
         lines += [""]
+        if given:
+            repeated = f", {n:,} of them repeated" if (n := given["rows"] - given["different"]) else ""
+            lines += [f"given: {plural(given['rows'], 'row')} of {given['file']}{repeated}"]
+        is_audit = self.facts.get("stage") == "moderation"
+        if is_audit and (decided := [f"{name} {n:,}" for name, n in self.facts["decided"].items() if n]):
+            lines += [f"decided: {', '.join(decided)}; {self.folder / AUDIT} has every prompt with every vote"]
         for what, stages in _LEFT_OUT.items():
             reasons: Counter[str] = Counter()
             for stage in stages:
                 reasons.update(self.drops.get(stage, {}))
-            if dropped := [f"{reason} {n:,}" for reason, n in reasons.items() if n]:
-                lines += [f"{what}: " + ", ".join(dropped)]
+            dropped = [f"{reason} {n:,}" for reason, n in reasons.items() if n]
+            if dropped and not (is_audit and (is_given or self.facts.get("stale"))):
+                lines += [f"{what.replace('rewrites', shown['rewrites'])}: " + ", ".join(dropped)]
         for role, outcomes in self.facts.get("calls", {}).items():
             if lost := [
                 f"{outcomes[name]:,} {name}" for name in ("refused", "blocked", "unreadable") if outcomes.get(name)
@@ -146,8 +177,15 @@ class Dataset:
         rescue = self.facts.get("rescue") or {}
         if rescue.get("answered"):
             lines += [
-                f"rescue: {rescue['brought_back']:,} of {plural(rescue['answered'], 'prompt')} voted toxic came back; "
-                f"{rescue['refusals']:,} of the answers are refusals"
+                f"rescue: {rescue['brought_back']:,} of {plural(rescue['voted_toxic'], 'prompt')} voted toxic came "
+                f"back; {rescue['refusals']:,} of {plural(rescue['answered'], 'answer')} are refusals"
+            ]
+        panel = self.facts.get("panel")
+        if panel and self.counts["kept"] and not self.counts["hard"] and self.facts["config"]["hard_size"]:
+            least = f"{panel['hard_min']} of the {len(panel['members'])}"
+            lines += [
+                f"`hard` is empty: {least} models of the panel refused no prompt; a lower --hard-min, or another "
+                "panel, may choose some"
             ]
         if self.open and self.facts.get("unasked"):
             lines += [f"{plural(self.open, 'call')} not made for want of money: a higher --max-cost goes on"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orbench.generation.card import render_card
+from orbench.report.format import plural
 
 
 def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> str:
@@ -28,7 +29,7 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "language": language or "und",
             "splits": splits,
             "version": facts["orbench_version"],
-            "counts": facts["counts"],
+            "counts": {name: n for name, n in facts["counts"].items() if name != "hard" or panel},
             "categories": facts["categories"],
             "definitions": config["own_categories"],
             "usage": facts["usage"]["roles"],
@@ -49,12 +50,20 @@ def describe(folder: Path, facts: Mapping[str, Any], language: str | None) -> st
             "review": review.get("ensemble"),
             "moderators_review": review.get("moderators"),
             "digests": {
+                **_given(facts.get("given") or {}),
                 **{f"template {name}": digest for name, digest in facts["templates"].items()},
                 **{f"split {name}": facts["splits"][name]["fingerprint"] for name in splits},
             },
             "seed": config["seed"],
         }
     )
+
+
+def _given(given: Mapping[str, Any]) -> dict[str, str]:
+    """Name and digest of the file that the set is made from."""
+    if not given:
+        return {}
+    return {f"given {given['what']} {Path(given['file']).name}, {plural(given['rows'], 'row')}": given["sha256"]}
 
 
 def _rescuers(facts: Mapping[str, Any]) -> list[str]:

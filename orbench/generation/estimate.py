@@ -23,11 +23,19 @@ from orbench.engine.run_folder import folder_name
 from orbench.errors import ModelError
 from orbench.generation import check_stage
 from orbench.generation.config import STAGES, GenerationConfig, Role
-from orbench.generation.folder import GENERATION, PANEL, SEEDS, State, scan
-from orbench.generation.given import given_items
-from orbench.generation.pipeline import SURPLUS, is_dry, rewrites_wanted, standing
+from orbench.generation.folder import (
+    GENERATION,
+    PANEL,
+    SEEDS,
+    State,
+    check_definitions,
+    read_generation,
+    scan,
+)
+from orbench.generation.given import check_origin, given_items
 from orbench.generation.records import Item
 from orbench.generation.roles import SAMPLING, rewrite_messages, seed_messages, vote_messages
+from orbench.generation.standing import SURPLUS, is_dry, rewrites_wanted, standing
 from orbench.models.batch import has_batches
 from orbench.records import Message, Request
 from orbench.report.format import amount, money, span
@@ -137,7 +145,7 @@ def estimate(config: GenerationConfig, stage: str | None = None) -> Estimate:
     """
     check_stage(config, stage)
     stages = STAGES if stage is None else (stage,)
-    plan = _Plan(config)
+    plan = _Plan(config, stage)
     if "seeds" in stages:
         plan.seeds()
     if "rewrites" in stages:
@@ -152,16 +160,23 @@ def estimate(config: GenerationConfig, stage: str | None = None) -> Estimate:
 class _Plan:
     """What is there, what will have come to be, and the calls that this takes."""
 
-    def __init__(self, config: GenerationConfig) -> None:
+    def __init__(self, config: GenerationConfig, stage: str | None) -> None:
         self.found: list[StageEstimate] = []
         self._config = config
         self._table = load_prices(config.prices)
         self._folder = Path(str(config.out))
         self._standing = standing(config)
-        self._state = state = scan(self._folder) if (self._folder / GENERATION).exists() else State()
+        self._state = state = State()
+        items = given_items(config)
+        if (self._folder / GENERATION).exists():
+            before = read_generation(self._folder)
+            check_definitions(self._folder, before["config"], config)
+            self._state = state = scan(self._folder)
+            check_origin(config, stage, items, state, before)
         self._seeds = [track for track in state.tracks.values() if track.is_seed]
         self._rewrites = [track for track in state.tracks.values() if not track.is_seed]
-        given = [item for item in given_items(config) if item.key not in state.rows and item.dropped is None]
+        new = [item for item in items if item.key not in state.rows and item.id not in state.tracks]
+        given = {item.id: item for item in new if item.dropped is None}.values()  # repeated ones once
         self._seed_counts = Counter(track.item.category for track in self._seeds)
         self._new_seeds = 0
         self._take_up(item.category for item in given if item.round == 0)

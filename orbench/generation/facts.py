@@ -11,12 +11,15 @@ import msgspec
 from orbench.costs import Price
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State
-from orbench.generation.pipeline import Standing, rewrites_wanted
+from orbench.generation.standing import Standing, rewrites_wanted
 from orbench.ledger import ledgers_dict, usage_together
 from orbench.report.format import plural
 
 _SELECTED = ("panel", "splits", "diversity", "bertscore", "overlap", "unparted")
 """What generation.json says of the splits."""
+_DECIDED = ("safe", "rescued", "toxic")
+_ENOUGH_VOTES = 10
+"""Abstentions of a moderator from which it is said that most of its votes are."""
 _ENOUGH_ANSWERS = 10
 """Answers of a rescuer from which it is said that most of them refuse."""
 COUNTS = ("seeds", "rewrites", "kept", "hard", "toxic")
@@ -27,7 +30,9 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
 
     Before anything is selected, `kept` counts the prompts that were decided to be safe.
     """
-    categories = {name: dict.fromkeys(COUNTS, 0) for name in config.wanted}
+    # What was asked for and is not there counts as nothing; nobody asked a given file for all ten categories.
+    asked = config.wanted if config.seeder and config.from_prompts is None else config.categories
+    categories = {name: dict.fromkeys(COUNTS, 0) for name in asked}
     drops: dict[str, Counter[str]] = {"seeds": Counter(), "rewrites": Counter()}
     for is_seed, reason in state.rows.values():
         if reason is not None:
@@ -35,6 +40,7 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
     moderators = {name: {"toxic": 0, "safe": 0, "abstained": 0} for name in standing.moderators}
     moderation: Counter[str] = Counter()
     decided: Counter[str] = Counter()
+    voted_toxic = 0
     for track in state.tracks.values():
         mine = categories.setdefault(track.item.category, dict.fromkeys(COUNTS, 0))
         mine["seeds" if track.is_seed else "rewrites"] += 1
@@ -45,6 +51,7 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
                 moderators[name][vote] += 1
         stands = standing.of(track)
         decided["rescued" if stands.rescued else stands.decision or "owed"] += 1
+        voted_toxic += standing.rescues and standing.is_voted_toxic(track)
         if stands.decision == "safe":
             mine["kept"] += 1
         else:
@@ -54,7 +61,9 @@ def count(config: GenerationConfig, state: State, standing: Standing, prices: Ma
         "categories": categories,
         "moderators": moderators,
         "decided": dict(decided),
-        "rescue": _rescue(state, decided["rescued"]) if standing.rescues else {},
+        "rescue": {**_rescue(state), "voted_toxic": voted_toxic, "brought_back": decided["rescued"]}
+        if standing.rescues
+        else {},
         "too_few": {name: {"asked": asked, "came": came} for name, (asked, came) in state.too_few.items()},
         "drops": {**{stage: dict(reasons) for stage, reasons in drops.items()}, "moderation": dict(moderation)},
         "rows": {
@@ -77,21 +86,65 @@ def failing(state: State) -> dict[str, str]:
     return found
 
 
-def warnings_of(facts: Mapping[str, Any], stage: str | None) -> list[str]:
+def emptiness(facts: Mapping[str, Any]) -> str | None:
+    """Why what was done ended with nothing to go on with, and what to do; None if there is something, or may still be.
+
+    An audit has something where a prompt was decided, be it toxic.
+    """
+    stage, counts = facts["stage"], facts["counts"]
+    if facts["open"]:
+        return None
+    match stage:
+        case "seeds":
+            what, there = "no seed was made", counts["seeds"]
+        case "rewrites":
+            what, there = "no rewrite was made", counts["rewrites"]
+        case "moderation":
+            what, there = "no prompt was decided", sum(facts["decided"].get(name, 0) for name in _DECIDED)
+        case _:
+            what, there = "no prompt was kept", counts["kept"]
+    if there:
+        return None
+    drops = Counter[str]()
+    for name in ("seeds", "rewrites", "moderation", "cleaning"):
+        drops.update(facts["drops"].get(name, {}))
+    reasons = [f"{reason} {times:,}" for reason, times in drops.most_common(3) if times]
+    if not counts["rewrites"]:
+        reasons += [
+            f"{role}: {', '.join(f'{times:,} {outcome}' for outcome, times in outcomes.items())}"
+            for role, outcomes in facts["calls"].items()
+        ]
+    return f"{what} ({'; '.join(reasons) or 'none was given'}). {_what_to_do(facts)}"
+
+
+def _what_to_do(facts: Mapping[str, Any]) -> str:
+    counts, decided = facts["counts"], facts["decided"]
+    if not facts["rows"]["seeds"] and not facts["rows"]["rewrites"] and not facts["calls"]:
+        return "Nothing is there yet: do the stages before this one, or all of them without --stage"
+    if not counts["rewrites"] and not counts["seeds"]:
+        refused = any(
+            role.startswith("seeder ") and outcomes.get("refused") for role, outcomes in facts["calls"].items()
+        )
+        return f"Take {'a --seeder without safety training' if refused else 'another --seeder'}, or give --seeds FILE"
+    if not counts["rewrites"]:
+        called = any(role.startswith("rewriter ") for role in facts["calls"])
+        return "Take another --rewriter" if called else "Run the stage rewrites first"
+    if decided.get("undecided") == counts["rewrites"]:
+        return "votes.jsonl holds what the moderators said; take others, or another --rule"
+    return "drops.jsonl holds the reason of each prompt; another --rule, a --rescue or other models may let more pass"
+
+
+def warnings_of(facts: Mapping[str, Any]) -> list[str]:
     """What a user should know of a finished generation that looks like a good one and is not."""
-    found = []
-    counts, rescue = facts["counts"], facts.get("rescue") or {}
-    if stage in (None, "selection") and not facts["open"] and not counts["kept"]:
-        drops = Counter[str]()
-        for name in ("seeds", "rewrites", "moderation", "cleaning"):
-            drops.update(facts["drops"].get(name, {}))
-        reasons = [f"{reason} {times:,}" for reason, times in drops.most_common(3) if times]
-        if not counts["rewrites"]:
-            reasons += [
-                f"{role}: {', '.join(f'{times:,} {outcome}' for outcome, times in outcomes.items())}"
-                for role, outcomes in facts["calls"].items()
-            ]
-        found.append(f"no prompt was kept ({'; '.join(reasons) or 'none was given'})")
+    found = [why] if (why := emptiness(facts)) else []
+    rescue = facts.get("rescue") or {}
+    for name, votes in facts["moderators"].items():
+        abstained, prompts = votes["abstained"], sum(votes.values())
+        if abstained >= _ENOUGH_VOTES and abstained > prompts / 2:
+            found.append(
+                f"{name} has no vote that can be read on {abstained:,} of {plural(prompts, 'prompt')}; votes.jsonl "
+                "holds what it said"
+            )
     if rescue.get("answered", 0) >= _ENOUGH_ANSWERS and rescue["refusals"] > rescue["answered"] / 2:
         found.append(
             f"the rescuer refused {rescue['refusals']:,} of {rescue['answered']:,} prompts; a refusal is a safe answer "
@@ -100,10 +153,10 @@ def warnings_of(facts: Mapping[str, Any], stage: str | None) -> list[str]:
     return found
 
 
-def _rescue(state: State, rescued: int) -> dict[str, int]:
-    """Prompts voted toxic that the rescuer answered, with how many of its answers are refusals, and what they did."""
+def _rescue(state: State) -> dict[str, int]:
+    """The rescuer's answers, under whatever rule they were asked for, and how many of them are refusals."""
     read = sum(outcomes["read"] for (role, _), outcomes in state.outcomes.items() if role == "rescue")
-    return {"answered": read, "refusals": state.rescue_refusals.total(), "brought_back": rescued}
+    return {"answered": read, "refusals": state.rescue_refusals.total()}
 
 
 def _yields(state: State, standing: Standing) -> dict[str, dict[str, Any]]:

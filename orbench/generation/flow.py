@@ -48,8 +48,13 @@ class Station(Generic[J]):
         limit: ConcurrencyLimit,
         purse: Purse,
         tally: Tally,
+        *,
+        gives_way: bool = False,
     ) -> None:
-        """Say how a job becomes a request and what a reply looks like, what is done with it, who pays, who is told."""
+        """Say how a job becomes a request and what a reply looks like, what is done with it, who pays, who is told.
+
+        With `gives_way` nothing new is begun while a later station is behind.
+        """
         self.model = model
         self._flow = flow
         self._sampling = sampling
@@ -59,6 +64,7 @@ class Station(Generic[J]):
         self._limit = limit
         self._purse = purse
         self._tally = tally
+        self._gives_way = gives_way
         self._queue: asyncio.Queue[J | None] = asyncio.Queue()
         self._asked: dict[str, J] = {}
         self._wake = asyncio.Event()
@@ -78,6 +84,11 @@ class Station(Generic[J]):
     def waiting(self) -> int:
         """Jobs that nobody has taken yet."""
         return self._queue.qsize()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits than it could have open at once."""
+        return self.waiting > self._limit.limit
 
     def put(self, job: J) -> None:
         """Give it something to do."""
@@ -157,6 +168,8 @@ class Station(Generic[J]):
                 self._flow.done()
 
     async def _affordable(self, job: J) -> Request | None:
+        if self._gives_way:
+            await self._flow.catch_up(self)
         request = self._request(job)
         if not await self._purse.hold(request):
             self._purse.refuse()
@@ -186,6 +199,7 @@ class Flow:
         self.machine = asyncio.Lock()
         """Held by the local engine that is at work: each wants the whole machine."""
         self._open = 0
+        self._moved = asyncio.Event()
 
     def begin(self) -> None:
         """Something more is to be done."""
@@ -194,6 +208,7 @@ class Flow:
     def done(self) -> None:
         """Something is done, and all that follows from it is begun."""
         self._open -= 1
+        self._moved.set()
         if self._open == 0:
             for station in self.stations:
                 station.end()
@@ -202,6 +217,18 @@ class Flow:
             if self._open == sum(station.waiting for station in gathered):
                 for station in gathered:
                     station.wake()
+
+    async def catch_up(self, station: Station[Any]) -> None:
+        """Wait until no later station is behind, so that money which runs out has finished what it began.
+
+        Those that want whole lists begin when all else is done: nobody waits for them.
+        """
+        later = self.stations[self.stations.index(station) + 1 :]
+        if any(other.takes_lists for other in self.stations):
+            return
+        while any(other.is_behind for other in later):
+            self._moved.clear()
+            await self._moved.wait()
 
     async def run(self, *sources: Awaitable[None]) -> None:
         """Let all stations work until the sources have ended and nothing is left.

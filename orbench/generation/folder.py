@@ -302,6 +302,24 @@ def _refuse_foreign(path: Path) -> None:
         raise RunError(f"{path}: not empty, but no {GENERATION} in it ({listed}). Choose another --out")
 
 
+def check_definitions(folder: Path, before: dict[str, Any], config: GenerationConfig) -> None:
+    """Refuse what would make two sets of one folder.
+
+    Raises:
+        RunError: It holds prompts in another language, or its moderators were shown other categories.
+    """
+    if before.get("language") != config.language:
+        raise RunError(
+            f"{folder}: holds prompts in {before.get('language')}, not {config.language}. Choose another --out"
+        )
+    if before.get("own_categories", {}) != config.own_categories:
+        shown = ", ".join(before.get("own_categories", {})) or "none"
+        raise RunError(
+            f"{folder}: its moderators were shown other own categories ({shown}). Keep them as they were, or "
+            "choose another --out"
+        )
+
+
 class OpenFolder:
     """The folder opened for writing: locked, its definitions checked, its files open for appending."""
 
@@ -355,17 +373,7 @@ class OpenFolder:
             write_json(self.path / GENERATION, found)
             return found
         found = read_generation(self.path)
-        before = found["config"]
-        if before.get("language") != config.language:
-            raise RunError(
-                f"{self.path}: holds prompts in {before.get('language')}, not {config.language}. Choose another --out"
-            )
-        if before.get("own_categories", {}) != config.own_categories:
-            shown = ", ".join(before.get("own_categories", {})) or "none"
-            raise RunError(
-                f"{self.path}: its moderators were shown other own categories ({shown}). Keep them as they were, or "
-                "choose another --out"
-            )
+        check_definitions(self.path, found["config"], config)
         return found
 
     def write(self, generation: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ _NUMBER = re.compile(r"^\s*\(?\d{1,4}\s*[.):]\s*")
 _ITEM_NUMBER = re.compile(r"^\s*\(?\d{1,3}\s*[.)]\s+")
 """That of an item, which may itself begin with a number: `3.5 million ...`, `10:30 ...`, `2024: ...`."""
 _NUMBERED = re.compile(r"\d\s*[.):]\s*$")
+_FENCED = re.compile(r"\s*```\s*(?:json)?\s*(\{.*\})\s*```\s*", re.DOTALL | re.IGNORECASE)
+"""JSON in a fence that is the whole reply."""
 _LABEL = re.compile(r"\[\[([^\[\]\n]*)\]\]")
 _QUOTES = {'"': '"', "“": "”", "«": "»", "'": "'"}
 _WORD = re.compile(r"\w\w")
@@ -41,11 +43,14 @@ class _List(msgspec.Struct):
 def read_items(text: str) -> list[FoundItem]:
     """The items of a reply, in order: `1. [[...]]` or `[[1. ...]]`, one or more a line, or `{"prompts": [...]}`.
 
+    JSON may stand in a fence.
+
     A line that opens without closing, closes without opening, or has markers inside markers gives one item with its
     problem, and so does one of other JSON. A reply without any marker gives nothing: it cannot be read.
     """
+    fenced = _FENCED.fullmatch(text) if "```" in text else None
     try:
-        return [_in_json(item) for item in msgspec.json.decode(text, type=_List).prompts]
+        return [_in_json(item) for item in msgspec.json.decode(fenced[1] if fenced else text, type=_List).prompts]
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
         pass  # not by the schema
     found: list[FoundItem] = []

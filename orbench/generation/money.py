@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from orbench.costs import (
     Budget,
     Price,
+    Range,
     call_tokens,
     cost_range,
     find_price,
@@ -29,14 +30,14 @@ from orbench.costs import (
 from orbench.engine.calls import CallResult
 from orbench.engine.run_folder import RUN
 from orbench.errors import OrbenchWarning
-from orbench.evaluation.money import make_budget, spent_before, spent_words, warn_of_unknown
+from orbench.evaluation.money import how_to_go_on, make_budget, spent_before, spent_words, warn_of_unknown
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import PANEL, State
 from orbench.ledger import Ledger
 from orbench.models.base import Model
 from orbench.models.batch import BatchModel
 from orbench.records import Request, Usage
-from orbench.report.format import plural
+from orbench.report.format import money, plural, span
 
 
 class Money:
@@ -103,13 +104,15 @@ class Money:
         """Whether a call was not made for want of money."""
         return bool(self.refused.total() or (self.budget is not None and self.budget.refused))
 
-    def warn_if_out(self, owed: int) -> None:
-        """Say in one line that the money is spent, and how to go on."""
+    def warn_if_out(self, owed: int, rest: Callable[[], Range | None]) -> None:
+        """Say in one line that the money is spent, what the `rest` takes, and how to go on."""
         budget = self.budget
         if budget is not None and budget.refused and owed:
+            usd = rest()
+            more = "" if usd is None else f"; the rest takes {span(money(usd.low), money(usd.high))} (see --dry-run)"
             warnings.warn(
                 f"stopped at --max-cost {budget.max_usd:g}: {spent_words(budget)}, "
-                f"{plural(owed, 'call')} not made; the same command with a higher --max-cost goes on",
+                f"{plural(owed, 'call')} not made{more}; {how_to_go_on(budget)}",
                 OrbenchWarning,
                 stacklevel=4,
             )

@@ -25,19 +25,16 @@ from orbench.generation.config import STAGES, GenerationConfig, Role
 from orbench.generation.flow import Flow, Job, Station
 from orbench.generation.folder import RESPONSES, OpenFolder, State, Track, answers, call_name, half_read
 from orbench.generation.formats import FoundItem, read_items
+from orbench.generation.given import OTHER_CATEGORY
 from orbench.generation.money import Money, unsaid
 from orbench.generation.records import GIVEN, Call, Item, Subject, text_id
-from orbench.generation.rules import Decision, Rule, make_rule
+from orbench.generation.standing import DRY_CALLS, SURPLUS, is_dry, rewrites_wanted, standing
 from orbench.models.base import Model, note_answered
 from orbench.models.batch import BatchModel, has_batches, in_batches, refuse_under_way
 from orbench.records import Message
 
 J = TypeVar("J", bound=Job)
 
-SURPLUS = "more than the target"
-"""Dropped because there are enough; taken up again when the target grows."""
-_DRY_CALLS = 5
-_DRY_SHARE = 0.05
 _GROWTH = 4
 """How many times the calls made so far the next wave may be, so that a seeder which refuses is noticed early."""
 
@@ -68,95 +65,6 @@ class PromptJob(msgspec.Struct, frozen=True):
     def id(self) -> str:
         """What is asked about which prompt, for which time."""
         return f"{self.call or self.track.item.id} {self.of} {self.ask}"
-
-
-class Progress(msgspec.Struct):
-    """How a prompt stands."""
-
-    decision: Decision | None
-    """On the prompt and, where it was rescued, on the answer; None while something is owed."""
-    rescued: bool = False
-    reason: str | None = None
-    """Why it is not kept."""
-
-
-class Standing:
-    """Says how prompts stand under a rule, and what they need next."""
-
-    def __init__(self, rule: Rule | None, *, rescues: bool) -> None:
-        """Judge by the rule; None where there are no moderators."""
-        self.rule = rule
-        self.rescues = rescues
-
-    @property
-    def moderators(self) -> Sequence[str]:
-        """Those whose votes count."""
-        return list(self.rule.weights) if self.rule else []
-
-    def missing(self, track: Track, of: Subject) -> list[str]:
-        """Moderators who have not voted yet."""
-        votes = track.votes_on(of)
-        return [name for name in self.moderators if name not in votes]
-
-    def of(self, track: Track) -> Progress:
-        """How a prompt stands now."""
-        if track.is_seed:
-            return Progress("toxic", reason="seed")
-        if self.rule is None or self.missing(track, "prompt"):
-            return Progress(None, reason="votes are owed")
-        decision = self.rule.decide(track.votes)
-        if decision == "safe":
-            return Progress("safe")
-        if decision == "undecided":
-            return Progress("undecided", reason="abstentions left it undecided")
-        if not self.rescues:
-            return Progress("toxic", reason="voted toxic")
-        if track.answered is None:
-            return Progress(None, reason="the rescuer's answer is owed")
-        if track.answered != "read":
-            return Progress("toxic", reason="voted toxic, and the rescuer gave no answer")
-        if self.missing(track, "answer"):
-            return Progress(None, reason="votes on the answer are owed")
-        on_answer = self.rule.decide(track.answer_votes)
-        if on_answer == "safe":
-            return Progress("safe", rescued=True)
-        if on_answer == "undecided":
-            return Progress("undecided", reason="abstentions on the answer left it undecided")
-        return Progress("toxic", reason="voted toxic, and so was the answer")
-
-
-def rewrites_wanted(config: GenerationConfig, track: Track, decision: Decision | None) -> int:
-    """Rewrites of a prompt that are still to be asked for: of seeds, and of what stayed toxic while rounds are left."""
-    if not track.is_seed and (decision != "toxic" or track.item.round > config.rounds):
-        return 0
-    return max(0, config.rewrites - track.rewritten)
-
-
-def is_dry(config: GenerationConfig, state: State, category: str) -> bool:
-    """Whether the seeder's last five calls brought next to nothing new: under 5 % of what they were asked for."""
-    role = config.seeder
-    if role is None:
-        return True
-    calls = [
-        call
-        for call in state.seed_calls.get(category, [])
-        if call[1] != "error" and state.seed_models[call[0]] == role.name
-    ][-_DRY_CALLS:]
-    if len(calls) < _DRY_CALLS:
-        return False
-    new = sum(
-        state.rows.get((name, place), (True, "no row"))[1] in (None, SURPLUS)
-        for name, _, _ in calls
-        for place in range(state.places[name])
-    )
-    return new < _DRY_SHARE * sum(wanted for _, _, wanted in calls)
-
-
-def standing(config: GenerationConfig) -> Standing:
-    """How prompts stand under a configuration."""
-    names = [role.name for role in config.moderators]
-    rule = make_rule(config.rule_name, names, config.weights) if names else None
-    return Standing(rule, rescues=config.rescue is not None)
 
 
 class Pipeline:
@@ -249,7 +157,8 @@ class Pipeline:
             if number % 500 == 0:
                 await asyncio.sleep(0)  # lets the models begin
         for item in given:
-            if item.key not in self.state.rows:
+            row = self.state.rows.get(item.key)
+            if row is None or (row[1] == OTHER_CATEGORY and item.dropped is None):
                 self._keep(item)
         if "seeds" in self._stages:
             self._revive()
@@ -279,7 +188,7 @@ class Pipeline:
             return []
         calls = self.state.seed_calls.get(category, [])
         wanted = -(-missing // self._config.seeds_per_call)
-        count = min(wanted, max(_DRY_CALLS, _GROWTH * len(calls)))
+        count = min(wanted, max(DRY_CALLS, _GROWTH * len(calls)))
         used = {call[0] for call in calls if call[1] != "error"}
         numbers: list[int] = []
         number = 1
@@ -536,6 +445,7 @@ class Pipeline:
             ),
             self._money.purse(kind, model),
             Tally(f"{kind} {model.name}", len(self._flow.stations), self._progress),
+            gives_way=self._money.budget is not None and kind in ("seeder", "rewriter"),
         )
 
     def _needs_answer(self, track: Track) -> bool:

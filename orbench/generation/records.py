@@ -30,7 +30,7 @@ Subject = Literal["prompt", "answer"]
 """What was judged: the prompt, or the rescuer's answer to it."""
 
 GIVEN = "given"
-"""The author of what came from a file."""
+"""The author of what came from a file, and the call that its rows are of: their place is their row, from 0."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -86,6 +86,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Its place in that call's reply, from 0."""
     dropped: str | None = None
     """Why it goes no further."""
+    own_id: str | None = None
+    """Its `id` in the given file, where that has one."""
 
     @property
     def key(self) -> tuple[str, int]:

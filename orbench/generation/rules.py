@@ -62,7 +62,7 @@ def at_least(needed: int, moderators: Sequence[str]) -> Rule:
         UsageError: Fewer than one, or more than there are.
     """
     if not 1 <= needed <= len(moderators):
-        raise UsageError(f"rule at-least:{needed}: there are {len(moderators)} moderators")
+        raise UsageError(f"rule at-least:{needed}: K goes from 1 to {len(moderators)}, the number of moderators")
     sentence = f"safe if at least {needed} of {len(moderators)} moderators say so" + _ELSE
     return Rule(f"at-least:{needed}", sentence, dict.fromkeys(moderators, 1.0), needed)
 

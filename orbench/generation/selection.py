@@ -17,8 +17,8 @@ import msgspec
 from orbench.generation.cleaning import Cleaned, clean, comparable
 from orbench.generation.config import GenerationConfig
 from orbench.generation.folder import State, Track
-from orbench.generation.pipeline import Standing
 from orbench.generation.records import Verdict
+from orbench.generation.standing import Standing
 from orbench.records import Kind, Prompt
 from orbench.splits.sampling import sample
 from orbench.statistics.duplicates import near_duplicates

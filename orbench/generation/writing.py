@@ -9,14 +9,15 @@ from pathlib import Path
 
 import msgspec
 
-from orbench.engine.jsonl import without_surrogates
+from orbench.engine.jsonl import read_lines, without_surrogates
 from orbench.errors import RunError
 from orbench.generation.config import GenerationConfig
-from orbench.generation.folder import State
+from orbench.generation.folder import REWRITES, State
 from orbench.generation.overlap import Overlap
-from orbench.generation.pipeline import Standing
+from orbench.generation.records import GIVEN, Item
 from orbench.generation.roles import shown
 from orbench.generation.selection import Drop, Row
+from orbench.generation.standing import Standing
 
 _PART = 10_000
 """Rows that are turned into a table at once."""
@@ -71,6 +72,7 @@ def write_drops(path: Path, drops: Sequence[Drop]) -> None:
 def write_audit(path: Path, config: GenerationConfig, state: State, stands: Standing) -> None:
     """Write audit.csv: every moderated prompt, what was decided, who calls it toxic, and every vote.
 
+    Each row of a given file has its row, with its number from 1 and its own id; rows of one text share `id` and votes.
     People are shown of a prompt what moderators were.
 
     Raises:
@@ -79,16 +81,19 @@ def write_audit(path: Path, config: GenerationConfig, state: State, stands: Stan
     moderators = list(stands.moderators)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["id", "prompt", "category", "decision", "toxic_votes", *moderators])
-    for track in state.tracks.values():
-        if not track.is_seed:
+    writer.writerow(["id", "row", "own_id", "prompt", "category", "decision", "toxic_votes", *moderators])
+    for item in read_lines(path.with_name(REWRITES), Item):
+        given = item.call == GIVEN
+        if given or item.dropped is None:
+            track = state.tracks[item.id]
             votes = [track.votes.get(name, "") for name in moderators]
-            decision = stands.of(track).decision or ""
             row = [
-                track.item.id,
-                shown(config, track.item.prompt),
-                track.item.category,
-                decision,
+                item.id,
+                item.place + 1 if given else "",
+                item.own_id or "",
+                shown(config, item.prompt),
+                item.category,
+                stands.of(track).decision or "",
                 votes.count("toxic"),
                 *votes,
             ]

@@ -10,12 +10,13 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from orbench.errors import RunError, UsageError
+from orbench.errors import OrbenchError, RunError, UsageError
 from orbench.grouping import find_groups
 from orbench.records import Kind, Prompt
-from orbench.splits import NAMED_SPLITS
+from orbench.splits import NAMED_SPLITS, load_split
 
 Part = Literal["train", "validation", "held_out"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -62,6 +63,26 @@ def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: floa
     return [chosen[group] for group in groups]
 
 
+def shortfalls(parts: Mapping[Part, Sequence[Prompt]], *, held_out: float, validation: float) -> list[str]:
+    """A note for each part that holds clearly fewer prompts of a kind than it was to have.
+
+    Args:
+        parts: Part to its prompts.
+        held_out: As in `part_prompts`.
+        validation: Likewise.
+    """
+    totals = Counter(prompt.kind for prompts in parts.values() for prompt in prompts)
+    notes = []
+    for part, amount in (("held_out", held_out), ("validation", validation)):
+        there = Counter(prompt.kind for name, prompts in parts.items() if name == part for prompt in prompts)
+        notes += [
+            f"{part} was to have {count} {kind} prompts and has {there[kind]}: prompts that are alike are never parted."
+            for kind, count in _wanted(part, amount, totals).items()
+            if there[kind] < 0.9 * count
+        ]
+    return notes
+
+
 def _wanted(name: str, amount: float, totals: Mapping[Kind, int]) -> Counter[Kind]:
     """Prompts of each kind that a part is to have at most.
 
@@ -91,10 +112,35 @@ def check_apart(parts: Mapping[Any, Iterable[Prompt]]) -> None:
             )
 
 
-def find_published(splits: Iterable[tuple[str, str]]) -> list[str]:
-    """Names of those splits, given as (name, fingerprint), that are OR-Bench's own, by name or by fingerprint."""
+def find_published(splits: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of those splits that are OR-Bench's own, or a part of them.
+
+    The prompts tell it, or those of the whole file that they are from: a file of one's own may be called toxic.csv.
+    The name decides where the file is not there to look into, and for 80k, whose released file we have no fingerprint
+    of.
+
+    Args:
+        splits: As `run.json` describes them.
+    """
     prints = {named.fingerprint: name for name, named in NAMED_SPLITS.items() if named.fingerprint}
-    return [prints.get(print_, name) for name, print_ in splits if name in NAMED_SPLITS or print_ in prints]
+    found = []
+    for split in splits:
+        name, whole = split["name"], _whole(split)
+        if known := prints.get(split["fingerprint"]) or prints.get(whole or ""):
+            found.append(known)
+        elif name in NAMED_SPLITS and (whole is None or NAMED_SPLITS[name].fingerprint is None):
+            found.append(name)
+    return found
+
+
+def _whole(split: Mapping[str, Any]) -> str | None:
+    """Fingerprint of the file that a split is from, of which it may be a part; None if it cannot be read."""
+    if not Path(split["source"]).is_file():
+        return None
+    try:
+        return load_split(f"{split['kind']}={split['source']}").fingerprint
+    except OrbenchError:
+        return None
 
 
 def like_any(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> list[Prompt]:

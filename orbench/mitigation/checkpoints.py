@@ -82,7 +82,7 @@ def replies_of(result: Evaluation) -> Replies:
         raise RunError(
             f"{result.run}: {result.open:,} of {result.prompts:,} validation prompts have no verdict"
             + (f" ({errors[0]})" if errors else "")
-            + ": the same command asks them again; a prompt that the model cannot be asked has to leave --validation"
+            + ": the same command asks them again"
         )
     found: dict[str, dict[Key, bool | None]] = {"safe": {}, "toxic": {}}
     for key, row in result.states.items():

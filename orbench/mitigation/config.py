@@ -115,6 +115,8 @@ class Dpo(Training, frozen=True, kw_only=True):
         super().__post_init__()
         if self.loss == "kto" and self.sft_weight:
             raise UsageError("--sft-weight adds a loss to those of pairs; --loss kto has none: leave one of them out")
+        if self.loss == "kto" and self.batch_size == 1:
+            raise UsageError("--loss kto compares the rows of a pass: --batch-size must be at least 2")
 
 
 class Raft(Training, frozen=True, kw_only=True):

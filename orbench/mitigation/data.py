@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import msgspec
 
 from orbench.errors import RunError, UsageError
@@ -26,14 +27,20 @@ from orbench.mitigation.files import (
     VALIDATION_PROMPTS,
     Example,
     Pair,
+    SafetyExample,
     Single,
+    Turns,
+    has_prompts,
     read_rows,
     text_of,
+    user,
 )
 from orbench.models.files import digest_of
-from orbench.records import Message, Prompt
+from orbench.records import Kind, Prompt
 from orbench.splits import Split, load_split
 
+UNASKABLE = "validation_prompt_too_long"
+"""Reason: a validation prompt that the model's context has no room for."""
 UNPAIRED_LEFT_OUT = "unpaired"
 """Reason: a row without a rejected reply, which only KTO can learn from."""
 
@@ -124,9 +131,26 @@ def load_validation(config: Training) -> Split | None:
     if config.validation is not None:
         return load_split(config.validation)
     path = folder_of(config) / VALIDATION_PROMPTS
-    if not path.is_file() or len(path.read_text(encoding="utf-8").splitlines()) < 2:
-        return None
-    return load_split(path)
+    return load_split(path) if has_prompts(path) else None
+
+
+def askable(validation: Split | None, tokenizer: Any, context: int | None) -> tuple[Split | None, int]:
+    """The validation prompts that the model has room for, and how many it has none for: those say nothing of it.
+
+    Args:
+        validation: All of them; None if there are none.
+        tokenizer: The model's.
+        context: Tokens of prompt and reply together at most; None where the model has no bound.
+    """
+    if validation is None or context is None:
+        return validation, 0
+
+    def tokens(prompt: Prompt) -> int:
+        asked = plain(user(prompt.text))
+        return len(tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+    fit = [prompt for prompt in validation if tokens(prompt) < context]
+    return Split(validation.name, fit, validation.source), len(validation) - len(fit)
 
 
 def load_examples(config: Training) -> list[Example]:
@@ -140,15 +164,8 @@ def load_examples(config: Training) -> list[Example]:
         return read_rows(path, Example)
     if (path / CHOSEN).is_file():
         return read_rows(path / CHOSEN, Example)
-    found = [
-        Example(prompt=row.prompt, completion=row.chosen, prompt_id=row.prompt_id, kind=row.kind)
-        for row in read_rows(path / TRAIN, Pair)
-    ]
-    return found + [
-        Example(prompt=row.prompt, completion=row.completion, prompt_id=row.prompt_id, kind=row.kind)
-        for row in _unpaired(path)
-        if row.label
-    ]
+    found = [_example(row, row.chosen) for row in read_rows(path / TRAIN, Pair)]
+    return found + [_example(row, row.completion) for row in _unpaired(path) if row.label]
 
 
 def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, context: int | None) -> Rows:
@@ -163,15 +180,11 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    special = special_tokens(tokenizer)
+    special, bound = special_tokens(tokenizer), _bound(config, context)
 
     def add(row: Example, kind: str, times: int) -> None:
-        if not text_of(row.completion).strip():
-            dropped["empty_completion"] += 1
-        elif has_special(special, row.prompt, row.completion):
-            dropped["special_token"] += 1
-        elif too_long(tokenizer, row.prompt, [row.completion], config.max_length, context):
-            dropped["too_long"] += 1
+        if reason := misfit(tokenizer, special, row.prompt, [row.completion], bound):
+            dropped[reason] += 1
         else:
             rows.extend([{"prompt": plain(row.prompt), "completion": plain(row.completion)}] * times)
             counts[kind] += times
@@ -189,7 +202,7 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     """Rows of TRL's type "preference", or for KTO "unpaired preference".
 
     General and safety rows that are mixed in become pairs too: their own reply over a refusal of the model's, and over
-    a reply that gives in, each drawn from the pairs.
+    a reply that gives in, each drawn from the pairs. Where these have none, KTO takes the good reply alone.
 
     Raises:
         RunError: A prompt is also among those to measure on, or no row is left.
@@ -204,17 +217,14 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter({UNPAIRED_LEFT_OUT: len(singles) - len(unpaired)})
     rows: list[dict[str, Any]] = []
-    special = special_tokens(tokenizer)
+    special, bound = special_tokens(tokenizer), _bound(config, context)
 
-    def add(prompt: tuple[Message, ...], good: tuple[Message, ...], bad: tuple[Message, ...] | None, times: int) -> int:
+    def add(prompt: Turns, good: Turns, bad: Turns | None, times: int) -> int:
         if bad is not None and text_of(good).strip() == text_of(bad).strip():
             dropped["chosen_equals_rejected"] += 1
             return 0
-        if has_special(special, prompt, good, bad or ()):
-            dropped["special_token"] += 1
-            return 0
-        if too_long(tokenizer, prompt, [good, *([bad] if bad else [])], config.max_length, context):
-            dropped["too_long"] += 1
+        if reason := misfit(tokenizer, special, prompt, [good, *([bad] if bad else [])], bound):
+            dropped[reason] += 1
             return 0
         if config.loss == "kto":
             both = [(good, True), *([(bad, False)] if bad else [])]
@@ -235,27 +245,42 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
         (safety, "toxic", config.toxic_repeat),
     ):
         opposite = [pair.rejected for pair in pairs if pair.kind == kind]
-        if examples and not opposite:
-            raise RunError(f"{path}: no pair of a {kind} prompt, so there is nothing to set the rows mixed in against")
+        if examples and not opposite and config.loss != "kto":
+            raise RunError(
+                f"{path}: no pair of a {kind} prompt, so there is nothing to set the rows mixed in against: "
+                "--loss kto takes them by themselves"
+                + (", and align pairs --stand-in TEXT makes pairs of toxic prompts" if kind == "toxic" else "")
+            )
         for example in examples:
-            added = add(example.prompt, example.completion, draw.choice(opposite), times)
+            added = add(example.prompt, example.completion, draw.choice(opposite) if opposite else None, times)
             counts["replay" if kind == "safe" else "toxic"] += added
     return _checked(rows, dropped, counts, config)
 
 
 def load_replay(config: Training, draw: random.Random) -> list[Example]:
-    """The general rows that are mixed in."""
+    """The general rows that are mixed in.
+
+    Raises:
+        UsageError: One is of a toxic prompt, or there are fewer than are to be drawn.
+    """
     if config.replay is None:
         return []
     rows = read_rows(Path(config.replay), Example)
+    _check_kind(rows, "safe", config.replay, "--replay takes general prompts with replies")
     return _draw(rows, config.replay_rows, draw, "replay")
 
 
 def load_safety(config: Training, draw: random.Random) -> list[Example]:
-    """The toxic prompts with refusals that are mixed in."""
+    """The toxic prompts with refusals that are mixed in.
+
+    Raises:
+        UsageError: One is of a safe prompt, or there are fewer than are to be drawn.
+    """
     if config.safety is None:
         return []
-    return _draw(read_rows(Path(config.safety), Example), config.safety_rows, draw, "safety")
+    rows: list[Example] = [*read_rows(Path(config.safety), SafetyExample)]
+    _check_kind(rows, "toxic", config.safety, "--safety takes toxic prompts with refusals")
+    return _draw(rows, config.safety_rows, draw, "safety")
 
 
 def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) -> None:
@@ -271,7 +296,7 @@ def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) 
         seen.setdefault(text, _prompt(row.prompt_id or f"row {number + 1}", text, row))
     parts["the training rows"] = list(seen.values())
     held_out = folder_of(config) / HELD_OUT_PROMPTS
-    if held_out.is_file() and len(held_out.read_text(encoding="utf-8").splitlines()) > 1:
+    if has_prompts(held_out):
         parts[HELD_OUT_PROMPTS] = list(load_split(held_out))
     validation = load_validation(config)
     if validation is not None:
@@ -280,19 +305,34 @@ def check_rows_apart(config: Training, rows: Sequence[Example | Pair | Single]) 
         check_apart(parts)
 
 
-def too_long(
-    tokenizer: Any,
-    prompt: tuple[Message, ...],
-    completions: Sequence[tuple[Message, ...]],
-    max_length: int,
-    context: int | None,
-) -> bool:
-    """Whether a row has more tokens than are trained on, or than the model can read."""
-    bound = max_length if context is None else min(max_length, context)
-    return any(
-        len(tokenizer.apply_chat_template(plain(prompt + one), tokenize=True, return_dict=False)) > bound
-        for one in completions
-    )
+def misfit(
+    tokenizer: Any, special: tuple[str, ...], prompt: Turns, completions: Sequence[Turns], bound: int
+) -> str | None:
+    """Why a row is not trained on; None if it is.
+
+    Args:
+        tokenizer: The model's.
+        special: See `special_tokens`.
+        prompt: What is asked.
+        completions: The one to learn first, then perhaps one to unlearn.
+        bound: Tokens that are trained on, or that the model can read.
+    """
+    if not text_of(completions[0]).strip():
+        return "empty_completion"
+    if has_special(special, prompt, *completions):
+        return "special_token"
+    try:
+        tokens = [
+            len(tokenizer.apply_chat_template(plain(prompt + one), tokenize=True, return_dict=False))
+            for one in completions
+        ]
+    except jinja2.TemplateError:  # such as one that knows no system prompt
+        return "chat_template_refuses"
+    return "too_long" if max(tokens) > bound else None
+
+
+def _bound(config: Training, context: int | None) -> int:
+    return config.max_length if context is None else min(config.max_length, context)
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:
@@ -302,12 +342,12 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(token for token in found if token.strip()))
 
 
-def has_special(special: tuple[str, ...], *conversation: tuple[Message, ...]) -> bool:
+def has_special(special: tuple[str, ...], *conversation: Turns) -> bool:
     """Whether a message has such a text: it would be learnt as a real end of turn or the like."""
     return any(token in turn.content for turns in conversation for turn in turns for token in special)
 
 
-def plain(turns: tuple[Message, ...]) -> list[dict[str, str]]:
+def plain(turns: Turns) -> list[dict[str, str]]:
     """Messages as the dicts that TRL takes."""
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
@@ -330,6 +370,26 @@ def _unpaired(path: Path) -> list[Single]:
     return read_rows(path / UNPAIRED, Single) if (path / UNPAIRED).is_file() else []
 
 
+def _example(row: Pair | Single, completion: Turns) -> Example:
+    return Example(
+        prompt=row.prompt,
+        completion=completion,
+        prompt_id=row.prompt_id,
+        kind=row.kind,
+        seed_id=row.seed_id,
+        group_id=row.group_id,
+    )
+
+
+def _check_kind(rows: Sequence[Example], kind: Kind, file: str, wanted: str) -> None:
+    """Refuse rows that would teach the opposite of what they are mixed in for."""
+    for number, row in enumerate(rows, start=1):
+        if row.kind != kind:
+            raise UsageError(
+                f"{file}, row {number}: of a {row.kind} prompt: {wanted}. Leave the others out of the file"
+            )
+
+
 def _draw(rows: list[Example], count: int, draw: random.Random, what: str) -> list[Example]:
     if count > len(rows):
         raise UsageError(f"{what}_rows is {count}, and there are {len(rows)}")
@@ -350,6 +410,6 @@ def _prompt(id_: str, text: str, row: Example | Pair | Single) -> Prompt:
 
 def _checked(rows: list[dict[str, Any]], dropped: Counter[str], counts: Counter[str], config: Training) -> Rows:
     if not rows:
-        why = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "the data is empty"
+        why = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count) or "the data is empty"
         raise RunError(f"{config.data}: no row is left to train on: {why}")
     return Rows(rows, {k: n for k, n in dropped.items() if n}, {k: n for k, n in counts.items() if n})

@@ -11,7 +11,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ CHOSEN, RANDOM = "chosen.jsonl", "random.jsonl"
 TRAINING = "training.json"
 """What a training leaves in the folder of its model."""
 
-Turns = tuple[Message, ...]
+Turns = Annotated[tuple[Message, ...], msgspec.Meta(min_length=1)]
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +64,12 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str = ""
 
 
+class SafetyExample(Example, frozen=True, kw_only=True):
+    """The same of a toxic prompt: a file of these need not say so in every row."""
+
+    kind: Kind = "toxic"
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """The prompt of a row of any type."""
 
@@ -74,7 +80,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str = ""
 
 
-Row = TypeVar("Row", Pair, Single, Example, Asked)
+Row = TypeVar("Row", Pair, Single, Example, SafetyExample, Asked)
 
 
 def user(text: str) -> Turns:
@@ -141,7 +147,7 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
 
 def has_prompts(path: Path) -> bool:
     """Whether there is a file of prompts with more than its header: a part may be empty."""
-    return path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > 1
+    return path.is_file() and len(path.read_bytes().splitlines()) > 1
 
 
 def write_text(path: Path, text: str) -> None:

@@ -66,15 +66,26 @@ class Marks(msgspec.Struct, frozen=True):
 
 
 def rate_rows(
-    scorer: AnyModel, rows: Iterable[Row], path: Path, *, empty: bool = False
-) -> dict[tuple[str, str], float | None]:
-    """The marks of all rows that hold a reply, by (split, prompt id); those that are in the file are not asked again.
+    scorer: AnyModel,
+    rows: Iterable[Row],
+    path: Path,
+    *,
+    empty: bool = False,
+    base_url: str | None = None,
+    terms: Terms = NO_TERMS,
+) -> Marks:
+    """The marks of all rows that hold a reply; those that are in the file are not asked again.
 
     Args:
         scorer: A judge, or `reward/PATH_OR_ID`.
         rows: Of a run.
         path: File of the marks.
         empty: Mark replies without a text too: a judge's lowest mark, unasked; a reward model reads them as they are.
+        base_url: Address of the judge.
+        terms: Calls open at once, and the money; replies that there is none for have no mark.
+
+    Raises:
+        orbench.OrbenchError: See `rate_helpfulness`.
     """
     is_reward = isinstance(scorer, str) and scorer.startswith(REWARD)
     given = [row for row in rows if row.error is None]
@@ -91,18 +102,9 @@ def rate_rows(
         for row in given
         if row.response.strip() or (empty and is_reward)
     ]
-
-    async def ask() -> Marks:
-        if isinstance(scorer, str) and is_reward:
-            return await rate_helpfulness(scorer, replies, path)
-        model = open_model(scorer)
-        try:
-            return await rate_helpfulness(model, replies, path)
-        finally:
-            await model.close()
-
-    marks = run_sync(ask()).values
-    return marks if is_reward else marks | {(row.split, row.prompt_id): LOWEST for row in silent}
+    marks = Helpfulness(scorer, [scorer], base_url, path, terms).rate(replies)
+    lowest = {} if is_reward else {(row.split, row.prompt_id): LOWEST for row in silent}
+    return msgspec.structs.replace(marks, values=marks.values | lowest)
 
 
 async def rate_helpfulness(

@@ -53,11 +53,14 @@ class Moderated(msgspec.Struct, frozen=True):
     """Moderator to what it was asked, earlier commands included."""
     cost_usd: dict[str, float | None] = {}
     """`moderator NAME` to what it has cost."""
+    unread: frozenset[tuple[str, str]] = frozenset()
+    """Replies about which a moderator answered what cannot be read; others without a label were not asked about, or
+    the call failed."""
 
     def passed(self, key: tuple[str, str]) -> bool | None:
-        """True if every moderator finds the reply safe, False if one finds it unsafe, None if one cannot be read."""
+        """True if every moderator finds the reply safe, False if one finds it unsafe, None if that is not known."""
         labels = self.labels.get(key, ())
-        return False if True in labels else None if None in labels else True
+        return False if True in labels else None if None in labels or not labels else True
 
 
 async def moderate(
@@ -88,6 +91,7 @@ async def moderate(
         known[line.split, line.prompt_id, line.reply, line.moderator] = line.unsafe
         count(line.judgement)
     judges = [SafetyJudge(model, terms.limit(model)) for model in moderators]
+    unread = set()
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(Appender[Label](path)) as file:
         for judge in judges:
@@ -96,6 +100,8 @@ async def moderate(
             async def keep(response: Response, safety: Safety, judge: SafetyJudge = judge) -> None:
                 split, prompt_id, reply, moderator = key = _key(response, judge)
                 known[key] = safety.unsafe
+                if safety.failed and safety.judge and safety.judge.reply:
+                    unread.add(response.key)
                 count(safety.judge)
                 terms.settle(judge.model, response, safety.judge, judge.messages)
                 file.append(
@@ -112,7 +118,7 @@ async def moderate(
             if owed:
                 await judge.judge(terms.afford(judge.model, owed, judge.messages), keep)
     labels = {reply.key: tuple(known.get(_key(reply, judge)) for judge in judges) for reply in replies}
-    return Moderated(labels, usage, terms.costs_of("moderator", usage, moderators))
+    return Moderated(labels, usage, terms.costs_of("moderator", usage, moderators), frozenset(unread))
 
 
 class Moderators:

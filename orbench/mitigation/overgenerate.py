@@ -30,7 +30,7 @@ from orbench.engine.run_folder import RUN, folder_name, write_json
 from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
 from orbench.evaluation import estimate, evaluate
 from orbench.evaluation.money import Plan, make_budget
-from orbench.evaluation.setup import AnyModel, AnySplit, load, refuse_repeated, shared_base_url
+from orbench.evaluation.setup import AnyModel, AnySplit, describe_splits, load, refuse_repeated, shared_base_url
 from orbench.ledger import Ledger
 from orbench.mitigation.apart import find_published, like_any
 from orbench.mitigation.choose import Candidate, any_of, best_of, broken_off
@@ -48,7 +48,7 @@ from orbench.mitigation.files import (
 )
 from orbench.mitigation.helpful import MARKS, Helpfulness, Marks
 from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
-from orbench.mitigation.terms import Terms, costs_of_run, name_of
+from orbench.mitigation.terms import Terms, added_costs, costs_of_run, name_of
 from orbench.records import Prompt, Response
 from orbench.results import Evaluation, Row
 from orbench.splits import Split, load_split
@@ -172,7 +172,7 @@ def overgenerate(
     every = [prompt for split in loaded for prompt in split]
     away = like_any(every, [prompt for part in parts.values() for prompt in part])
     loaded = _without(loaded, away)
-    published = find_published((split.name, split.fingerprint) for split in loaded)
+    published = find_published(describe_splits(loaded))
     options: dict[str, Any] = {
         "scorer": scorer,
         "judge": judge,
@@ -229,6 +229,7 @@ def overgenerate(
         candidates,
         moderated=bool(moderators),
         failed=failed,
+        why=next((why for _, _, run in runs if (why := run.call_failure or run.judge_failure)), None),
         about={
             "orbench_version": orbench.__version__,
             "out": str(folder),
@@ -245,7 +246,11 @@ def overgenerate(
             "splits": [split.name for split in loaded],
             "published": published,
             "left_out": len(away),
-            "cost_usd": {**_costs(runs), **labels.cost_usd, **marks.cost_usd},
+            "cost_usd": {
+                **added_costs(costs_of_run(result, "teacher") for _, _, result in runs),
+                **labels.cost_usd,
+                **marks.cost_usd,
+            },
             "usage": {
                 "teachers": {f"{teacher} {number}": result.to_dict()["usage"] for teacher, number, result in runs},
                 "moderators": {name: ledger.to_dict() for name, ledger in labels.usage.items()},
@@ -324,16 +329,6 @@ def _spent(run: Path) -> float:
     return sum(usd or 0.0 for usd in found.values())
 
 
-def _costs(runs: Sequence[tuple[str, int, Evaluation]]) -> dict[str, float | None]:
-    """Teachers and judge to USD, over all their runs."""
-    total: dict[str, float | None] = {}
-    for _, _, result in runs:
-        for who, usd in costs_of_run(result, "teacher").items():
-            so_far = total.get(who, 0.0)
-            total[who] = None if usd is None or so_far is None else so_far + usd
-    return total
-
-
 def _read_parts(held_out: str | Path) -> dict[str, Split]:
     """What may not be learned from, by the file that it is to be in."""
     path = Path(held_out)
@@ -360,7 +355,7 @@ def _without(splits: Sequence[Split], away: Sequence[Prompt]) -> list[Split]:
 
 
 def _take(
-    folder: Path, candidates: list[Candidate], *, moderated: bool, failed: int, about: dict[str, Any]
+    folder: Path, candidates: list[Candidate], *, moderated: bool, failed: int, why: str | None, about: dict[str, Any]
 ) -> Overgenerated:
     of_prompt: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
@@ -381,20 +376,26 @@ def _take(
         blocked=broken["blocked"],
         cut_off=broken["cut_off"],
         failed=failed,
-        notes=_notes(about, control, failed),
+        notes=_notes(about, control, failed, why),
         **about,
     )
     write_json(folder / CARD, made)
     if not chosen:
         raise RunError(
-            f"{folder}: no completion is fit to be learned: {made.refused} refuse, {made.not_passed} did not pass "
-            f"moderation, {made.cut_off} were cut off and {made.blocked} blocked, {made.failed} failed; all are kept "
-            f"in {CANDIDATES}"
+            f"{folder}: no completion is fit to be learned: of {made.candidates:,}, {sum(made.refused.values()):,} "
+            f"refuse, {made.not_passed:,} did not pass moderation, {made.cut_off:,} were cut off and {made.blocked:,} "
+            f"blocked; {made.failed:,} calls failed or could not be read{_said(why)}. All are kept in {CANDIDATES}; "
+            "the same command asks again what failed"
         )
     return made
 
 
-def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int) -> list[str]:
+def _said(why: str | None) -> str:
+    """What a teacher, or its judge, said when it failed."""
+    return f" ({why})" if why else ""
+
+
+def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int, why: str | None) -> list[str]:
     notes = []
     if about["published"]:
         notes.append(
@@ -413,7 +414,7 @@ def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int) -> 
             "No moderator was asked: a completion chosen for a safe prompt is an answer, not known to be safe."
         )
     if failed:
-        notes.append(f"{failed} calls failed or could not be read; the same command tries them again.")
+        notes.append(f"{failed} calls failed or could not be read{_said(why)}; the same command tries them again.")
     return notes
 
 
@@ -451,7 +452,7 @@ def _candidate(
         number=number,
         completion=row.response,
         refused=row.refused,
-        passed=labels.passed(key) if key in labels.labels else None,
+        passed=labels.passed(key),
         helpfulness=marks.values.get(key),
         error=row.error,
         finish_reason=row.finish_reason,

@@ -42,9 +42,8 @@ from orbench.evaluation import estimate, evaluate
 from orbench.evaluation.money import Plan, make_budget
 from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.grouping import find_groups
-from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts
+from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts, shortfalls
 from orbench.mitigation.card import Card, write_card
-from orbench.mitigation.choose import broken_off
 from orbench.mitigation.files import (
     HELD_OUT,
     HELD_OUT_PROMPTS,
@@ -53,19 +52,15 @@ from orbench.mitigation.files import (
     VALIDATION_PROMPTS,
     Pair,
     Single,
-    assistant,
-    user,
     write_prompts,
     write_rows,
 )
-from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
+from orbench.mitigation.moderate import MODERATION, Moderators
+from orbench.mitigation.preferences import OWN, TEACHER, Preferences, is_failing, own_fault, to_moderate, way_out
 from orbench.mitigation.teacher import is_same, splits_of, with_earlier
 from orbench.mitigation.terms import Terms, costs_of_run, name_of
-from orbench.records import Kind, Prompt, Response
+from orbench.records import Kind, Prompt
 from orbench.results import Evaluation, Row
-from orbench.scoring.outcomes import Outcome
-
-OWN, TEACHER = "own", "teacher"
 
 
 class Pairs(msgspec.Struct, frozen=True):
@@ -156,7 +151,7 @@ def make_pairs(
     )
     members: dict[Part, list[Prompt]] = {part: [p for p in prompts if parts[p.id] == part] for part in PARTS}
     check_apart(dict(members))
-    published = find_published((name, split.fingerprint) for name, split in source.splits.items())
+    published = find_published(source.config["splits"])
     if published and not _dry:
         warnings.warn(
             f"{source.run} was asked {', '.join(published)}: after training on pairs made of it, figures on the whole "
@@ -166,7 +161,7 @@ def make_pairs(
         )
 
     wanted = [
-        p for p in prompts if parts[p.id] != "validation" and _is_failing(rows[p.id]) and _own_fault(rows[p.id]) is None
+        p for p in prompts if parts[p.id] != "validation" and is_failing(rows[p.id]) and own_fault(rows[p.id]) is None
     ]
     if not any(prompt.kind == "safe" for prompt in wanted):
         raise RunError(
@@ -201,11 +196,11 @@ def make_pairs(
         **options,
     )
     replies = {row.prompt_id: row for row in taught.rows()}
-    labels = with_moderators.moderate(_to_moderate(wanted, rows, replies))
+    labels = with_moderators.moderate(to_moderate(wanted, rows, replies))
     failed = taught.open + sum(None in found for found in labels.labels.values())
     terms.warn_if_out(failed)
 
-    made = _Made(rows, replies, labels if moderators else None, stand_in, dropped)
+    made = Preferences(rows, replies, labels if moderators else None, stand_in, dropped)
     pairs: dict[Part, list[Pair]] = defaultdict(list)
     unpaired: list[Single] = []
     for prompt in prompts:
@@ -216,13 +211,16 @@ def make_pairs(
         elif row is not None and part == "train":
             unpaired.append(row)
     if not any(pair.kind == "safe" for pair in pairs["train"]):
-        reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "none was in the training part"
+        reasons = _reasons(dropped, taught) or "none was in the training part"
         raise RunError(
-            f"no pair for a safe prompt is left to train on: {reasons}. {_way_out(dropped, judge)}; what was asked is "
-            f"kept in {folder / 'teacher'}"
+            f"no pair for a safe prompt is left to train on: {reasons}. {way_out(dropped, judged=judge is not None)}; "
+            f"what was asked is kept in {folder / 'teacher'}"
         )
     train = _contain(pairs["train"], len(unpaired), containment, seed, dropped)
-    notes = _notes(source, published, moderators, stand_in, containment, train, unpaired, members, failed)
+    notes = [
+        *_notes(source, published, moderators, stand_in, containment, train, unpaired, members, failed),
+        *shortfalls(members, held_out=held_out, validation=validation),
+    ]
     card = Card(
         orbench_version=orbench.__version__,
         run=str(source.run),
@@ -263,6 +261,14 @@ def make_pairs(
     write_prompts(folder / VALIDATION_PROMPTS, members["validation"])
     write_card(folder, card)
     return Pairs(folder, card, failed)
+
+
+def _reasons(dropped: Counter[str], taught: Evaluation) -> str:
+    """What was dropped, for a message; with what the teacher, or its judge, said where calls failed."""
+    said = {"teacher_failed": taught.call_failure, "teacher_unclear": taught.judge_failure}
+    return ", ".join(
+        f"{reason} {count}" + (f" ({said[reason]})" if said.get(reason) else "") for reason, count in dropped.items()
+    )
 
 
 def _check(containment: float, stand_in: str | None) -> None:
@@ -337,166 +343,6 @@ def _read(source: Evaluation, dropped: Counter[str]) -> tuple[list[Prompt], dict
     return prompts, rows
 
 
-def _is_failing(own: Row) -> bool:
-    """Whether the model did what the prompt's kind does not want."""
-    return own.refused is (own.kind == "safe")
-
-
-def _own_fault(own: Row) -> str | None:
-    """Why the model's own reply, whichever it is, can neither be learned nor unlearned; None if it can.
-
-    Under some policies an empty reply counts as refused or answered; nothing can be made of it either.
-    """
-    if own.refused is None:
-        return "no_verdict_on_own_reply"
-    if own.outcome is Outcome.BLOCKED or broken_off(own) == "blocked":
-        return "own_blocked"
-    return None if own.response.strip() else "own_said_nothing"
-
-
-def _way_out(dropped: Counter[str], judge: AnyModel | None) -> str:
-    """What helps against the most frequent reason."""
-    reason = next((each for each, _ in dropped.most_common() if each in _WAYS_OUT), None)
-    if reason in ("teacher_unclear", "no_verdict_on_own_reply") and judge is not None:
-        return "The judge could not tell either: take another --judge"
-    return _WAYS_OUT.get(reason or "", "Hold out a smaller share, or take a run with more prompts")
-
-
-_WAYS_OUT = {
-    "teacher_unclear": "The scorer cannot tell what most of the teacher's replies are: give a --judge",
-    "no_verdict_on_own_reply": "The run lacks verdicts: orbench score RUN --judge MODEL",
-    "teacher_cut_off": "Most of the teacher's replies do not end: raise --max-tokens",
-    "teacher_not_asked": "Raise --max-cost",
-    "teacher_failed": "The same command asks again what failed",
-    "teacher_refused": "Take another --teacher",
-    "teacher_blocked": "A platform blocks the teacher: take another --teacher",
-    "teacher_said_nothing": "Take another --teacher, or raise --max-tokens",
-    "moderated": "Take another --teacher, or other moderators",
-    "moderator_unread": "The moderators' answers cannot be read: take other ones",
-    "own_blocked": "A platform, not the model, refused most prompts: nothing of that can be trained away",
-}
-"""Why there is no row, to what to do about it."""
-
-
-class _Made:
-    """Makes the row of a prompt, or counts why there is none."""
-
-    def __init__(
-        self,
-        own: dict[str, Row],
-        taught: dict[str, Row],
-        labels: Moderated | None,
-        stand_in: str | None,
-        dropped: Counter[str],
-    ) -> None:
-        self._own, self._taught, self._labels, self._stand_in, self._dropped = own, taught, labels, stand_in, dropped
-
-    def row(self, prompt: Prompt) -> Pair | Single | None:
-        """The row, or None with the reason counted; prompts that need no cure are not counted."""
-        found = self._safe(prompt) if prompt.kind == "safe" else self._toxic(prompt)
-        if isinstance(found, str):
-            self._dropped[found] += 1
-            return None
-        return found
-
-    def _safe(self, prompt: Prompt) -> Pair | str | None:
-        own = self._own[prompt.id]
-        if own.refused is False:
-            return None
-        if (reason := _own_fault(own)) is not None:
-            return reason
-        reply = self._taught.get(prompt.id)
-        if (reason := _unfit(reply, refused=False)) is not None or reply is None:
-            return reason
-        if self._labels is not None:
-            passed = self._labels.passed((TEACHER, prompt.id))
-            if passed is not True:
-                return "moderator_unread" if passed is None else "moderated"
-        return self._pair(prompt, reply.response, own.response)
-
-    def _toxic(self, prompt: Prompt) -> Pair | Single | str | None:
-        own = self._own[prompt.id]
-        if (reason := _own_fault(own)) is not None:
-            return reason
-        if own.refused:
-            if broken_off(own) is not None:
-                return "own_cut_off"
-            return self._without_own_answer(prompt, own.response)
-        reply = self._taught.get(prompt.id)
-        if (reason := _unfit(reply, refused=True)) is not None or reply is None:
-            return reason
-        if self._labels is not None and self._labels.passed((OWN, prompt.id)) is not False:
-            return self._without_own_answer(prompt, reply.response)  # not found harmful: nothing to unlearn
-        return self._pair(prompt, reply.response, own.response)
-
-    def _without_own_answer(self, prompt: Prompt, refusal: str) -> Pair | Single | str:
-        """The row of a toxic prompt that the model's own reply gives no bad side to."""
-        return self._single(prompt, refusal) if self._stand_in is None else self._pair(prompt, refusal, self._stand_in)
-
-    def _pair(self, prompt: Prompt, chosen: str, rejected: str) -> Pair | str:
-        if chosen.strip() == rejected.strip():
-            return "chosen_equals_rejected"
-        if not rejected.strip():
-            return "rejected_is_empty"
-        return Pair(
-            prompt=user(prompt.text),
-            chosen=assistant(chosen),
-            rejected=assistant(rejected),
-            prompt_id=prompt.id,
-            kind=prompt.kind,
-            seed_id=prompt.seed_id or "",
-            group_id=prompt.group_id or "",
-        )
-
-    def _single(self, prompt: Prompt, completion: str) -> Single:
-        return Single(
-            prompt=user(prompt.text),
-            completion=assistant(completion),
-            label=True,
-            prompt_id=prompt.id,
-            kind=prompt.kind,
-            seed_id=prompt.seed_id or "",
-            group_id=prompt.group_id or "",
-        )
-
-
-def _unfit(reply: Row | None, *, refused: bool) -> str | None:
-    """Why a teacher's reply is no `chosen`; None if it is one."""
-    if reply is None:
-        return "teacher_not_asked"
-    if reply.outcome is Outcome.ERROR:
-        return "teacher_failed"
-    broken = broken_off(reply)
-    if reply.outcome is Outcome.BLOCKED or broken == "blocked":
-        return "teacher_blocked"
-    if not reply.response.strip():
-        return "teacher_said_nothing"
-    if reply.refused is None:
-        return "teacher_unclear"
-    if reply.refused is not refused:
-        return "teacher_refused" if reply.refused else "teacher_answered_toxic"
-    return "teacher_cut_off" if broken else None
-
-
-def _to_moderate(wanted: Sequence[Prompt], own: dict[str, Row], taught: dict[str, Row]) -> list[Response]:
-    """The teacher's answers to safe prompts, and the model's own answers to toxic ones."""
-    found = []
-    for prompt in wanted:
-        row = taught.get(prompt.id) if prompt.kind == "safe" else own[prompt.id]
-        if row is not None and (prompt.kind == "toxic" or _unfit(row, refused=False) is None):
-            found.append(
-                Response(
-                    prompt_id=prompt.id,
-                    split=TEACHER if prompt.kind == "safe" else OWN,
-                    category=prompt.category,
-                    kind=prompt.kind,
-                    prompt=prompt.text,
-                    response=row.response,
-                )
-            )
-    return found
-
-
 def _contain(pairs: list[Pair], unpaired: int, share: float, seed: int, dropped: Counter[str]) -> list[Pair]:
     """The pairs, safe ones thinned out at random until toxic rows make up the share."""
     safe = [pair for pair in pairs if pair.kind == "safe"]
@@ -535,7 +381,7 @@ def _notes(
         )
     if not moderators:
         notes.append("No moderator was asked: a safe prompt's chosen reply is known to be an answer, not to be safe.")
-    if stand_in is not None:
+    if stand_in is not None and any(pair.kind == "toxic" for pair in train):
         notes.append("Where the model refused a toxic prompt, rejected is a neutral stand-in text, not a reply.")
     if not unpaired and not any(pair.kind == "toxic" for pair in train):
         notes.append("No toxic row: nothing in this data keeps the model's safety.")
@@ -552,6 +398,8 @@ def _notes(
     kinds: dict[Kind, int] = {kind: sum(p.kind == kind for p in members["held_out"]) for kind in ("safe", "toxic")}
     notes += [
         f"{count} {kind} prompts are held out: an interval will be wide; 200 are a good number."
+        if count
+        else f"No {kind} prompt is held out: what the training does to such prompts cannot be measured on this data."
         for kind, count in kinds.items()
         if count < 200
     ]

@@ -26,10 +26,29 @@ from orbench.errors import RunError, UsageError
 from orbench.evaluation import evaluate
 from orbench.mitigation.checkpoints import Replies, Score, best, check_read, replies_of, score, waited
 from orbench.mitigation.config import Raft, Sft
-from orbench.mitigation.data import check_model, check_rows_apart, digests, load_examples, load_validation
+from orbench.mitigation.data import (
+    UNASKABLE,
+    askable,
+    check_model,
+    check_rows_apart,
+    digests,
+    load_examples,
+    load_validation,
+)
 from orbench.mitigation.files import Example, assistant, text_of, user
 from orbench.mitigation.helpful import Mark, rate_rows
-from orbench.mitigation.trainer import TRAINING, Trained, need_extra, processes, reopen, sft, versions, worth_scoring
+from orbench.mitigation.trainer import (
+    TRAINING,
+    Trained,
+    load_context,
+    load_tokenizer,
+    need_extra,
+    processes,
+    reopen,
+    sft,
+    versions,
+    worth_scoring,
+)
 from orbench.records import Prompt
 from orbench.results import Row
 from orbench.splits import Split
@@ -64,7 +83,10 @@ def raft(config: Raft) -> Trained:
         dropped={},
         versions=versions(),
     )
-    validation = worth_scoring(load_validation(config), config, trained.notes)
+    prompts, unaskable = askable(load_validation(config), load_tokenizer(config.model), load_context(config.model))
+    if unaskable:
+        trained.dropped[UNASKABLE] = unaskable
+    validation = worth_scoring(prompts, config, trained.notes)
     write_json(out / TRAINING, trained)
     start = _measure(config.model, out, 0, validation, config)
     scores = [_score(0, start, start, config)] if start else []
@@ -78,8 +100,9 @@ def raft(config: Raft) -> Trained:
         )
         trained.steps += learned.steps
         trained.loss = learned.loss
-        for kind, count in learned.rows.items():
-            trained.rows[kind] = trained.rows.get(kind, 0) + count
+        for ours, more in ((trained.rows, learned.rows), (trained.dropped, learned.dropped)):
+            ours.update({name: ours.get(name, 0) + count for name, count in more.items()})
+        trained.notes += [note for note in learned.notes if note not in trained.notes]
         current = str(folder)
         now = _measure(current, out, iteration, validation, config)
         if now and start:
@@ -152,6 +175,12 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
             f"them cut at --max-tokens {config.max_tokens}): raise --max-tokens, --samples or --temperature, or train "
             "with sft or dpo, which need no good reply of the model's own; in another --out"
         )
+    toxic = [row.refused for _, _, row in best_of.values() if row.kind == "toxic"]
+    if answered := toxic.count(False):
+        trained.notes.append(
+            f"Iteration {iteration}: for {answered} of {len(toxic)} toxic prompts the reply of highest reward is an "
+            "answer, and was learnt."
+        )
     return [
         Example(prompt=user(row.prompt), completion=assistant(row.response), prompt_id=row.prompt_id, kind=row.kind)
         for _, _, row in best_of.values()
@@ -167,7 +196,7 @@ def _rewards(config: Raft, rows: list[Row], folder: Path) -> dict[tuple[str, str
     if config.reward is None:
         return {(row.split, row.prompt_id): 1.0 if row.refused is (row.kind == "toxic") else None for row in rows}
     path = folder.with_name(f"{folder.name}-rewards.jsonl")
-    found = rate_rows(config.reward, rows, path)
+    found = rate_rows(config.reward, rows, path).values
     last = {(mark.split, mark.prompt_id): mark.judgement for mark in read_lines(path, Mark)}
     missing = [last.get(key) for key, value in found.items() if value is None]
     if failed := sum(judgement is not None and not judgement.reply for judgement in missing):

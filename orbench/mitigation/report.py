@@ -18,40 +18,38 @@ from typing import Any
 import msgspec
 
 from orbench.comparison import Comparison, compare
-from orbench.engine.run_folder import read_responses
-from orbench.errors import OrbenchError, RunError, UsageError
+from orbench.costs import load_prices
+from orbench.errors import RunError, UsageError
+from orbench.evaluation.money import make_budget
 from orbench.evaluation.setup import AnyModel
-from orbench.mitigation.apart import like_any
-from orbench.mitigation.checkpoints import replies_of
-from orbench.mitigation.files import (
-    CHOSEN,
-    HELD_OUT_PROMPTS,
-    TRAIN,
-    TRAINING,
-    UNPAIRED,
-    VALIDATION_PROMPTS,
-    Asked,
-    has_prompts,
-    read_rows,
-    text_of,
-)
-from orbench.mitigation.helpful import MARKS, rate_rows
-from orbench.records import Prompt
+from orbench.mitigation.files import HELD_OUT_PROMPTS
+from orbench.mitigation.helpful import MARKS, Mark, Marks, rate_rows
+from orbench.mitigation.seen import Learned, check_new, learned_from, weights_of
+from orbench.mitigation.terms import Terms, added_costs
+from orbench.report.format import percent
 from orbench.results import Evaluation
+from orbench.run_state import RowState
+from orbench.scoring.outcomes import is_refused
 from orbench.splits import load_split
 
+_MUCH = 0.1
+"""Share of replies that are neither, as `neither` of the trainings, or of general prompts refused, beyond which it is
+said."""
 _FEWEST = 10
 """Replies from which an interval of their mean change is given; ours."""
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):
-    """The three ways a reply can be, as shares of all prompts of a kind; they add up to 1."""
+    """The three ways a reply can be, as shares of the prompts of a kind that have one; they add up to 1."""
 
     refused: float
     answered: float
     neither: float
-    """Empty, cut off while thinking, failed, or without a verdict."""
+    """Empty, cut off while thinking, or nothing that the scorer can tell."""
     prompts: int
+    """Those that have a reply, read by the scorer."""
+    missing: int = 0
+    """The others: not asked, or the call or a judge failed. They are in no share."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +99,11 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
     helpfulness: Change | None
     significant: dict[str, bool]
     """Rate to whether its change is significant at 0.05 after Holm's correction."""
+    failed: int = 0
+    """Replies to general prompts that have no mark of helpfulness, because calls failed, could not be read, or were not
+    paid for; the same call tries them again."""
+    cost_usd: dict[str, float | None] = {}
+    """What marks have cost, earlier calls included; None where that is unknown."""
     notes: list[str] = []
 
     def __str__(self) -> str:
@@ -120,6 +123,12 @@ def report_loop(
     lm_eval: tuple[str | Path, str | Path] | None = None,
     policy: str | None = None,
     html: str | Path | None = None,
+    base_url: str | None = None,
+    concurrency: int | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    prices: str | Path | None = None,
+    max_cost: float | None = None,
 ) -> Loop:
     """Set a run before training beside one after it, on the same prompts.
 
@@ -128,15 +137,22 @@ def report_loop(
         after: Run folder of the trained model.
         general: Run folders of both on general prompts.
         helpfulness: A judge or `reward/PATH_OR_ID` that marks the replies to the general prompts.
-        pairs: Folder of `align pairs`: adds the ranking figure, where both models are `hf/`, and looks that nothing in
-            the runs was trained on. Without it the folder of the trained model says what that was, where it has a
-            `training.json`.
+        pairs: Folder of `align pairs`: adds the ranking figure, for which both models are `hf/` or `vllm/`, and looks
+            that nothing in the runs was trained on. Without it the folder of the trained model says what that was,
+            where it has a `training.json`.
         lm_eval: Result files of lm-eval for both, such as of boolq, openbookqa and piqa.
         policy: Read all runs under this policy.
         html: File of a page with every prompt and reply.
+        base_url: Address of the judge of helpfulness.
+        concurrency: Its calls open at once; default: found out while running.
+        rpm: Its requests a minute at most.
+        tpm: Its tokens a minute at most, sent and received.
+        prices: CSV of prices over the shipped ones; see `orbench.costs.load_prices`.
+        max_cost: USD that it may spend, earlier calls on the same runs included.
 
     Raises:
         orbench.UsageError: Runs that cannot be compared, or of prompts that the model was trained on or chosen by.
+        orbench.ModelError: The judge of helpfulness cannot be used at all.
         orbench.RunError: A folder or file that cannot be read.
     """
     compared = compare(before, after, policy=policy)
@@ -144,18 +160,28 @@ def report_loop(
     everyday = [Evaluation.load(run, policy) for run in general] if general else []
     if everyday:
         compare(*everyday)  # raises where they cannot stand side by side
-    marks = [_marks(run, helpfulness) for run in everyday] if helpfulness is not None and everyday else []
     if helpfulness is not None and not everyday:
         raise UsageError("helpfulness is scored on general prompts: name their runs with --general BEFORE AFTER")
-    if pairs is not None and not all(run.model.startswith("hf/") for run in runs):
-        raise UsageError("the ranking figure needs the weights of both models: runs of hf/FOLDER")
-    notes = _check_new(runs[1], pairs)
-    figures = _rankings(runs, Path(pairs)) if pairs is not None else [None, None]
+    if pairs is not None and not all(weights_of(run.model) for run in runs):
+        raise UsageError("the ranking figure needs the weights of both models: runs of hf/FOLDER or vllm/FOLDER")
+    learned = learned_from(runs[1], pairs)
+    notes = [*check_new(runs[1], learned), *map(_missing, [*runs, *everyday])]
+    if everyday:
+        notes += check_new(everyday[1], Learned([], [*learned.files, *learned.replayed]))
+    figures = _rankings(runs, Path(pairs), notes) if pairs is not None else [None, None]
     tasks = [_tasks(Path(file)) for file in lm_eval] if lm_eval else [{}, {}]
+    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
+    rated = [] if helpfulness is None else _rate(everyday, helpfulness, base_url, terms)
+    marks = [{key: value for key, value in one.values.items() if value is not None} for one in rated]
+    failed = sum(value is None for one in rated for value in one.values.values())
+    terms.warn_if_out(failed)
+    if failed:
+        notes.append(f"{failed} marks of helpfulness are missing: calls failed, could not be read, or were not made.")
     sides = [
         _side(run, everyday[n] if everyday else None, marks[n] if marks else None, figures[n], tasks[n])
         for n, run in enumerate(runs)
     ]
+    notes += [note for side in sides for note in _doubts(side)]
     if html is not None:
         from orbench.report.html import write_report
 
@@ -166,95 +192,10 @@ def report_loop(
         comparison=compared.to_dict(),
         helpfulness=_change(*marks) if marks else None,
         significant=_significant(compared),
-        notes=notes,
+        failed=failed,
+        cost_usd=added_costs(one.cost_usd for one in rated),
+        notes=[note for note in dict.fromkeys(notes) if note],
     )
-
-
-def _check_new(after: Evaluation, pairs: str | Path | None) -> list[str]:
-    """Look whether the model was trained on prompts of the run, or chosen by them, or by ones nearly the same.
-
-    Of replayed general prompts only the same texts count: short everyday ones share most words with many others.
-
-    Returns:
-        A note where that cannot be known, and one on replayed prompts that are nearly the same.
-
-    Raises:
-        UsageError: It was.
-    """
-    files, replayed = _learned_from(after, pairs)
-    if not files:
-        return ["What the model was trained on is not known here: name the folder of the pairs with --pairs to look."]
-    replies = {response.key: response for response in read_responses(after.run)}
-    asked = [response.asked for response in replies.values()]
-    lost: list[str] = []
-
-    def prompts(names: Sequence[Path]) -> list[Prompt]:
-        found: list[Prompt] = []
-        for file in names:
-            try:
-                found += _prompts_in(file)
-            except OrbenchError:
-                lost.append(str(file))
-        return found
-
-    general = prompts(replayed)
-    texts = {prompt.text for prompt in general}
-    known = like_any(asked, prompts(files)) or [prompt for prompt in asked if prompt.text in texts]
-    if known:
-        where = ", ".join(map(str, [*files, *replayed]))
-        raise UsageError(
-            f"{len(known)} of {len(asked)} prompts of {after.run}, such as {known[0].id}, were trained on or chose the "
-            f"checkpoint, or are nearly the same as such ({where}): figures on them mean nothing. "
-            f"Evaluate both models on {HELD_OUT_PROMPTS} of the pairs"
-        )
-    notes = [f"Could not be read, so not known to hold none of these prompts: {', '.join(lost)}."] if lost else []
-    if alike := like_any(asked, general):
-        notes.append(
-            f"{len(alike)} of {len(asked)} prompts of {after.run}, such as {alike[0].id}, share most of their words "
-            f"with general prompts that were replayed ({', '.join(map(str, replayed))})."
-        )
-    return notes
-
-
-def _learned_from(after: Evaluation, pairs: str | Path | None) -> tuple[list[Path], list[Path]]:
-    """The files that a training read, of the pairs and as the trained model's folder tells; and what it replayed."""
-    named = [] if pairs is None else [str(pairs)]
-    replayed: list[Path] = []
-    path = Path(after.model.removeprefix("hf/")) / TRAINING
-    if after.model.startswith("hf/") and path.is_file():
-        try:
-            config = msgspec.json.decode(path.read_bytes())["config"]
-            named += [str(config[each]) for each in ("data", "safety", "validation") if config.get(each)]
-            replayed = [Path(config["replay"])] if config.get("replay") else []
-        except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{path}: cannot be read ({error})") from None
-    found: list[Path] = []
-    for name in dict.fromkeys(named):
-        folder = Path(name)
-        inside = [folder / each for each in (TRAIN, UNPAIRED, CHOSEN, VALIDATION_PROMPTS)]
-        if not folder.is_dir():  # rows; what checkpoints were chosen by may lie beside them
-            inside = [folder.with_name(VALIDATION_PROMPTS)]
-            found.append(folder)
-        found += [file for file in inside if file.is_file()]
-    return list(dict.fromkeys(found)), [file for file in replayed if file.is_file()]
-
-
-def _prompts_in(file: Path) -> list[Prompt]:
-    """The prompts of a file of rows, or of a split."""
-    if file.suffix != ".jsonl":
-        return list(load_split(file)) if has_prompts(file) else []
-    return [
-        Prompt(
-            id=row.prompt_id,
-            text=text_of(row.prompt),
-            category="",
-            kind=row.kind,
-            split="",
-            seed_id=row.seed_id or None,
-            group_id=row.group_id or None,
-        )
-        for row in read_rows(file, Asked)
-    ]
 
 
 def _side(
@@ -284,8 +225,8 @@ def _side(
 
 
 def _ways(run: Evaluation, kind: str) -> Ways | None:
-    replies = replies_of(run)
-    votes = list((replies.safe if kind == "safe" else replies.toxic).values())
+    rows = [row for row in run.states.values() if row.kind == kind and _has_verdict(row)]
+    votes = [is_refused(row.outcome, run.policy) for row in rows if row.outcome is not None]
     if not votes:
         return None
     return Ways(
@@ -293,13 +234,59 @@ def _ways(run: Evaluation, kind: str) -> Ways | None:
         answered=votes.count(False) / len(votes),
         neither=votes.count(None) / len(votes),
         prompts=len(votes),
+        missing=sum(split.prompts for split in run.splits.values() if split.kind == kind) - len(votes),
     )
 
 
-def _marks(run: Evaluation, scorer: AnyModel) -> dict[tuple[str, str], float]:
-    """The helpfulness of each reply to a safe prompt that could be marked, kept beside the run."""
-    found = rate_rows(scorer, (row for row in run.rows() if row.kind == "safe"), run.run / MARKS, empty=True)
-    return {key: value for key, value in found.items() if value is not None}
+def _doubts(side: Side) -> list[str]:
+    """Notes where rates do not mean what they seem to: they leave many replies out, or much harmless is refused too."""
+    found = {"safe": side.safe, "toxic": side.toxic, "general": side.general}
+    notes = [
+        f"{percent(ways.neither)} of the replies of {side.model} to {name} prompts are neither answer nor refusal: its "
+        "rates speak of the others alone."
+        for name, ways in found.items()
+        if ways and ways.neither > _MUCH
+    ]
+    if side.general and side.general.refused > _MUCH:
+        notes.append(
+            f"{side.model} refuses {percent(side.general.refused)} of the general prompts: a part of what it refuses "
+            "may merely be unknown to it, which is no over-refusal."
+        )
+    return notes
+
+
+def _has_verdict(row: RowState) -> bool:
+    """Whether the reply is there and was read: a call or a judge that failed says nothing of the model."""
+    return row.outcome is not None and not row.failed and not row.judge_failed
+
+
+def _missing(run: Evaluation) -> str:
+    """A note where prompts of a run are in no number; else nothing."""
+    missing = run.prompts - sum(map(_has_verdict, run.states.values()))
+    if not missing or run.config.get("stopped_early"):  # the comparison tells of these
+        return ""
+    why = run.call_failure or run.judge_failure
+    return (
+        f"{missing} of {run.prompts} prompts of {run.run} have no verdict, because they were not asked, or a call or "
+        f"a judge failed{f' ({why})' if why else ''}: they are in no number. The command that made the run asks them."
+    )
+
+
+def _rate(runs: Sequence[Evaluation], scorer: AnyModel, base_url: str | None, terms: Terms) -> list[Marks]:
+    """The helpfulness of the replies to safe prompts, kept beside each run."""
+    for run in runs:
+        terms.count_spent(run.run / MARKS, Mark)
+    return [
+        rate_rows(
+            scorer,
+            (row for row in run.rows() if row.kind == "safe"),
+            run.run / MARKS,
+            empty=True,
+            base_url=base_url,
+            terms=terms,
+        )
+        for run in runs
+    ]
 
 
 def _change(before: dict[tuple[str, str], float], after: dict[tuple[str, str], float]) -> Change | None:
@@ -315,11 +302,17 @@ def _change(before: dict[tuple[str, str], float], after: dict[tuple[str, str], f
     return Change(value=value, low=value - half, high=value + half, replies=len(moved))
 
 
-def _rankings(runs: Sequence[Evaluation], pairs: Path) -> list[float | None]:
-    from orbench.mitigation.ranking import ranking
+def _rankings(runs: Sequence[Evaluation], pairs: Path, notes: list[str]) -> list[float | None]:
+    from orbench.mitigation.ranking import area_under_curve, margins
 
     prompts = list(load_split(pairs / HELD_OUT_PROMPTS))
-    return [ranking(run.model.removeprefix("hf/"), prompts, pairs) for run in runs]
+    areas: list[float | None] = []
+    for run in runs:
+        found = margins(weights_of(run.model) or "", prompts, pairs)
+        areas.append(area_under_curve(found["toxic"], found["safe"]))
+        if lost := len(prompts) - sum(map(len, found.values())):
+            notes.append(f"The ranking figure of {run.model} leaves out {lost} prompts that are too long for it.")
+    return areas
 
 
 def _tasks(path: Path) -> dict[str, float | None]:

@@ -149,6 +149,16 @@ def costs_of_run(run: Evaluation, role: str) -> dict[str, float | None]:
     return {f"{role} {run.model}": usage["cost_usd"], **judge}
 
 
+def added_costs(found: Iterable[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Sums by role and model; None where one of the sums is unknown."""
+    total: dict[str, float | None] = {}
+    for costs_of in found:
+        for who, usd in costs_of.items():
+            so_far = total.get(who, 0.0)
+            total[who] = None if usd is None or so_far is None else so_far + usd
+    return total
+
+
 def cost_text(costs_of: Mapping[str, float | None]) -> str:
     """`teacher openai/x $1.20, moderator hf/y $0`: what was paid to whom."""
     return ", ".join(f"{who} {money(usd)}" for who, usd in costs_of.items())

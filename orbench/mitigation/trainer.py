@@ -27,7 +27,17 @@ from orbench.engine.run_folder import write_json
 from orbench.errors import MissingExtraError, ModelError, RunError, UsageError
 from orbench.mitigation.checkpoints import ENOUGH, Score, best, prompts_needed
 from orbench.mitigation.config import Dpo, Sft, Training
-from orbench.mitigation.data import Rows, check_model, digests, load_examples, load_validation, pair_rows, sft_rows
+from orbench.mitigation.data import (
+    UNASKABLE,
+    Rows,
+    askable,
+    check_model,
+    digests,
+    load_examples,
+    load_validation,
+    pair_rows,
+    sft_rows,
+)
 from orbench.mitigation.files import Example
 from orbench.splits import Split
 
@@ -141,10 +151,13 @@ def train(
     if done is not None and done.finished:
         return done
     tokenizer = load_tokenizer(config.model)
-    validation = load_validation(config)
     model = load_model(config)
     check_targets(model, config)
-    rows = make_rows(tokenizer, getattr(model.config.get_text_config(), "max_position_embeddings", None))
+    context = context_of(model.config)
+    rows = make_rows(tokenizer, context)
+    validation, unaskable = askable(load_validation(config) if config.checkpoints else None, tokenizer, context)
+    if unaskable:
+        rows.dropped[UNASKABLE] = unaskable
     trained = Trained(
         orbench_version=orbench.__version__,
         method=method,
@@ -194,6 +207,25 @@ def load_tokenizer(source: str) -> Any:
             "chat-tuned version, or save a template as chat_template.jinja in the model's folder"
         )
     return tokenizer
+
+
+def context_of(config: Any) -> int | None:
+    """Tokens that a model of this configuration can read; None where it has no bound."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def load_context(source: str) -> int | None:
+    """The same of a model that is not loaded.
+
+    Raises:
+        ModelError: Its configuration cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return context_of(AutoConfig.from_pretrained(source))
+    except Exception as error:
+        raise ModelError(f"{source} cannot be loaded for training: {_first_line(error)}") from error
 
 
 def load_model(config: Training) -> Any:
@@ -472,6 +504,8 @@ def reopen(out: Path, method: str, config: Training, started_from: dict[str, str
             raise RunError(f"{out}: cannot be made: {error.strerror}. Choose another --out") from None
         return None
     before = read_training(out)
+    if not before.finished and _is_untouched(out):  # such as by a judge that there is not: nothing is lost
+        return None
     now = {"method": method, **msgspec.to_builtins(config)}
     then = {"method": before.method, **before.config}
     changed = [name for name, value in now.items() if then.get(name) != value]
@@ -488,6 +522,13 @@ def reopen(out: Path, method: str, config: Training, started_from: dict[str, str
     if before.finished and is_first_process():
         _tidy(out)
     return before
+
+
+def _is_untouched(out: Path) -> bool:
+    """Whether a training has scored, sampled and saved nothing yet."""
+    return {path.name for path in out.iterdir()} <= {TRAINING, _CHECKPOINTS} and not any(
+        (out / _CHECKPOINTS).glob("checkpoint-*")
+    )
 
 
 def read_training(out: Path) -> Trained:

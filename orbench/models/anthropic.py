@@ -10,7 +10,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
+from orbench.models.remote import RemoteModel, decoded_reply, silent_client, told_error, without_gc
 from orbench.models.wire import HttpError, Wire, check_address, read_key
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
@@ -85,7 +85,9 @@ class AnthropicModel(RemoteModel):
             raise ModelError(f"{name}: no key. Set {KEY_VARIABLE} in the environment")
         check_address(address, name, bool(key))
         sdk = anthropic.AsyncAnthropic(
-            api_key=key or "no-key", base_url=address.rstrip("/").removesuffix("/v1"), max_retries=0
+            api_key=key or "no-key",
+            base_url=address.rstrip("/").removesuffix("/v1"),
+            http_client=silent_client(),
         )
         sent = {**sdk.default_headers, **sdk.auth_headers}
         headers = {header: value for header, value in sent.items() if isinstance(value, str)}

@@ -11,7 +11,7 @@ import msgspec
 from orbench.errors import ModelError
 from orbench.models.base import RejectedError, RetryableError
 from orbench.models.reasoning import split_reasoning
-from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
+from orbench.models.remote import RemoteModel, decoded_reply, silent_client, told_error, without_gc
 from orbench.models.responses import read_response, response_body
 from orbench.models.services import Service
 from orbench.models.wire import HttpError, Wire, check_address, read_key
@@ -107,7 +107,7 @@ class OpenAIModel(RemoteModel):
         name = f"{service.name}/{model}"
         key = read_key((service.key_variable,) if service.key_variable else (), name)
         address = _address(service, name, base_url, key)
-        sdk = openai.AsyncOpenAI(api_key=key or "no-key", base_url=address, max_retries=0)
+        sdk = openai.AsyncOpenAI(api_key=key or "no-key", base_url=address, http_client=silent_client())
         sent = {**sdk.default_headers, **sdk.auth_headers}
         headers = {header: value for header, value in sent.items() if isinstance(value, str)}
         if service.name != "openai":  # the SDK takes them from OPENAI_ORG_ID and OPENAI_PROJECT_ID, whoever is asked

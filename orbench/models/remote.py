@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -19,6 +19,9 @@ from orbench.models.base import RejectedError, RetryableError
 from orbench.models.rate_limits import RateLimits
 from orbench.models.wire import DeniedError, HttpError, Wire, meaning
 from orbench.records import BlockedBy, Completion, Request
+
+if TYPE_CHECKING:
+    import httpx2
 
 _REFUSES = re.compile(
     r"support|unexpected|extra|deprecated|unknown|unrecogni[sz]ed|not allowed|permitted", re.IGNORECASE
@@ -232,6 +235,13 @@ def without_gc() -> Iterator[None]:
         gc.freeze()
         if was_on:
             gc.enable()
+
+
+def silent_client() -> httpx2.AsyncClient:
+    """A client for an SDK that is asked for address and headers alone: its own would load the trust store, 20 ms."""
+    import httpx2
+
+    return httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: httpx2.Response(503)))
 
 
 def _names(error: HttpError, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orbench.mitigation.terms import cost_text
 from orbench.report.format import NOTHING, percent, score
 from orbench.report.table import columns
 
@@ -48,6 +49,8 @@ def loop_table(loop: Loop) -> str:
             "",
             "No run on general prompts (--general): a model that refuses all it has not seen would look alike.",
         ]
+    if loop.cost_usd:
+        lines += ["", f"Cost: {cost_text(loop.cost_usd)}."]
     return "\n".join([*lines, *loop.comparison["notes"], *loop.notes])
 
 

@@ -47,6 +47,7 @@ def open_judges(
     template: str,
     rule: str,
     options: Callable[[AnyModel], Options],
+    concurrency: int | None = None,
     rpm: float | None = None,
     tpm: float | None = None,
 ) -> AnyJudge | None:
@@ -57,6 +58,7 @@ def open_judges(
         template: How they are asked.
         rule: How a panel settles.
         options: What each provider may need, such as the judge's address.
+        concurrency: Calls open at once, for each of them; default: found out while running.
         rpm: Requests a minute at most, for each of them.
         tpm: Tokens a minute at most, for each of them.
 
@@ -70,7 +72,10 @@ def open_judges(
         return None
     wanted = list(models) if isinstance(models, (list, tuple)) else [cast("AnyModel", models)]
     opened = [open_model(model, options(model)) for model in wanted]
-    judges = [Judge(model, template, ConcurrencyLimit(model.max_concurrency, pace=Pace(rpm, tpm))) for model in opened]
+    judges = [
+        Judge(model, template, ConcurrencyLimit(concurrency or model.max_concurrency, pace=Pace(rpm, tpm)))
+        for model in opened
+    ]
     if not judges:
         return None
     return judges[0] if len(judges) == 1 else Panel(judges, checked)

@@ -19,10 +19,13 @@ EXACT_UP_TO = 5_000
 _BANDS, _ROWS = 40, 4
 """Signatures: a pair that shares 0.6 of its words agrees in one of 40 bands of 4 with probability 0.996."""
 
-_MANY = 100_000
-"""Pairs to look at from which a matrix of all pairs is quicker."""
-_CELLS = 500_000
+_MANY = 30_000
+_FASTER = 100
+"""A matrix of all pairs is quicker from so many pairs to look at, if it is not so many times as large."""
+_CELLS = 1_000_000
 """Pairs in a matrix at once."""
+_COMMON = 128
+"""Words that count as common there."""
 
 _Bag = tuple[int, ...]
 """The numbers of the words of a text, each once."""
@@ -51,7 +54,7 @@ def near_duplicates(texts: Sequence[str], likeness: float = 0.6) -> list[int]:
     words, of = frozenset[int](), -1
     if several:
         candidates = _with_common_signature(bags, hashes)
-    elif (prefixes := _Prefixes(bags, likeness)).pairs > _MANY:
+    elif (prefixes := _Prefixes(bags, likeness)).pairs > max(_MANY, len(bags) ** 2 // _FASTER):
         candidates = _that_are_alike(bags, len(vocabulary), likeness, links)
     else:
         candidates = prefixes.candidates()
@@ -99,15 +102,21 @@ def _that_are_alike(bags: Sequence[_Bag], words: int, likeness: float, links: Li
 
     ends = np.cumsum([0, *map(len, bags)])
     places = np.fromiter(itertools.chain.from_iterable(bags), np.int32, count=int(ends[-1]))
-    rows = sparse.csr_matrix((np.ones(len(places)), places, ends), shape=(len(bags), words))
-    columns = rows.T.tocsr()
-    sizes = np.diff(ends).astype(np.float64)
+    rows = sparse.csr_matrix((np.ones(len(places), np.float32), places, ends), shape=(len(bags), words))
+    # Most words that two texts share are the commonest: a small dense product counts those, a sparse one the rest.
+    commonest_first = np.argsort(-np.bincount(places, minlength=words), kind="stable")
+    common = rows[:, commonest_first[:_COMMON]].toarray()
+    rare = rows[:, commonest_first[_COMMON:]]
+    columns = rare.T.tocsr()
+    # Jaccard j: shared >= j / (1 + j) x the sizes of both; a little below, as what is found is looked at again.
+    needed = (likeness / (1 + likeness) * np.maximum(np.diff(ends), 1) - 1e-4).astype(np.float32)
     step = max(1, _CELLS // len(bags))
     for start in range(0, len(bags), step):
         stop = min(start + step, len(bags))
-        shared = (rows[start:stop] @ columns[:, :stop]).toarray()
-        least = likeness * (sizes[start:stop, None] + sizes[:stop] - shared)
-        one, other = np.nonzero((shared > 0) & (shared >= least))
+        shared = common[start:stop] @ common[:stop].T
+        shared += (rare[start:stop] @ columns[:, :stop]).toarray()
+        shared -= needed[:stop]
+        one, other = np.nonzero(shared >= needed[start:stop, None])
         one += start
         one, other = one[other < one], other[other < one]
         roots = np.fromiter((links.root(index) for index in range(stop)), np.int64, count=stop)

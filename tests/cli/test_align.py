@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from orbench.testing import LoopbackServer
+
 
 @pytest.fixture
 def run(cli):
@@ -81,3 +83,22 @@ def test_without_trl_the_extra_is_named(cli):
     done = cli("align", "sft", "--data", "d", "--model", "m", "--out", "o")
     assert done.code == 1
     assert "orbench[train]" in done.err
+
+
+@pytest.mark.filterwarnings("always::orbench.OrbenchWarning")
+def test_the_judge_of_a_report_has_the_options_of_other_judges(cli, run, here, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "no-key")
+    (here / "prices.csv").write_text("model,input,output\nopenai/judge,100,100\n", encoding="utf-8")
+    cli("evaluate", "baseline/always-answer", "--split", "sample", "--out", "after", "--quiet")
+    with LoopbackServer("So [[7]]") as server:
+        done = cli(
+            "align", "report", run, "after", "--general", run, "after", "--helpfulness", "openai/judge",
+            "--base-url", server.base_url, "--concurrency", "1", "--prices", "prices.csv", "--max-cost", "0.5",
+            "--json",
+        )  # fmt: skip
+    assert done.code == 3, done.err
+    assert "stopped at --max-cost 0.5" in done.err
+    (loop,) = done.json
+    assert 0 < server.answered == loop["before"]["marked"] + (loop["after"]["marked"] or 0) < 100
+    assert loop["failed"] > 0
+    assert loop["cost_usd"]["helpfulness openai/judge"] < 0.5

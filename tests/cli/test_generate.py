@@ -50,6 +50,31 @@ def test_failed_calls_end_with_3(cli, here, monkeypatch):
     assert json.loads(done.out)["open"] == 10
 
 
+@pytest.mark.filterwarnings("always::orbench.OrbenchWarning")
+def test_an_empty_set_ends_with_1_each_time(cli, here, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "loopback")
+    script = ScriptedGeneration()
+    with LoopbackServer(lambda b: "I cannot help." if b["model"] == "rewriter" else script(b)) as server:
+        for _ in range(2):
+            done = cli(
+                "generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--json", "--base-url", server.base_url
+            )
+            assert done.code == 1
+            assert json.loads(done.out)["counts"]["kept"] == 0
+            assert "set: no prompt was kept" in done.err
+
+
+def test_an_audit_that_finds_all_of_it_toxic_ends_with_0(cli, here, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "loopback")
+    (here / "set.csv").write_text("prompt\nHow do I paint the door of my shed at night?\n")
+    with LoopbackServer("[[4. violence]]") as server:
+        done = cli("generate", "--out", "audit", "--from-prompts", "set.csv", "--stage", "moderation", *MODERATORS,
+                   "--base-url", server.base_url)  # fmt: skip
+    assert done.code == 0
+    assert done.out.splitlines()[2:4] == ["category       prompts  safe", "uncategorised        1     0"]
+    assert "decided: toxic 1; audit/audit.csv has every prompt with every vote" in done.out
+
+
 def test_wrong_usage_is_one_line_and_2(cli, here):
     done = cli("generate", "--out", "set", "--rule", "paper", *MODERATORS)
     assert done.code == 2
@@ -160,11 +185,10 @@ def test_an_audit_says_who_thinks_what_toxic(cli, here, service):
                "--json", "--quiet", "--base-url", service.base_url)  # fmt: skip
     found = json.loads(done.out)
     audit = (here / "audit/audit.csv").read_text().splitlines()
-    assert (
-        audit[0] == "id,prompt,category,decision,toxic_votes,openai/moderator-1,openai/moderator-2,openai/moderator-3"
-    )
+    columns = "id,row,own_id,prompt,category,decision,toxic_votes"
+    assert audit[0] == f"{columns},openai/moderator-1,openai/moderator-2,openai/moderator-3"
     assert len(audit) == 21
-    toxic = sum(line.split(",")[5] == "toxic" for line in audit[1:])
+    toxic = sum(line.split(",")[7] == "toxic" for line in audit[1:])
     assert toxic == found["moderators"]["openai/moderator-1"]["toxic"]
 
 

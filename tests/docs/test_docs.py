@@ -26,6 +26,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def reply(body):
     """As a judge and as a model: what the pages' models would say."""
     prompt = prompt_of(body)
+    if "[[11. None of the above]]" in prompt:
+        return "It only wants to know. [[11. None of the above]]"
     if "double square brackets" in prompt:
         return "It responds to the question. [[direct_answer]]"
     return "Certainly. Here is an overview of the topic, with its main points one after the other."

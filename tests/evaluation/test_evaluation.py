@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections import Counter
 
@@ -971,6 +972,46 @@ def test_a_key_that_was_good_and_is_so_no_more_stops_the_run_that_goes_on(tmp_pa
         for _ in range(2):
             with pytest.raises(orbench.ModelError, match="denied 20 times in a row"):
                 orbench.evaluate("openai/any", base_url=server.base_url, **options)
+
+
+def test_prompts_that_were_never_asked_come_before_those_that_are_denied_each_time(tmp_path):
+    options = {"splits": [split(rows=60)], "out": tmp_path / "run", "progress": False, "concurrency": 1}
+
+    def denied(prompt):
+        return int(re.search(r"question (\d+)", prompt)[1]) in {*range(1, 20), *range(21, 40)}
+
+    def first(body):
+        ends = "question 41?" in prompt_of(body)
+        return (401, {"error": {"message": "Expired."}}) if ends else denying(denied)(body)
+
+    for answer in (first, denying(denied)):
+        with LoopbackServer(answer) as server, pytest.raises(orbench.ModelError):
+            orbench.evaluate("openai/any", base_url=server.base_url, **options)
+    answered = {row.prompt for row in read_responses(tmp_path / "run") if row.error is None}
+    assert sum("question" in prompt for prompt in answered) == 22
+    assert not any(map(denied, answered))
+
+
+def test_concurrency_bounds_the_calls_to_each_judge_too(tmp_path):
+    def slow(label):
+        async def answer(text):
+            for _ in range(50):  # others come meanwhile
+                await asyncio.sleep(0)
+            return label
+
+        return answer
+
+    def peaks():
+        return {used["peak"] for used in read_config(run)["judge_concurrency_used"].values()}
+
+    toxic = split("toxic", rows=40)
+    given = {"splits": [toxic], "scorer": "judge", "judge": slow(LABEL), "safety_judge": slow("[[safe]]")}
+    run = orbench.evaluate(ScriptedModel("Hm."), out=tmp_path / "run", concurrency=3, **given).run
+    assert peaks() == {3}
+    orbench.score(run, judge=slow(LABEL), judge_template="two-classes", scorer="judge", concurrency=2)
+    assert peaks() == {2}
+    with pytest.raises(orbench.UsageError, match="concurrency is 0: at least 1"):
+        orbench.score(run, scorer="keywords", concurrency=0)
 
 
 @pytest.mark.parametrize("role", ["judge", "safety_judge"])

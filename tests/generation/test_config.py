@@ -104,8 +104,8 @@ def test_ten_categories_are_the_default_and_own_ones_stand_for_themselves():
         ({"personal_data": "sell"}, "flag, scrub or drop"),
         ({"categories": ["privcy"]}, "did you mean 'privacy'"),
         ({"categories": ["gossip"]}, "unknown category 'gossip'"),
-        ({"own_categories": {"Hate": "x"}}, "'Hate' clashes with 'hate'"),
-        ({"own_categories": {"self harm": "x"}}, "clashes with 'self-harm'"),
+        ({"own_categories": {"Hate": "x"}}, "'Hate' clashes with OR-Bench's 'hate'"),
+        ({"own_categories": {"self harm": "x"}}, "clashes with OR-Bench's 'self-harm'"),
         ({"own_categories": {"gossip": "x", "Gossip": "y"}}, "'Gossip' clashes with 'gossip'"),
         ({"own_categories": {"None of the above": "x"}}, "a word for safe prompts"),
         ({"own_categories": {"None": "x"}}, "a word for safe prompts or for all of them"),
@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, content, message):
         ({"out": "x", "seeder": "openai/a", "rewriter": "openai/a"}, None, "add --moderator MODEL"),
         ({"out": "x"}, "moderation", "add --moderator MODEL"),
         ({"out": "x", "seeder": "openai/a"}, "sedes", "unknown stage 'sedes'"),
-        ({"out": "x", "moderators": ["openai/a"], "rule": "at-least:2"}, "moderation", "there are 1 moderators"),
+        ({"out": "x", "moderators": ["openai/a"], "rule": "at-least:2"}, "moderation", "K goes from 1 to 1"),
     ],
 )
 def test_a_stage_that_lacks_something_says_what(here, config, stage, message):

@@ -66,6 +66,13 @@ def test_a_list_by_the_schema_is_read(items):
     assert problems(json.dumps({"prompts": [*items, "..."]})) == ["no words"]
 
 
+@pytest.mark.parametrize("fence", ["```json\n{}\n```", "\n```\n{}\n```\n", "``` JSON\n{}```"])
+def test_json_may_stand_in_a_fence(fence):
+    reply = json.dumps({"prompts": ["Open the door", "Write ```code``` in it"]}, indent=2)
+    assert texts(fence.replace("{}", reply)) == ["Open the door", "Write ```code``` in it"]
+    assert texts("I will not. " + fence.replace("{}", reply)) == []
+
+
 @pytest.mark.parametrize("reply", ['{"prompts": "Open the door"}', '{"prompts": [1]}', '{"items": ["Open"]}', "{"])
 def test_json_that_is_not_by_the_schema_has_no_item(reply):
     assert read_items(reply) == []

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import orbench
+from orbench.generation.config import make_config
+from orbench.generation.estimate import estimate
 from orbench.generation.push import push
 from orbench.testing import Faults, LoopbackServer, ScriptedGeneration, prompt_of
 from tests.generation.conftest import MODERATORS, last, lines, reconcile
@@ -230,6 +232,16 @@ def test_only_a_safe_answer_brings_a_prompt_back(world):
         assert safe(drop.id, "answer") < 2
 
 
+def test_of_what_is_voted_toxic_under_this_rule_some_come_back(world):
+    strict = world(rule="unanimous")
+    made = world()
+    for each in (strict, made):
+        rescue, decided = each.facts["rescue"], each.facts["decided"]
+        assert rescue["voted_toxic"] == decided["rescued"] + decided["toxic"]
+        assert f"rescue: {decided['rescued']} of {rescue['voted_toxic']} prompts voted toxic came back" in str(each)
+    assert made.facts["rescue"]["voted_toxic"] < strict.facts["rescue"]["voted_toxic"] == rescue["answered"]
+
+
 def test_the_card_names_who_answered_not_who_would_answer_next(world):
     world()
     made = world(rescue="openai/rescue-2")
@@ -378,6 +390,7 @@ def test_a_stage_done_alone_afterwards_keeps_the_facts_of_the_splits(world, pric
     for name in ("counts", "categories", "drops", "usage", "splits", "panel", "diversity"):
         assert facts[name] == whole[name], name
     assert "the splits are of an earlier selection" in str(made)
+    assert "not in `all`" not in str(made)  # what was decided since is not in the splits
     with pytest.raises(orbench.RunError, match="not finished"):
         push(made.folder, "someone/set", license="other")
     again = world(panel=PANEL, prices=prices)
@@ -474,6 +487,19 @@ def test_two_processes_do_not_work_on_one_folder(world):
     first.join()
 
 
+def test_a_folder_that_was_never_counted_is_said_to_be_unfinished(world):
+    world.out.mkdir()
+    (world.out / "generation.json").write_text(json.dumps({"config": world.config()}), encoding="utf-8")
+    with pytest.raises(orbench.RunError, match="stopped before anything was counted: run it again"):
+        orbench.generation.Dataset.load(world.out)
+
+
+def test_without_a_panel_there_is_no_column_for_its_split(world):
+    made = world()
+    assert " hard " not in str(made)
+    assert "| category | seeds | rewrites | kept | toxic |" in (made.folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_folder_of_something_else_is_refused(world):
     world.out.mkdir()
     (world.out / "thesis.tex").write_text("Once", encoding="utf-8")
@@ -484,8 +510,11 @@ def test_a_folder_of_something_else_is_refused(world):
 
 def test_other_own_categories_are_another_folder(world):
     world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], seeds_per_category=5)
+    other = {"own_categories": {"gossip": "all talk"}, "categories": ["gossip"], "seeds_per_category": 5}
     with pytest.raises(orbench.RunError, match="other own categories"):
-        world(own_categories={"gossip": "all talk"}, categories=["gossip"], seeds_per_category=5)
+        world(**other)
+    with pytest.raises(orbench.RunError, match="other own categories"):
+        estimate(make_config(world.config(**other)))
     with pytest.raises(orbench.RunError, match="not German"):
         world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], language="German")
 
@@ -621,3 +650,8 @@ def test_a_service_that_takes_a_schema_gets_one_and_the_set_is_the_same(world, t
     assert sorted((item.id, item.dropped) for item in made.rewrites()) == sorted(words)
     assert {vote.reason for vote in made.votes() if vote.verdict == "toxic"} == {"It says so."}
     reconcile(made.folder)
+
+
+def test_own_categories_are_no_news_to_their_own_data_set(world):
+    made = world(own_categories={"gossip": "private talk about others"}, categories=["gossip"], seeds_per_category=5)
+    assert {prompt.category for prompt in made.split("all")} == {"gossip"}

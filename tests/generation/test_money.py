@@ -120,6 +120,7 @@ def test_a_role_that_does_not_say_its_tokens_has_an_unknown_cost(world, prices, 
     assert alone["cost_usd"] is None
 
 
+@pytest.mark.filterwarnings("ignore:.*has no vote that can be read:orbench.OrbenchWarning")
 def test_votes_that_cannot_be_read_were_paid_for(world, prices):
     usage = world(silencing("moderator-1", text="Hm."), prices=prices).usage
     role = usage["roles"]["moderator openai/moderator-1"]
@@ -150,10 +151,23 @@ def test_it_is_said_that_a_role_without_a_price_is_not_counted(world, prices):
     prices.write_text(known, encoding="utf-8")
 
 
-def test_it_is_said_that_the_money_is_spent(world, prices):
-    with pytest.warns(orbench.OrbenchWarning, match="stopped at --max-cost 0.005: .* calls not made"):
+def test_it_is_said_that_the_money_is_spent_and_what_the_rest_takes(world, prices):
+    words = r"stopped at --max-cost 0.005: .* calls not made; the rest takes \$0\.0\d+-\$1\.\d+ \(see --dry-run\)"
+    with pytest.warns(orbench.OrbenchWarning, match=words):
         made = world(prices=prices, max_cost=0.005)
     assert made.open > 0
+
+
+@pytest.mark.filterwarnings("ignore:stopped at --max-cost:orbench.OrbenchWarning")
+@pytest.mark.parametrize("role", [{}, {"concurrency": 4}])
+def test_money_that_runs_out_has_finished_what_it_began(world, prices, tmp_path, role):
+    """A quarter of the money makes about a quarter of the set, not all of the rewrites and no votes."""
+    world.out = tmp_path / "whole"
+    whole = world(prices=prices, seeds_per_category=60, **role)
+    world.out = tmp_path / "quarter"
+    made = world(prices=prices, seeds_per_category=60, max_cost=whole.usage["cost_usd"] / 4, **role)
+    assert 0.15 * whole.counts["kept"] < made.counts["kept"] < 0.3 * whole.counts["kept"]
+    assert made.facts["decided"].get("owed", 0) < 0.3 * made.counts["rewrites"]
 
 
 def test_batches_make_the_same_at_half_the_price(world, prices, tmp_path):

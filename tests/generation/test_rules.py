@@ -66,8 +66,8 @@ def test_an_abstention_is_never_what_settles_it(votes, rule):
     ("rule", "message"),
     [
         ("most", "unknown rule 'most'"),
-        ("at-least:4", "at-least:4: there are 3"),
-        ("at-least:0", "at-least:0: there are 3"),
+        ("at-least:4", "at-least:4: K goes from 1 to 3"),
+        ("at-least:0", "at-least:0: K goes from 1 to 3"),
         ("at-least:x", "unknown rule"),
     ],
 )

@@ -60,11 +60,12 @@ def test_what_cannot_be_meant_is_named(given, preset, text):
     ("given", "text"),
     [
         ({"loss": "kto", "sft_weight": 1.0}, "--sft-weight"),
+        ({"loss": "kto", "batch_size": 1}, "--batch-size"),
         ({"safety_rows": 5}, "--safety-rows without --safety"),
         ({"replay_rows": 5}, "--replay-rows without --replay"),
         ({"lora_alpha": 8.0}, "--lora-alpha"),
     ],
-    ids=["kto", "safety", "replay", "lora"],
+    ids=["kto", "kto of one", "safety", "replay", "lora"],
 )
 def test_a_setting_that_would_have_no_effect_is_refused(given, text):
     with pytest.raises(UsageError, match=text):

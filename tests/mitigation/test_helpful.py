@@ -27,7 +27,7 @@ def test_a_reward_model_marks_replies_with_and_without_a_pad_token(here, prompts
         out="run",
         progress=False,
     )
-    marks = rate_rows("reward/reward", run.rows(), here / "marks.jsonl", empty=True)
+    marks = rate_rows("reward/reward", run.rows(), here / "marks.jsonl", empty=True).values
     assert len(set(marks.values())) > 5
     assert None not in marks.values()
-    assert len(rate_rows("reward/reward", run.rows(), here / "others.jsonl")) == 20 - 13
+    assert len(rate_rows("reward/reward", run.rows(), here / "others.jsonl").values) == 20 - 13

@@ -179,6 +179,14 @@ def test_nothing_fit_is_an_error_and_everything_is_kept(here, prompts):
     assert len(lines(here / "made" / "candidates.jsonl")) == 3
 
 
+def test_why_calls_failed_is_said(here, prompts):
+    broken = ScriptedModel(
+        lambda request: RuntimeError("out of order") if "kill" in request.prompt else REFUSAL, name="scripted/broken"
+    )
+    with pytest.raises(RunError, match=r"of 20, 7 refuse.*13 calls failed or could not be read \(.*out of order\)"):
+        overgenerate(f"safe={prompts(20, 0)}", teachers=[broken], out="made", n=1, temperature=0.0, progress=False)
+
+
 def test_several_greedy_completions_make_no_sense(prompts):
     with pytest.raises(UsageError, match="temperature 0"):
         overgenerate(str(prompts(2, 2)), teachers=[ScriptedModel("x")], out="made", n=2, temperature=0.0)

@@ -252,6 +252,15 @@ def test_a_moderator_that_cannot_be_read_lets_nothing_pass(cautious, teacher):
         make(cautious(), teacher, moderators=[ScriptedModel("well...", name="scripted/moderator")])
 
 
+def test_a_call_that_failed_is_no_answer_that_cannot_be_read(cautious, teacher):
+    """What to do is another thing: the same command again, not other moderators."""
+    broken = ScriptedModel(RuntimeError("out of order"), name="scripted/moderator")
+    with pytest.raises(RunError, match=r"moderator_failed \d+\. .*same command asks again"):
+        make(cautious(), teacher, moderators=[broken])
+    with pytest.raises(RunError, match=r"teacher_failed \d+ \(RuntimeError: out of order\)\. .*same command"):
+        make("cautious", ScriptedModel(RuntimeError("out of order"), name="scripted/other"), out="other")
+
+
 def test_no_prompt_and_no_group_is_in_two_parts(cautious, teacher):
     run = cautious(seeds=lambda kind, n: f"{kind}-{n // 4}")
     made = make(run, teacher, held_out=0.3)
@@ -265,6 +274,14 @@ def test_no_prompt_and_no_group_is_in_two_parts(cautious, teacher):
     assert not {seeds[id_] for id_ in train} & set(chosen.values())
     assert not set(held.values()) & set(chosen.values())
     assert {row["prompt_id"] for row in lines(made.folder / "held_out.jsonl")} <= set(held)
+
+
+def test_a_part_that_groups_leave_too_small_is_said(cautious, teacher):
+    made = make(cautious(seeds=lambda kind, n: "one" if kind == "safe" else ""), teacher, held_out=0.25)
+    notes = "\n".join(made.card.notes)
+    assert "held_out was to have 15 safe prompts and has 0" in notes
+    assert "No safe prompt is held out" in notes
+    assert "10 toxic prompts are held out" in notes
 
 
 def test_marked_groups_stay_together_and_every_file_tells_them(here, teacher, tmp_path):
@@ -346,6 +363,16 @@ def test_a_published_split_is_warned_about(here, teacher, tmp_path):
     with pytest.warns(OrbenchWarning, match=r"held_out_prompts\.csv only"):
         made = make(run, teacher)
     assert made.card.published == ["80k"]
+
+
+def test_a_file_of_ones_own_is_no_published_split_whatever_its_name(here, teacher, tmp_path):
+    file = tmp_path / "hard-1k.csv"
+    file.write_text("prompt\n" + "".join(f"{text}\n" for text in helpers.safe_prompts(30)), encoding="utf-8")
+    run = orbench.evaluate(ScriptedModel(REFUSAL), splits=f"safe={file}", out="run", limit=20, progress=False).run
+    assert make(run, teacher).card.published == []  # warnings are errors here
+    file.unlink()  # nothing to look into: the name has to do
+    with pytest.warns(OrbenchWarning, match=r"held_out_prompts\.csv only"):
+        assert make(run, teacher).card.published == ["hard-1k"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 import orbench
-from orbench.errors import ModelError, RunError, UsageError
+from orbench.errors import ModelError, OrbenchError, RunError, UsageError
 from orbench.mitigation.config import Dpo, Raft, Sft
 from orbench.mitigation.files import Example, assistant, user
 from orbench.mitigation.pairs import make_pairs
@@ -303,6 +304,19 @@ def test_too_few_toxic_prompts_to_show_safety_are_named(made, pairs, tmp_path):
     assert any("51 toxic validation prompts cannot show" in note and "takes 52" in note for note in trained.notes)
 
 
+def test_a_validation_prompt_that_the_model_has_no_room_for_is_left_out_and_counted(made, pairs, tmp_path):
+    file = Path(validation_file(tmp_path))
+    with file.open("a", encoding="utf-8") as out:
+        out.write(f"{'word ' * 3000},safe\n{'other ' * 3000},toxic\n")
+    trained = train(settings(Sft, made, pairs, tmp_path, validation=str(file), checkpoints=1, max_steps=1))
+    assert [score.step for score in trained.scores] == [0, 1]
+    assert trained.dropped == {"validation_prompt_too_long": 2}
+    given = {"samples": 1, "prompts": 20, "temperature": 0.1, "max_steps": 1, "out": str(tmp_path / "raft")}
+    trained = train(settings(Raft, made, pairs, tmp_path, validation=str(file), **given))
+    assert [score.step for score in trained.scores] == [0, 1]
+    assert trained.dropped["validation_prompt_too_long"] == 2
+
+
 def weights(folder):
     from safetensors.torch import load_file
 
@@ -315,6 +329,13 @@ def test_another_setting_in_the_same_folder_is_refused(made, pairs, tmp_path):
     train(settings(Sft, made, pairs, tmp_path, max_steps=1))
     with pytest.raises(RunError, match="another learning_rate"):
         train(settings(Sft, made, pairs, tmp_path, max_steps=1, learning_rate=2e-3))
+
+
+def test_a_training_that_could_not_begin_leaves_nothing_to_keep_to(made, pairs, tmp_path):
+    given = {"validation": validation_file(tmp_path), "scorer": "judge", "max_steps": 1, "checkpoints": 1}
+    with pytest.raises(OrbenchError, match="no_such_module"):
+        train(settings(Sft, made, pairs, tmp_path, judge="python/no_such_module:judge", **given))
+    assert train(settings(Sft, made, pairs, tmp_path, **(given | {"scorer": "cascade"}))).finished
 
 
 def test_data_that_changed_is_another_training(made, pairs, tmp_path):
@@ -373,6 +394,28 @@ def test_pairs_that_say_the_same_are_dropped_and_counted(made, pairs, tmp_path):
     assert trained.dropped == {"chosen_equals_rejected": 1}
 
 
+def test_rows_that_teach_silence_or_that_the_template_refuses_are_dropped_and_counted(made, pairs, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(made[0] / "tiny")
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}"
+        + tokenizer.chat_template
+    )
+    shutil.copytree(made[0] / "tiny", tmp_path / "strict")
+    tokenizer.save_pretrained(tmp_path / "strict")
+    rows = [json.loads(line) for line in (pairs / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[0]["chosen"][0]["content"] = " "
+    rows[1]["prompt"].insert(0, {"role": "system", "content": "Be brief."})
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = settings(Dpo, made, file, tmp_path, model=str(tmp_path / "strict"), max_steps=1)
+    assert train(config).dropped == {"empty_completion": 1, "chat_template_refuses": 1}
+    file.write_text(json.dumps(rows[2] | {"prompt": []}), encoding="utf-8")
+    with pytest.raises(RunError, match=r"rows\.jsonl, line 1"):
+        train(settings(Dpo, made, file, tmp_path, out=str(tmp_path / "other")))
+
+
 def test_no_row_left_is_an_error_that_says_why(made, pairs, tmp_path):
     with pytest.raises(RunError, match="too_long"):
         train(settings(Dpo, made, pairs, tmp_path, max_length=3))
@@ -422,6 +465,18 @@ def test_a_prompt_to_measure_on_is_never_trained_on(made, tmp_path):
     for kind, rows in ((Sft, data), (Dpo, data / "train.jsonl")):
         with pytest.raises(RunError, match="one group"):
             train(settings(kind, made, rows, tmp_path))
+
+
+@pytest.mark.parametrize("kind", [Sft, Dpo, Raft])
+def test_a_prompt_of_a_seed_that_is_measured_on_is_never_trained_on(made, pairs, tmp_path, kind):
+    """In other words altogether, so that the seed alone tells it."""
+    data = tmp_path / "seeded"
+    data.mkdir()
+    rows = [json.loads(line) for line in (pairs / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    (data / "train.jsonl").write_text("".join(json.dumps(row | {"seed_id": "s1"}) + "\n" for row in rows[:5]))
+    (data / "held_out_prompts.csv").write_text("prompt,kind,seed_id\nwhy do cats purr,safe,s1\n", encoding="utf-8")
+    with pytest.raises(RunError, match="one group"):
+        train(settings(kind, made, data, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["replay", "safety"])
@@ -476,6 +531,29 @@ def test_safety_rows_and_general_rows_are_mixed_in_and_counted(made, pairs, tmp_
         assert trained.rows == {"safe": 40, "toxic": 37, "replay": 3}
 
 
+def test_safety_rows_without_a_bad_reply_to_set_them_against_are_for_kto(made, tmp_path):
+    _, run = made
+    data = make_pairs(run, teacher=lambda prompt: ANSWER, out=tmp_path / "pairs", validation=0.0, held_out=0.0).folder
+    turns = {"prompt": [{"role": "user", "content": "insult my neighbour"}]}
+    turns["completion"] = [{"role": "assistant", "content": "I'm sorry, but I can't help with that."}]
+    (tmp_path / "safety.jsonl").write_text(json.dumps(turns) + "\n", encoding="utf-8")
+    config = settings(Dpo, made, data, tmp_path, max_steps=1, safety=str(tmp_path / "safety.jsonl"))
+    with pytest.raises(RunError, match=r"--loss kto takes them.*--stand-in"):
+        train(config)
+    unpaired = len((data / "unpaired.jsonl").read_bytes().splitlines())
+    assert train(msgspec.structs.replace(config, loss="kto")).rows["toxic"] == unpaired + 1
+
+
+@pytest.mark.parametrize(("name", "kind"), [("replay", "toxic"), ("safety", "safe")])
+def test_rows_of_the_other_kind_are_not_mixed_in(made, pairs, tmp_path, name, kind):
+    """A refusal among general rows would be set over refusals, an answer among safety rows be counted as one."""
+    file = tmp_path / "mixed.jsonl"
+    turns = {"prompt": [{"role": "user", "content": "bake"}], "completion": [{"role": "assistant", "content": ANSWER}]}
+    file.write_text(f"{json.dumps(turns)}\n{json.dumps(turns | {'kind': kind})}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"row 2: of a {kind} prompt: --{name}"):
+        train(settings(Dpo, made, pairs, tmp_path, **{name: str(file)}))
+
+
 def test_raft_samples_as_it_is_told_and_takes_no_failed_judge_for_an_answer(made, pairs, tmp_path, judge):
     given = {"samples": 2, "prompts": 10, "temperature": 2.0, "top_p": 0.01, "reward": "python/lately:read"}
     config = settings(Raft, made, pairs, tmp_path, max_steps=1, **given)
@@ -488,8 +566,13 @@ def test_raft_samples_as_it_is_told_and_takes_no_failed_judge_for_an_answer(made
         by_prompt.setdefault(reply["prompt"], set()).add(reply["response"])
     assert [len(texts) for texts in by_prompt.values()] == [1] * 10  # hot, but of the likeliest words alone
     judge.left = 10**9
-    assert train(config).finished
+    trained = train(config)
+    assert trained.finished
     assert judge.left == 10**9 - 5
+    rows = orbench.Evaluation.load(tmp_path / "out/samples/iteration-1").rows(split="toxic")
+    answered = {row.prompt for row in rows if row.refused is False}
+    assert answered, "this model gives in to some"
+    assert f"for {len(answered)} of {trained.rows['toxic']} toxic prompts" in " ".join(trained.notes)
 
 
 def test_raft_learns_no_reply_that_was_cut_off(made, pairs, tmp_path):

@@ -80,13 +80,16 @@ def test_texts_without_words_are_alone(monkeypatch, exact_up_to):
 
 
 @pytest.mark.parametrize("likeness", [0.3, 0.6, 0.8])
-def test_all_pairs_at_once_give_the_groups_of_one_by_one(monkeypatch, likeness):
+@pytest.mark.parametrize("common", [0, 8, 128])
+def test_all_pairs_at_once_give_the_groups_of_one_by_one(monkeypatch, likeness, common):
     draw = random.Random(3)
     vocabulary = [f"word{n}" for n in range(40)]
     texts = [" ".join(draw.choices(vocabulary, k=draw.randint(0, 9))) for _ in range(700)]
     monkeypatch.setattr(duplicates, "_MANY", 10**9)
     one_by_one = near_duplicates(texts, likeness)
     monkeypatch.setattr(duplicates, "_MANY", 0)
+    monkeypatch.setattr(duplicates, "_FASTER", 10**9)
     monkeypatch.setattr(duplicates, "_CELLS", 50_000)
+    monkeypatch.setattr(duplicates, "_COMMON", common)
     assert near_duplicates(texts, likeness) == one_by_one
     assert 1 < len(set(one_by_one)) < 700
