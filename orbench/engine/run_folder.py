@@ -195,7 +195,7 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
         if old[what] != value:
             raise RunError(
                 f"{folder}: holds a run with another {what}: {_short(old[what])} there, {_short(value)} now. "
-                "Choose another --out, or leave it out for a folder of its own"
+                "Choose another --out; `orbench evaluate` without --out makes a folder of its own"
             )
 
 

@@ -85,6 +85,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("replay", "safety"):
             if getattr(self, f"{name}_rows") and not getattr(self, name):
                 raise UsageError(f"{flag(f'{name}_rows')} without {flag(name)}: there are no rows to draw from")
+        if self.validation is not None and not self.checkpoints:
+            raise UsageError("--validation with --checkpoints 0: there is nothing to score; leave one of them out")
 
 
 class Sft(Training, frozen=True, kw_only=True):

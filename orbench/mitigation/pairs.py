@@ -60,6 +60,7 @@ from orbench.mitigation.preferences import OWN, TEACHER, Preferences, is_failing
 from orbench.mitigation.teacher import is_same, splits_of, with_earlier
 from orbench.mitigation.terms import Terms, costs_of_run, name_of
 from orbench.records import Kind, Prompt
+from orbench.report.format import plural
 from orbench.results import Evaluation, Row
 
 
@@ -397,7 +398,7 @@ def _notes(
         notes.append(f"{failed} calls of teacher or moderators failed; the same command tries them again.")
     kinds: dict[Kind, int] = {kind: sum(p.kind == kind for p in members["held_out"]) for kind in ("safe", "toxic")}
     notes += [
-        f"{count} {kind} prompts are held out: an interval will be wide; 200 are a good number."
+        f"{plural(count, f'{kind} prompt')} held out: an interval will be wide; 200 are a good number."
         if count
         else f"No {kind} prompt is held out: what the training does to such prompts cannot be measured on this data."
         for kind, count in kinds.items()

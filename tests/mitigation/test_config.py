@@ -63,9 +63,10 @@ def test_what_cannot_be_meant_is_named(given, preset, text):
         ({"loss": "kto", "batch_size": 1}, "--batch-size"),
         ({"safety_rows": 5}, "--safety-rows without --safety"),
         ({"replay_rows": 5}, "--replay-rows without --replay"),
+        ({"validation": "v.csv", "checkpoints": 0}, "--validation with --checkpoints 0"),
         ({"lora_alpha": 8.0}, "--lora-alpha"),
     ],
-    ids=["kto", "kto of one", "safety", "replay", "lora"],
+    ids=["kto", "kto of one", "safety", "replay", "validation", "lora"],
 )
 def test_a_setting_that_would_have_no_effect_is_refused(given, text):
     with pytest.raises(UsageError, match=text):

@@ -281,7 +281,7 @@ def test_a_part_that_groups_leave_too_small_is_said(cautious, teacher):
     notes = "\n".join(made.card.notes)
     assert "held_out was to have 15 safe prompts and has 0" in notes
     assert "No safe prompt is held out" in notes
-    assert "10 toxic prompts are held out" in notes
+    assert "10 toxic prompts held out" in notes
 
 
 def test_marked_groups_stay_together_and_every_file_tells_them(here, teacher, tmp_path):
