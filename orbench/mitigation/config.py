@@ -85,14 +85,27 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("replay", "safety"):
             if getattr(self, f"{name}_rows") and not getattr(self, name):
                 raise UsageError(f"{flag(f'{name}_rows')} without {flag(name)}: there are no rows to draw from")
-        if self.validation is not None and not self.checkpoints:
-            raise UsageError("--validation with --checkpoints 0: there is nothing to score; leave one of them out")
+
+
+def _check_scored(config: Training) -> None:
+    """Iterations of RAFT are scored without checkpoints of their own; nothing else is."""
+    if config.validation is not None and not config.checkpoints:
+        raise UsageError("--validation with --checkpoints 0: there is nothing to score; leave one of them out")
 
 
 class Sft(Training, frozen=True, kw_only=True):
     """Supervised fine-tuning on good replies; with `safety`, safety instruction tuning (SIT)."""
 
     learn_prompts: Annotated[bool, Meta(description="Learn to write the prompts too, as in pretraining.")] = False
+
+    def __post_init__(self) -> None:
+        """As for all methods.
+
+        Raises:
+            UsageError: Names the setting.
+        """
+        super().__post_init__()
+        _check_scored(self)
 
 
 class Dpo(Training, frozen=True, kw_only=True):
@@ -115,6 +128,7 @@ class Dpo(Training, frozen=True, kw_only=True):
             UsageError: Names the setting.
         """
         super().__post_init__()
+        _check_scored(self)
         if self.loss == "kto" and self.sft_weight:
             raise UsageError("--sft-weight adds a loss to those of pairs; --loss kto has none: leave one of them out")
         if self.loss == "kto" and self.batch_size == 1:

@@ -95,9 +95,9 @@ def raft(config: Raft) -> Trained:
         kept = _best_replies(config, current, iteration, examples, trained)
         folder = out / f"iteration-{iteration}"
         settings = {name: value for name, value in msgspec.to_builtins(config).items() if name in _SFT_ONLY}
-        learned = sft(
-            Sft(**{**settings, "model": current, "out": str(folder), "checkpoints": 0, "other_model": True}), kept
-        )
+        # An iteration is scored when it is done, by ourselves.
+        settings |= {"checkpoints": 0, "validation": None, "other_model": True}
+        learned = sft(Sft(**{**settings, "model": current, "out": str(folder)}), kept)
         trained.steps += learned.steps
         trained.loss = learned.loss
         for ours, more in ((trained.rows, learned.rows), (trained.dropped, learned.dropped)):
