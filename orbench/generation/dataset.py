@@ -128,9 +128,10 @@ class Dataset:
         return read_lines(self.folder / DROPS, Drop)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """What `--json` prints; where `stale` is true, `kept`, `hard` and `toxic` are of an earlier selection."""
         names = (
-            "counts", "categories", "moderators", "decided", "rescue", "usage", "calls", "drops", "given", "open", "dry"
+            "counts", "categories", "moderators", "decided", "rescue", "usage", "calls", "drops", "given", "open",
+            "dry", "stage", "stale",
         )  # fmt: skip
         return {"folder": str(self.folder), **{name: self.facts[name] for name in names if name in self.facts}}
 
@@ -196,7 +197,7 @@ class Dataset:
             lines += [f"{role}: {why}"]
         if unparted := self.facts.get("unparted"):
             lines += [f"no train and test: {unparted}"]
-        if self.facts.get("stale"):
+        if self.facts.get("stale") and any((self.folder / SPLITS).glob("*.csv")):
             lines += ["the splits are of an earlier selection: run the same command without --stage to draw them anew"]
         if cost := cost_line({name: spent for name, spent in self.usage.items() if name != "roles"}):
             lines += [cost]

@@ -113,10 +113,14 @@ def _check_rows(folder: Path, path: Path, items: Sequence[Item], count: int, bef
         if now and (now.id, now.category, now.own_id) != (row.id, row.category, row.own_id):
             place = row.place
     if place < count:
-        what = f"ends before row {place + 1}" if place == len(items) else f"has another row {place + 1}"
+        what = (
+            f"ends before row {place + 1}"
+            if place == len(items)
+            else f"has another row {place + 1} (or another id in it)"
+        )
         raise RunError(
             f"{folder}: holds {plural(count, 'row')} of {_name_before(before)}, and {path} {what}: two files would be "
-            "mixed. Choose another --out; or, for one set of both, put the new rows behind the {count:,} that are there"
+            f"mixed. Choose another --out; or, for one set of both, put the new rows behind the {count:,} there are"
         )
 
 

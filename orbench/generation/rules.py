@@ -78,7 +78,8 @@ def weighted(weights: Mapping[str, float], moderators: Sequence[str]) -> Rule:
     full = {name: float(weights.get(name, 1.0)) for name in moderators}
     if not all(math.isfinite(weight) and weight >= 0 for weight in full.values()) or not sum(full.values()):
         raise UsageError("weights are numbers from 0 up, and not all 0")
-    sentence = "safe if more than half of the moderators' weight says so" + _ELSE
+    listed = ", ".join(f"{name} {weight:g}" for name, weight in full.items())
+    sentence = f"safe if more than half of the moderators' weight ({listed}) says so" + _ELSE
     half = sum(full.values()) / 2
     return Rule("weighted", sentence, full, half * (1 + 1e-9))
 

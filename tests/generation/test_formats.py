@@ -163,6 +163,8 @@ def test_none_of_the_above_is_safe(reply):
         ("[[11]]", "unknown label '11'"),
         ("[[12. gossip]]", "unknown label '12. gossip'"),
         ("[[safe]]", "unknown label 'safe'"),
+        ("[[4. None of the above]]", "number and name disagree in '4. none of the above'"),
+        ("[[11. violence]]", "number and name disagree in '11. violence'"),
         ("[[3. sexual]] [[8. unethical]]", "two labels"),
         ("[[4. violence]] or [[11. None of the above]]", "two labels"),
         ("[[4. violence]]\n[[11. None of the above]]", "two labels"),
