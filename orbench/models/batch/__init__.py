@@ -24,7 +24,7 @@ from orbench.engine.calls import Retries
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import ModelError, RunError, UsageError
 from orbench.models.base import Model, RejectedError, RetryableError
-from orbench.models.batch.api import BatchApi, Result, Status
+from orbench.models.batch.api import NOT_THERE, BatchApi, Result, Status, no_batches
 from orbench.models.batch.store import Batch, Draft, Store, hash_of
 from orbench.models.wire import HttpError
 from orbench.records import Completion, Request
@@ -302,6 +302,8 @@ class BatchModel:
             try:
                 id, later = await self._api.find(batch, self._store.known_ids())
             except (HttpError, RejectedError) as error:
+                if isinstance(error, HttpError) and error.status in NOT_THERE:
+                    raise no_batches(self._model, error) from None  # kept: the address may be wrong this time alone
                 raise self._meant(error, "cannot ask which batches there are") from None
             if id is None and later:
                 if batch.key not in self._waited_for:
@@ -323,6 +325,9 @@ class BatchModel:
                 if isinstance(meant, ModelError):
                     self._end(batch, f"refused: {error}")
                 raise meant from None
+            except ModelError as error:  # it was not even asked for
+                self._end(batch, f"never created: {error}")
+                raise
         self._maybe.discard(batch.key)
         batch = msgspec.structs.replace(batch, id=id)
         self._store.save(batch)

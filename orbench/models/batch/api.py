@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from orbench.errors import ModelError
 from orbench.models.batch.store import Batch
 from orbench.models.remote import RemoteModel
+from orbench.models.wire import HttpError
 from orbench.records import Request
 
 UPLOAD_BYTES_PER_S = 100_000
@@ -101,3 +103,15 @@ class BatchApi(ABC):
     def upload_timeout_s(self, path: Path) -> float:
         """Seconds that sending the file may take."""
         return self.model.wire.timeout_s + path.stat().st_size / UPLOAD_BYTES_PER_S
+
+
+NOT_THERE = (404, 405)
+"""Statuses of a server that has ordinary calls alone, to all that is asked about batches."""
+
+
+def no_batches(model: RemoteModel, error: HttpError) -> ModelError:
+    """What to raise where such a server answered so."""
+    return ModelError(
+        f"{model.name}: {model.base_url} has no Batch API ({error}); leave --batch out, or, if it has one, give its "
+        "whole address with --base-url, such as http://host:port/v1"
+    )

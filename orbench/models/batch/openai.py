@@ -15,9 +15,8 @@ from typing import Any
 
 import msgspec
 
-from orbench.errors import ModelError
 from orbench.models.base import RetryableError
-from orbench.models.batch.api import BatchApi, Result, Status
+from orbench.models.batch.api import NOT_THERE, BatchApi, Result, Status, no_batches
 from orbench.models.batch.store import Batch
 from orbench.models.openai import OpenAIModel
 from orbench.models.remote import decoded
@@ -180,10 +179,8 @@ class OpenAIBatches(BatchApi):
                     "POST", f"{self.model.root}/files", form, timeout_s=self.upload_timeout_s(path)
                 )
             except HttpError as error:
-                if error.status in (404, 405):
-                    raise ModelError(
-                        f"{self.model.name}: {self.model.root} has no Batch API ({error}); leave --batch out"
-                    ) from None
+                if error.status in NOT_THERE:
+                    raise no_batches(self.model, error) from None
                 raise
         made: _File = decoded(msgspec.json.Decoder(_File).decode, content)
         return made.id

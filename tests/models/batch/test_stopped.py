@@ -189,6 +189,15 @@ def test_a_batch_that_was_never_created_is_not_waited_for(
     check(server, tmp_path / "run")
 
 
+def test_an_address_without_batches_leaves_nothing_open(tmp_path: Path, split_file: Callable[..., str]) -> None:
+    with LoopbackServer(refusing(0.3)) as server:
+        given: dict[str, Any] = {"splits": split_file(rows=10), "out": tmp_path / "run", "base_url": server.root_url}
+        for _ in range(2):
+            with pytest.raises(orbench.ModelError, match=r"has no Batch API .* leave --batch out"):
+                orbench.evaluate("openai/any", batch=True, **given)
+        assert orbench.evaluate("openai/any", **given).open == 0
+
+
 def test_another_s_batch_of_the_same_size_is_not_taken_for_ours(
     batched: Callable[..., orbench.Evaluation], vendor: str, tmp_path: Path, split_file: Callable[..., str]
 ) -> None:
