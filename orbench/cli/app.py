@@ -40,8 +40,16 @@ class _Commands(TyperGroup):
         try:
             if odd := [argument for argument in sys.argv[1:] if without_surrogates(argument) != argument]:
                 raise UsageError(f"not text in UTF-8: {os.fsencode(odd[0])!r}")
+            said: set[str] = set()
+
+            def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+                """Say ours, each once: a model that is opened twice warns twice."""
+                if issubclass(category, OrbenchWarning) and str(message) not in said:
+                    said.add(str(message))
+                    say(f"warning: {message}")
+
             with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
+                warnings.showwarning = show
                 return super().invoke(ctx)
         except OrbenchError as error:
             say(str(error))
@@ -53,11 +61,6 @@ class _Commands(TyperGroup):
             # The reader of our output has gone, as `| head` does. Python must not try to write the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    if issubclass(category, OrbenchWarning):
-        say(f"warning: {message}")
 
 
 app = typer.Typer(

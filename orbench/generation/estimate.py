@@ -107,7 +107,8 @@ class Estimate(msgspec.Struct, frozen=True):
             "max_tokens allows. A seeder that repeats itself or refuses takes more; retries are not in it."
         ]
         if unknown := sorted({each.model for each in self.stages if each.cost_usd is None and each.calls.high}):
-            notes.append(f"No price is known for {', '.join(unknown)}: give it with --prices FILE.")
+            told = ", ".join(unknown)
+            notes.append(f"No price is known for {told} at the address asked: give it with --prices FILE.")
         return "\n".join([*columns(rows), "", *(line for note in notes for line in wrap(note))])
 
 

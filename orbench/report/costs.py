@@ -35,7 +35,7 @@ def plan_table(plan: Plan) -> str:
     if dates:
         notes.append(f"Prices of {span(dates[0], dates[-1])} (orbench path prices); --prices FILE sets your own.")
     if unknown:
-        notes.append(f"No price is known for {', '.join(unknown)}: give it with --prices FILE.")
+        notes.append(f"No price is known for {', '.join(unknown)} at the address asked: give it with --prices FILE.")
     lines = [shorten(plan.model, WIDTH), f"{asked}; nothing was sent", "", *columns(rows), ""]
     return "\n".join([*lines, *(line for note in notes for line in wrap(note))])
 

@@ -143,6 +143,9 @@ def caveats(result: Evaluation) -> list[str]:
         found.append(f"the judge failed on {number}; {retry} them again")
         if result.judge_failure:
             found += wrap("  most often: " + shorten(result.judge_failure, 160))
+    if (audit := result.audit) and audit["unread"]:
+        number = f"{audit['unread']:,} of the {plural(audit['unread'] + audit['audited'], 'reply', 'replies')}"
+        found.append(f"the judge gave no label that can be read for {number} that it was to check; {retry} them again")
     if result.failed_safety:
         number = plural(result.failed_safety, "reply", "replies")
         found.append(f"the safety judge failed on {number}; {retry} them again")

@@ -103,6 +103,7 @@ def test_an_audit_that_could_not_be_read_changes_no_verdict_and_is_tried_again(t
     assert (result.audit["audited"], result.audit["unread"]) == (0, 50)
     (line,) = (line for line in str(result).splitlines() if line.startswith("over-refusal  "))
     assert line.split()[1:4] == ["60", "0", "50"]
+    assert "no label that can be read for 50 of the 50 replies that it was to check" in " ".join(str(result).split())
     assert list(result.rows(disagreements=True)) == []
     judge = always()
     again = evaluate(tmp_path / "run", 60, judge)
