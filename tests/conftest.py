@@ -1,5 +1,7 @@
 """What every test gets: no waits between attempts, no keys, no data of the machine it runs on."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -12,6 +14,9 @@ from orbench.testing import ScriptedModel
 # No test goes by the clock: a slow machine is no defect.
 settings.register_profile("orbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("orbench")
+
+# Whoever is started in the background of a shell ignores Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
