@@ -54,8 +54,10 @@ def print_plans(plans: Sequence[Plan | OrbenchError], *, json: bool) -> int:
 
 
 def say(message: str) -> None:
-    """Print a message for people as one line on standard error."""
-    print(f"orbench: {plain(message)}", file=sys.stderr)
+    """Print a message for people as one line on standard error, without any key that a service put into it."""
+    from orbench.models.keys import without_keys
+
+    print(f"orbench: {plain(without_keys(message))}", file=sys.stderr)
 
 
 def plain(text: str) -> str:

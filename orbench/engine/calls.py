@@ -21,6 +21,7 @@ import msgspec
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.errors import ModelError, OrbenchError
 from orbench.models.base import CallError, Model, RejectedError, RetryableError
+from orbench.models.keys import without_keys
 from orbench.records import Completion, Request
 
 T = TypeVar("T")
@@ -298,8 +299,8 @@ def _check_closed(model: Model, failure: RetryableError) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line for an error row: the message, with the type where the message alone says too little."""
-    text = " ".join(str(error).split())
+    """One line for an error row: the message, with the type where the message alone says too little, without keys."""
+    text = " ".join(without_keys(str(error)).split())
     if not isinstance(error, CallError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text[:500]

@@ -14,10 +14,9 @@ from typing import Any
 
 from orbench.errors import RunError, UsageError
 from orbench.generation.folder import read_generation
+from orbench.models.keys import HUB_VARIABLE, without_keys
 from orbench.splits.files import read_table
 
-TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - the name of the variable
-"""Where the token comes from; never from an option, which shells and process lists show."""
 _HEADER = re.compile(r"\A---\n(.*?)^---\n", re.DOTALL | re.MULTILINE)
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{1,40}")
 
@@ -60,9 +59,9 @@ def push(
     _check_finished(folder)
     for name in files:
         read_table(folder / name)
-    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    token = os.environ.get(HUB_VARIABLE, "").strip()
     if not token:
-        raise UsageError(f"no token for the Hub: set {TOKEN_VARIABLE} to one that may write to {repo_id}")
+        raise UsageError(f"no token for the Hub: set {HUB_VARIABLE} to one that may write to {repo_id}")
     card = f"---\n{_dump(header)}---\n{body}"
     return _commit(folder, repo_id, card.encode(), ["generation.json", *files], private, endpoint, token)
 
@@ -148,7 +147,7 @@ def _commit(
         raise UsageError(f"{repo_id!r} is no name of a data set: {_one_line(error)}") from None
     except HfHubHTTPError as error:
         refused = error.response.status_code in (401, 403)
-        hint = f". Is {TOKEN_VARIABLE} a token that may write there?" if refused else ""
+        hint = f". Is {HUB_VARIABLE} a token that may write there?" if refused else ""
         raise RunError(f"the Hub does not take {repo_id}: {_one_line(error)}{hint}") from None
     except Exception as error:  # no answer: httpx, httpx2 or requests, by the version of huggingface_hub
         raise RunError(f"cannot push {repo_id} to the Hub at {api.endpoint}: {_one_line(error)}") from None
@@ -156,4 +155,4 @@ def _commit(
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    return " ".join(without_keys(str(error)).split())[:300].rstrip(".") or type(error).__name__

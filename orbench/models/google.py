@@ -10,9 +10,10 @@ import msgspec
 
 from orbench.errors import ModelError
 from orbench.models.base import RetryableError
+from orbench.models.keys import read_key
 from orbench.models.reasoning import split_reasoning
 from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
-from orbench.models.wire import HttpError, Wire, check_address, meaning, read_key
+from orbench.models.wire import HttpError, Wire, check_address, meaning
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
 Safety = Literal["block-none", "vendor"]

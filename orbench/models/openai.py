@@ -10,11 +10,12 @@ import msgspec
 
 from orbench.errors import ModelError
 from orbench.models.base import RejectedError, RetryableError
+from orbench.models.keys import read_key
 from orbench.models.reasoning import split_reasoning
 from orbench.models.remote import RemoteModel, decoded_reply, silent_client, told_error, without_gc
 from orbench.models.responses import read_response, response_body
 from orbench.models.services import Service
-from orbench.models.wire import HttpError, Wire, check_address, read_key
+from orbench.models.wire import HttpError, Wire, check_address
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
 Api = Literal["chat", "responses"]

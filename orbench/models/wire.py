@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-import functools
 import io
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ import msgspec
 
 from orbench.errors import ModelError
 from orbench.models.base import CallError, RejectedError, RetryableError
+from orbench.models.keys import hide, hide_all, without_keys
 from orbench.models.rate_limits import RateLimits, read_rate_limits, seconds_until
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ _LARGE = 1 << 20
 _JSON = "application/json"
 _TELEMETRY = "x-stainless-"
 """Headers in which the SDKs tell system, processor and Python of whoever asks; no service needs them."""
-_SHORTEST_KEY = 8
-"""Characters below which a key is a dummy for a server of one's own (`x`, `none`) and no secret, but may be a part of
-any word that a service says."""
 _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 _LONGEST_SAID = 10_000
 """Characters of an error in which its meaning is looked for."""
@@ -293,11 +290,11 @@ class Wire:
         if isinstance(error, aiohttp.ClientConnectorError):
             return RetryableError(f"cannot reach {url}: {_why(error)}", unreachable=True)
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            said = f"the proxy on the way to {url} says {error.status} {error.message}"
+            said = without_keys(f"the proxy on the way to {url} says {error.status} {error.message}")
             if error.status in (401, 403, 407):
                 return ModelError(f"{said}; check the user and password in {urlsplit(url).scheme.upper()}_PROXY")
             return RetryableError(said, unreachable=True)
-        told = _without_login(str(error), self._proxy(url))
+        told = without_keys(_without_login(str(error), self._proxy(url)))
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)):
             return ModelError(f"{url}: not an address that can be asked ({told})")
         return RetryableError(f"connection failed: {type(error).__name__}: {told}")
@@ -309,11 +306,14 @@ class Wire:
             await session.close()
 
     def without_key(self, content: bytes) -> bytes:
-        """Some services repeat a refused key in full; error messages end in files and terminals."""
+        """Some services repeat a refused key in full; error messages end in files and terminals.
+
+        Ours goes, and any other that the environment holds: what lies in between may know several.
+        """
         for name, value in self.headers.items():
             if name.lower() in _KEY_HEADERS:
                 content = hide(value.removeprefix("Bearer "), content)
-        return content
+        return hide_all(content)
 
     def _open(self) -> aiohttp.ClientSession:
         import aiohttp
@@ -353,22 +353,6 @@ def _payload(content: Any) -> Any:
     if isinstance(content, io.BufferedReader):
         return payload.BufferedReaderPayload(content, content_type=_JSON)
     return content
-
-
-def hide(key: str, content: bytes) -> bytes:
-    """The content without the key, also where its characters are escaped, as JSON (in JSON), a URL or HTML has them."""
-    return _pattern(key).sub(b"[key]", content) if len(key) >= _SHORTEST_KEY else content
-
-
-@functools.lru_cache(maxsize=32)
-def _pattern(key: str) -> re.Pattern[bytes]:
-    """What matches the key; backslashes are bounded, so that a body of nothing else is not searched for ever."""
-    ways = (
-        rb"(?:\\{0,8}%s|\\{1,8}u00(?i:%02x)|%%(?i:%02x)|&#0{0,4}%d;|&#[xX]0{0,4}(?i:%x);)"
-        % (re.escape(chr(code).encode()), code, code, code, code)
-        for code in key.encode()
-    )
-    return re.compile(b"".join(ways))
 
 
 def _without_login(text: str, proxy: str | None) -> str:
@@ -498,19 +482,3 @@ def check_address(base_url: str, model: str, has_key: bool) -> None:
 
 def _is_local(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def read_key(variables: tuple[str, ...], model: str) -> str:
-    """The key in the first of the variables that is set; empty if none is.
-
-    Raises:
-        ModelError: It holds characters that no header carries. The key itself is not shown.
-    """
-    import os
-
-    for variable in variables:
-        if key := os.environ.get(variable, "").strip():
-            if not (key.isascii() and key.isprintable()):
-                raise ModelError(f"{model}: {variable} holds characters that no key has; set it again")
-            return key
-    return ""

@@ -80,6 +80,48 @@ def test_no_key_is_left_anywhere(
     assert "[key]" in written
 
 
+@pytest.mark.parametrize("name", ["openai", "anthropic", "google", "ollama"])
+def test_no_key_of_another_provider_is_left_either(
+    name: str, canaries: list[str], tmp_path: Path, split_file: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", canary("hub"))
+    every = [*canaries, canary("hub")]
+    with LoopbackServer(answering(" ".join(every))) as server:
+        url = server.root_url if name in ("anthropic", "google") else server.base_url
+        result = orbench.evaluate(f"{name}/any", base_url=url, splits=split_file(rows=4), out=tmp_path / "run")
+    assert result.splits["safe"].outcomes["error"] == 3
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()).decode()
+    assert [key for key in every if key in written] == []
+    assert "with the key [key] [key]" in written
+
+
+def test_no_key_is_in_the_error_of_a_callable(canaries: list[str], tmp_path: Path, split_file: Any) -> None:
+    def refused(prompt: str) -> str:
+        raise PermissionError(f"Incorrect API key provided: {canary('openai')}")
+
+    orbench.evaluate(refused, splits=split_file(rows=1), out=tmp_path / "run")
+    assert "PermissionError: Incorrect API key provided: [key]" in (tmp_path / "run" / "responses.jsonl").read_text()
+
+
+def test_no_key_is_in_what_the_program_says(canaries: list[str], tmp_path: Path, split_file: Any) -> None:
+    (tmp_path / "broken.py").write_text(f"raise RuntimeError('no access with {canary('anthropic')}')")
+    command = [sys.executable, "-m", "orbench", "evaluate", "python/broken:reply", "--split", split_file(rows=1)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ), check=False)
+    assert done.returncode == 1
+    assert "canary" not in done.stdout + done.stderr
+    assert "no access with [key]" in done.stderr
+
+
+def test_a_key_in_a_reply_is_left_there_for_replies_are_the_data(
+    canaries: list[str], tmp_path: Path, split_file: Any
+) -> None:
+    with LoopbackServer(f"It is {canary('groq')}.") as server:
+        result = orbench.evaluate(
+            "openai/any", base_url=server.base_url, splits=split_file(rows=1), out=tmp_path / "run"
+        )
+    assert [row.response for row in result.rows()] == [f"It is {canary('groq')}."]
+
+
 SLASHED = "sk/canary+7f3a9/b2c4-1d"
 
 

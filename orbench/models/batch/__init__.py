@@ -26,6 +26,7 @@ from orbench.errors import ModelError, RunError, UsageError
 from orbench.models.base import Model, RejectedError, RetryableError
 from orbench.models.batch.api import NOT_THERE, BatchApi, Result, Status, no_batches
 from orbench.models.batch.store import Batch, Draft, Store, hash_of
+from orbench.models.keys import without_keys
 from orbench.models.wire import HttpError
 from orbench.records import Completion, Request
 
@@ -517,7 +518,7 @@ class BatchModel:
         if not self._quiet:
             from tqdm import tqdm
 
-            tqdm.write(f"orbench: {self.name}: {without_surrogates(what)}", file=sys.stderr)
+            tqdm.write(without_keys(f"orbench: {self.name}: {without_surrogates(what)}"), file=sys.stderr)
 
 
 def _known_as(batch: Batch) -> str:

@@ -134,7 +134,7 @@ class OpenAIBatches(BatchApi):
 
     async def status(self, id: str) -> Status:
         """Where the batch is."""
-        content = await self.model.wire.send("GET", f"{self._batches}/{id}")
+        content = self.model.wire.without_key(await self.model.wire.send("GET", f"{self._batches}/{id}"))
         batch: _Batch = decoded(msgspec.json.Decoder(_Batch).decode, content)
         counts = batch.request_counts or _Counts()
         errors = (batch.errors.data if batch.errors else None) or []
