@@ -15,7 +15,7 @@ def main() -> None:
     """Run the command and exit with its code.
 
     0 done, 1 could not be done, 2 wrong usage, 3 done with rows that ended in error, 130 interrupted, 141 nobody
-    reads the output any more.
+    reads the output any more, 143 ended by SIGTERM.
     """
     gc.set_threshold(_GC_THRESHOLD)
     from orbench.cli.app import app

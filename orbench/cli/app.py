@@ -28,6 +28,7 @@ from orbench.cli import (
 )
 from orbench.cli.grouped import GroupedCommand
 from orbench.cli.output import say
+from orbench.cli.signals import orderly_sigterm
 from orbench.engine.jsonl import without_surrogates
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
 
@@ -37,6 +38,10 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
+        with orderly_sigterm() as ended:
+            return self._invoke(ctx, ended)
+
+    def _invoke(self, ctx: Any, ended: list[int]) -> Any:
         try:
             if odd := [argument for argument in sys.argv[1:] if without_surrogates(argument) != argument]:
                 raise UsageError(f"not text in UTF-8: {os.fsencode(odd[0])!r}")
@@ -55,8 +60,9 @@ class _Commands(TyperGroup):
             say(str(error))
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
         except KeyboardInterrupt:
-            say("interrupted. Everything received is saved; run the same command again to go on")
-            raise typer.Exit(130) from None
+            how = "ended by SIGTERM" if ended else "interrupted"
+            say(f"{how}. Everything received is saved; run the same command again to go on")
+            raise typer.Exit(143 if ended else 130) from None
         except BrokenPipeError:
             # The reader of our output has gone, as `| head` does. Python must not try to write the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -122,22 +122,48 @@ def api_run(server, rows):
     return ("evaluate", "openai/any", "--base-url", server.base_url, "--split", "toxic=mine.csv", "--out", "run")
 
 
-def test_interrupted_by_the_user_it_saves_says_so_and_goes_on(process, finish, here):
+def ignore_interrupts():
+    """As a script does for what it starts in its background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    ("signals", "started", "code", "said"),
+    [
+        ([signal.SIGINT], None, 130, "interrupted"),
+        ([signal.SIGTERM], None, 143, "ended by SIGTERM"),
+        ([signal.SIGTERM, signal.SIGTERM], None, 143, "ended by SIGTERM"),
+        ([signal.SIGINT, signal.SIGTERM], ignore_interrupts, 143, "ended by SIGTERM"),
+    ],
+)
+def test_interrupted_it_saves_says_so_and_goes_on(process, finish, here, signals, started, code, said):
     with Holding() as server:
         command = api_run(server, 100)
         server.hold_after(40)
-        one = process(*command)
+        one = process(*command, preexec_fn=started)
         assert server.holds.wait(60)
-        one.send_signal(signal.SIGINT)
+        for number in signals:
+            one.send_signal(number)
         out, err = one.communicate(timeout=60)
-        assert (one.returncode, out) == (130, "")
-        assert err == "orbench: interrupted. Everything received is saved; run the same command again to go on\n"
+        assert (one.returncode, out) == (code, "")
+        assert err == f"orbench: {said}. Everything received is saved; run the same command again to go on\n"
         assert (here / "run" / "result.json").is_file()
         saved = len(list(read_responses(here / "run")))
         assert 1 <= saved <= 40
         server.let_go()
         assert finish(*command).code == 0
         assert server.answered == 40 + 100 - saved
+
+
+def test_whoever_ignores_sigterm_goes_on_ignoring_it(process, here):
+    with Holding() as server:
+        command = api_run(server, 20)
+        server.hold_after(10)
+        one = process(*command, preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+        assert server.holds.wait(60)
+        one.send_signal(signal.SIGTERM)
+        one.send_signal(signal.SIGINT)
+        assert "interrupted" in one.communicate(timeout=60)[1]
 
 
 def test_killed_at_any_moment_it_goes_on_and_pays_twice_only_for_what_was_open(process, finish, here):
