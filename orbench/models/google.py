@@ -13,7 +13,7 @@ from orbench.models.base import RetryableError
 from orbench.models.keys import read_key
 from orbench.models.reasoning import split_reasoning
 from orbench.models.remote import RemoteModel, decoded_reply, told_error, without_gc
-from orbench.models.wire import HttpError, Wire, check_address, meaning
+from orbench.models.wire import ALLOWED, HttpError, Wire, check_address, meaning
 from orbench.records import BlockedBy, Completion, FinishReason, Request, Usage
 
 Safety = Literal["block-none", "vendor"]
@@ -281,9 +281,9 @@ def google_meaning(error: HttpError, name: str, url: str) -> Exception:
     details = error.error.get("details")
     found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     if error.status == 429 and "PerDay" in str([detail.get("violations") for detail in found]):
-        return ModelError(f"{name}: no quota left for today (429: {error.message})")
+        return ModelError(f"{name}: no quota left for today (429: {error.message}); the same command goes on tomorrow")
     if error.status == 400 and "location is not supported" in error.words:
-        return ModelError(f"{name}: access denied (400: {error.message})")
+        return ModelError(f"{name}: access denied (400: {error.message}); {ALLOWED}")
     delays = [str(detail.get("retryDelay") or "") for detail in found]
     wait_s = next((_seconds(delay) for delay in delays if delay), None)
     return meaning(error, name, " or ".join(KEY_VARIABLES), url, wait_s)

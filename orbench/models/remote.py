@@ -132,7 +132,7 @@ class RemoteModel(ABC):
             return RejectedError(str(error))
         return ModelError(
             f"{self.name}: access denied {self._denied} times in a row (403: {error.message}); check the account, and "
-            "what lies between here and the service"
+            "what lies between here and the service, and the same command goes on"
         )
 
     def note_answered(self) -> None:

@@ -49,6 +49,10 @@ minute."""
 _NO_MODEL = re.compile(r"model_not_found|\b(?:invalid|unknown) model\b|not a valid model", re.IGNORECASE)
 
 
+ALLOWED = "let the account use it, or choose another model; the same command goes on once it may"
+"""What to do where access is denied."""
+
+
 class HttpError(CallError):
     """A status other than 200, before the provider has said what it means.
 
@@ -406,10 +410,13 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str, wa
         return ModelError(f"{model}: the key was refused ({status}: {error.message}){key}")
     used_up = wait_s is None and bool(_NO_QUOTA_CODE.search(error.codes))
     if status == 402 or (status == 429 and used_up) or (status in (400, 403) and _NO_QUOTA.search(said)):
-        return ModelError(f"{model}: no quota left ({status}: {error.message})")
+        return ModelError(
+            f"{model}: no quota left ({status}: {error.message}); add credit to the account or raise its limit, and the "
+            "same command goes on"
+        )
     if status in (403, 412):
         kind = DeniedError if status == 403 else ModelError
-        return kind(f"{model}: access denied ({status}: {error.message})")
+        return kind(f"{model}: access denied ({status}: {error.message}); {ALLOWED}")
     if status == 407:
         return ModelError(
             f"{model}: the proxy wants a login (407); write it as HTTP_PROXY=http://user:password@host:port"

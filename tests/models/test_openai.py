@@ -274,11 +274,17 @@ def test_a_parameter_that_stays_refused_is_not_sent_for_ever(ask: Ask) -> None:
     ("answer", "words"),
     [
         ((401, error("Incorrect API key provided.")), ["groq/any", "401", "Incorrect API key", "GROQ_API_KEY"]),
-        ((402, error("Insufficient credits.")), ["no quota", "402", "Insufficient credits"]),
+        (
+            (402, error("Insufficient credits.")),
+            ["no quota", "402", "Insufficient credits", "add credit", "same command goes on"],
+        ),
         ((429, error("You exceeded your quota.", code="insufficient_quota")), ["no quota", "exceeded"]),
         ((429, error("Quota.", code=429, type="insufficient_quota")), ["no quota"]),
         ((400, error("Limit.", code="billing_hard_limit_reached")), ["no quota"]),
-        ((403, error("Your organization must be verified.")), ["access denied", "must be verified"]),
+        (
+            (403, error("Your organization must be verified.")),
+            ["access denied", "must be verified", "same command goes on"],
+        ),
         ((404, error("The model `any` does not exist.")), ["not found", "does not exist", "--base-url"]),
         ((307, {}, {"Location": "https://example.org/"}), ["redirects", "--base-url"]),
     ],
