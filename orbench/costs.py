@@ -216,8 +216,13 @@ def estimate(model: _Priced, prices: Mapping[str, Price], calls: Range, sent: Ra
     )
 
 
-def total_cost(estimates: Iterable[Estimate]) -> Range | None:
-    """The cost of all together; None if any of it is unknown."""
+class _Costed(Protocol):
+    @property
+    def cost_usd(self) -> Range | None: ...
+
+
+def total_cost(estimates: Iterable[_Costed]) -> Range | None:
+    """The cost of all together, be they estimates or plans; None if any of it is unknown."""
     total = NONE
     for one in estimates:
         if one.cost_usd is None:

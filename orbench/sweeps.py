@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orbench.comparison import decisions
+from orbench.costs import total_cost
 from orbench.engine.run_folder import folder_name
 from orbench.errors import OrbenchError, UsageError
 from orbench.evaluation import DEFAULT_SPLITS, estimate, evaluate
-from orbench.evaluation.money import Plan, make_budget, warn_if_out
+from orbench.evaluation.money import Plan, make_budget, warn_if_out, warn_if_short
 from orbench.evaluation.setup import RUNS, AnyModel, AnySplit, load
 from orbench.models import make_options, open_model
 from orbench.models.defended import DEFENSES, defend
@@ -312,12 +313,14 @@ def estimate_sweep(
         OrbenchError: As `sweep` raises it.
     """
     found = _cells(model, conditions=_conditions(temperatures, system_prompts, defenses, grid), **options)
+    budget = make_budget(options.get("max_cost"))
     plans: list[Plan] = []
     for each, given in itertools.chain.from_iterable(found[2]):
-        (plan,) = estimate([each], **given)
+        (plan,) = estimate([each], **{**given, "max_cost": budget})
         if isinstance(plan, OrbenchError):
             raise plan
         plans.append(plan)
+    warn_if_short(budget, total_cost(plans))
     return plans
 
 

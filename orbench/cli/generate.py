@@ -236,7 +236,8 @@ def _weights(given: list[str] | None) -> dict[str, float]:
 
 
 def _print_estimate(config: Any, stage: str | None, *, json: bool) -> None:
-    from orbench.generation.estimate import estimate
+    from orbench.generation.estimate import estimate, warn_of_bound
 
     found = estimate(config, stage)
+    warn_of_bound(config, found)
     typer.echo(msgspec.json.encode(found.to_dict()).decode() if json else str(found))

@@ -12,13 +12,13 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from orbench.costs import Budget, load_prices
+from orbench.costs import Budget, load_prices, total_cost
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.engine.run_folder import RunFolder, read_config
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, UsageError
-from orbench.evaluation.money import Plan, make_budget, warn_if_out
+from orbench.evaluation.money import Plan, make_budget, warn_if_out, warn_if_short
 from orbench.evaluation.run import Run, count_spent, plan_all, run_all
 from orbench.evaluation.setup import (
     AnyModel,
@@ -334,7 +334,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
 
     found = run_sync(run())
     if not isinstance(max_cost, Budget):
-        warn_if_out(budget, [result for result in found if isinstance(result, Evaluation)])
+        _warn_of_bound(budget, found)
     return found
 
 
@@ -441,9 +441,14 @@ def score(
             await judges.close()
 
     result: Evaluation = run_sync(again())
-    if isinstance(result, Evaluation):
-        warn_if_out(budget, [result])
+    _warn_of_bound(budget, [result])
     return result
+
+
+def _warn_of_bound(budget: Budget | None, found: Sequence[Any]) -> None:
+    """Say in one line what the bound has cut off of runs, or may cut off of plans."""
+    warn_if_out(budget, [result for result in found if isinstance(result, Evaluation)])
+    warn_if_short(budget, total_cost(plan for plan in found if isinstance(plan, Plan)))
 
 
 def _check_keeps(before: Mapping[str, Any]) -> None:

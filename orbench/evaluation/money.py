@@ -37,7 +37,7 @@ from orbench.errors import OrbenchWarning, UsageError
 from orbench.models.base import Model
 from orbench.models.batch import BatchModel
 from orbench.records import Judgement, Kind, Message, Prompt, Request, Response, Sampling, Vote
-from orbench.report.format import money, plural
+from orbench.report.format import money, plural, span
 from orbench.results import Evaluation
 from orbench.scoring.audit import LEAST
 from orbench.scoring.judge import MAX_ANSWER, MAX_REPLY, ROUNDS, TEMPLATE, Judge, find_template, marked, shorten
@@ -495,6 +495,28 @@ def warn_if_out(budget: Budget | None, results: Sequence[Evaluation]) -> None:
     warnings.warn(
         f"stopped at --max-cost {budget.max_usd:g}: {spent_words(budget)}, "
         f"{plural(missing, 'prompt')} without an outcome; {how_to_go_on(budget)}",
+        OrbenchWarning,
+        stacklevel=3,
+    )
+
+
+def warn_if_short(budget: Budget | None, rest: Range | None) -> None:
+    """Say in one line that a bound may not be enough for what is estimated; nothing where it is, or no price is known.
+
+    Args:
+        budget: The bound, with what earlier commands have spent.
+        rest: What is still to be paid.
+    """
+    if budget is None or rest is None or budget.spent_usd + rest.high <= budget.max_usd or not rest.high:
+        return
+    spent = f" and {spent_words(budget)} before" if budget.spent_usd else ""
+    if budget.spent_usd + rest.low > budget.max_usd:
+        said = f"not enough: the low end is {money(rest.low)}{spent}. The command will stop there"
+    else:
+        ends = span(money(rest.low), money(rest.high))
+        said = f"within the estimate: {ends}{spent}. If it runs out, the command stops"
+    warnings.warn(
+        f"--max-cost {budget.max_usd:g} is {said} with what it has; a higher bound lets the same go on",
         OrbenchWarning,
         stacklevel=3,
     )

@@ -21,6 +21,7 @@ from orbench.costs import CHARACTERS, NONE, SHORTEST, Range, load_prices, reques
 from orbench.engine.jsonl import read_lines
 from orbench.engine.run_folder import folder_name
 from orbench.errors import ModelError
+from orbench.evaluation.money import warn_if_short
 from orbench.generation import check_stage
 from orbench.generation.config import STAGES, GenerationConfig, Role
 from orbench.generation.folder import (
@@ -33,6 +34,7 @@ from orbench.generation.folder import (
     scan,
 )
 from orbench.generation.given import check_origin, given_items
+from orbench.generation.money import Money
 from orbench.generation.records import Item
 from orbench.generation.roles import SAMPLING, rewrite_messages, seed_messages, vote_messages
 from orbench.generation.standing import SURPLUS, is_dry, rewrites_wanted, standing
@@ -71,12 +73,7 @@ class Estimate(msgspec.Struct, frozen=True):
     @property
     def cost_usd(self) -> Range | None:
         """All together; None if a price is unknown."""
-        total = NONE
-        for each in self.stages:
-            if each.cost_usd is None:
-                return None
-            total += each.cost_usd
-        return total
+        return costs.total_cost(self.stages)
 
     def _sum(self, name: str) -> Range:
         return sum((getattr(each, name) for each in self.stages), NONE)
@@ -156,6 +153,20 @@ def estimate(config: GenerationConfig, stage: str | None = None) -> Estimate:
     if "selection" in stages:
         plan.selection()
     return Estimate(plan.found)
+
+
+def warn_of_bound(config: GenerationConfig, found: Estimate) -> None:
+    """Say in one line that `max_cost`, less what the folder has cost so far, may not be enough for what is estimated.
+
+    Raises:
+        orbench.OrbenchError: As `generate` would.
+    """
+    folder = Path(str(config.out))
+    before = read_generation(folder) if (folder / GENERATION).exists() else {}
+    own = Money(config, before)
+    if before:
+        own.count_spent(scan(folder), folder)
+    warn_if_short(own.budget, found.cost_usd)
 
 
 class _Plan:

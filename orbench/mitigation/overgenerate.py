@@ -29,7 +29,7 @@ from orbench.costs import load_prices, total_cost
 from orbench.engine.run_folder import RUN, folder_name, write_json
 from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
 from orbench.evaluation import estimate, evaluate
-from orbench.evaluation.money import Plan, make_budget
+from orbench.evaluation.money import Plan, make_budget, warn_if_short
 from orbench.evaluation.setup import AnyModel, AnySplit, describe_splits, load, refuse_repeated, shared_base_url
 from orbench.ledger import Ledger
 from orbench.mitigation.apart import find_published, like_any
@@ -195,12 +195,13 @@ def overgenerate(
     ]
     raters = Moderators(moderators, teachers, base_url, folder / MODERATION, terms)
     marker = None if helpfulness is None else Helpfulness(helpfulness, teachers, base_url, folder / MARKS, terms)
-    if _dry:
-        planned: Any = _plans(draws, loaded, seed, raters, marker, options)
-        return planned  # type: ignore[no-any-return]  # estimate_overgeneration knows
     raters.check()
     if marker is not None:
         marker.check()
+    if _dry:
+        planned: Any = _plans(draws, loaded, seed, raters, marker, options)
+        warn_if_short(terms.budget, total_cost(planned))
+        return planned  # type: ignore[no-any-return]  # estimate_overgeneration knows
     if published and not parts:
         warnings.warn(
             f"the prompts are of {', '.join(published)}: after training on completions to them, figures on all of it "

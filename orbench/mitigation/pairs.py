@@ -36,10 +36,10 @@ import msgspec
 
 import orbench
 from orbench.costs import load_prices, total_cost
-from orbench.engine.run_folder import read_responses
+from orbench.engine.run_folder import RUN, read_responses
 from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
 from orbench.evaluation import estimate, evaluate
-from orbench.evaluation.money import Plan, make_budget
+from orbench.evaluation.money import Plan, make_budget, spent_before, warn_if_short
 from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.grouping import find_groups
 from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts, shortfalls
@@ -186,10 +186,10 @@ def make_pairs(
         "seed": seed,
     }
     with_moderators = Moderators(moderators, [teacher], base_url, folder / MODERATION, terms)
-    if _dry:
-        planned: Any = _plan(teacher, wanted, folder, with_moderators, str(source.run), options)
-        return planned  # type: ignore[no-any-return]  # estimate_pairs knows
     with_moderators.check()
+    if _dry:
+        planned: Any = _plan(teacher, wanted, folder, with_moderators, str(source.run), terms, options)
+        return planned  # type: ignore[no-any-return]  # estimate_pairs knows
     taught = evaluate(
         teacher,
         splits=with_earlier(folder / "teacher", name_of(teacher), wanted, str(source.run)),
@@ -296,6 +296,7 @@ def _plan(
     folder: Path,
     moderators: Moderators,
     source: str,
+    terms: Terms,
     options: dict[str, Any],
 ) -> Any:
     """The teacher's plan, the moderators beside its judges."""
@@ -304,6 +305,8 @@ def _plan(
     if is_same(run, splits):
         (plan,) = estimate([teacher], splits=splits, out=run, **options)
     else:  # the run would grow: what is new by itself
+        if terms.budget is not None and (run / RUN).exists():
+            terms.budget.spent_usd += spent_before(run, terms.prices).spent_usd
         known = {response.key for response in read_responses(run) if response.error is None}
         fresh = [p for split in splits for p in split if (p.split, p.id) not in known]
         (plan,) = estimate([teacher], splits=splits_of(fresh, source), out=folder / "teacher-plan", **options)
@@ -312,6 +315,7 @@ def _plan(
     placed = [msgspec.structs.replace(p, split=TEACHER if p.kind == "safe" else OWN) for p in wanted]
     judges = [*plan.judges, *moderators.estimate(placed, options["max_tokens"])]
     target = [plan.target] if plan.target else []
+    warn_if_short(terms.budget, total_cost([*target, *judges]))
     return msgspec.structs.replace(plan, run=str(run), judges=judges, cost_usd=total_cost([*target, *judges]))
 
 

@@ -411,8 +411,8 @@ def meaning(error: HttpError, model: str, key_variable: str | None, url: str, wa
     used_up = wait_s is None and bool(_NO_QUOTA_CODE.search(error.codes))
     if status == 402 or (status == 429 and used_up) or (status in (400, 403) and _NO_QUOTA.search(said)):
         return ModelError(
-            f"{model}: no quota left ({status}: {error.message}); add credit to the account or raise its limit, and the "
-            "same command goes on"
+            f"{model}: no quota left ({status}: {error.message}); add credit to the account or raise its limit, and "
+            "the same command goes on"
         )
     if status in (403, 412):
         kind = DeniedError if status == 403 else ModelError

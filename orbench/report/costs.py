@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orbench.costs import CHARACTERS, NONE, Estimate, Range
+from orbench.costs import CHARACTERS, Estimate, Range, total_cost
 from orbench.report.format import amount, money, plural, span
 from orbench.report.table import WIDTH, columns, shorten, wrap
 
@@ -42,12 +42,7 @@ def plan_table(plan: Plan) -> str:
 
 def plans_line(plans: Sequence[Plan]) -> str:
     """What several plans cost together."""
-    total = NONE
-    for plan in plans:
-        if plan.cost_usd is None:
-            return f"all {len(plans)} together: {money(None)}"
-        total += plan.cost_usd
-    return f"all {len(plans)} together: {_cost(total)}"
+    return f"all {len(plans)} together: {_cost(total_cost(plans))}"
 
 
 def cost_line(usage: Mapping[str, Any]) -> str | None:

@@ -41,6 +41,20 @@ def test_a_plan_comes_before_the_bill(cli, run, here):
     assert not (here / "pairs").exists()
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("command", ["pairs", "overgenerate"])
+def test_a_plan_says_where_the_bound_is_not_enough_for_it(cli, run, here, command):
+    (here / "prices.csv").write_text("model,input,output\nopenai/*,1,2\n")
+    head = ["align", "pairs", run] if command == "pairs" else ["align", "overgenerate", "--split", "sample", "--n", "2"]
+    words = [*head, "--teacher", "openai/any", "--base-url", "http://127.0.0.1:9/v1", "--prices", "prices.csv",
+             "--out", "made", "--dry-run", "--json"]  # fmt: skip
+    done = cli(*words, "--max-cost", "0.001")
+    assert done.code == 0
+    assert done.err.count("\n") == 1
+    assert "--max-cost 0.001 is not enough: the low end is $" in done.err
+    assert cli(*words, "--max-cost", "100").err == ""
+
+
 def test_a_share_that_is_no_number_is_wrong_usage(cli, run):
     done = cli("align", "pairs", run, "--teacher", "baseline/always-answer", "--out", "pairs", "--held-out", "nan")
     assert done.code == 2

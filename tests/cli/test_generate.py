@@ -142,6 +142,20 @@ def test_what_a_dry_run_says_is_what_is_asked(cli, here, service):
     assert json.loads(cli(*words, "--dry-run").out)["calls"] == {"low": 0, "high": 0}
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_dry_run_says_where_the_bound_may_not_be_enough_for_it(cli, here, service):
+    (here / "prices.csv").write_text("model,input,output\nopenai/*,1,2\n")
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--base-url", service.base_url,
+             "--prices", "prices.csv"]  # fmt: skip
+    low, high = json.loads(cli(*words, "--dry-run", "--json").out)["cost_usd"].values()
+    for bound, said in ((low / 2, "is not enough: the low end is $"), ((low + high) / 2, "is within the estimate: $")):
+        assert said in cli(*words, "--dry-run", "--max-cost", bound).err
+    assert cli(*words, "--dry-run", "--max-cost", high * 1.01).err == ""
+    spent = json.loads(cli(*words, "--stage", "seeds", "--json").out)["usage"]["cost_usd"]
+    rest = json.loads(cli(*words, "--dry-run", "--json").out)["cost_usd"]
+    assert "spent before" in cli(*words, "--dry-run", "--max-cost", rest["low"] + spent / 2).err
+
+
 def test_a_dry_run_of_a_finished_folder_has_nothing_to_ask(cli, here, service):
     words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--base-url", service.base_url]
     cli(*words)

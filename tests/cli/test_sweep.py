@@ -101,3 +101,17 @@ def test_precision_on_the_command_line(cli, here):
     assert done.code == 0
     assert "stopped early" in done.out
     assert cli("evaluate", "python/slow:model", "--split", "safe=many.csv", "--precision", "0.9").code == 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_plan_says_once_where_the_bound_for_all_of_it_is_not_enough(cli, here):
+    (here / "prices.csv").write_text("model,input,output\nopenai/*,1,2\n")
+    words = ["sweep", "openai/any", "--base-url", "http://127.0.0.1:9/v1", "--split", "sample", "--dry-run", "--json"]
+    words += ["--temperature", "0", "--temperature", "0.5", "--prices", "prices.csv"]
+    plans = cli(*words).json
+    low, high = (sum(plan["cost_usd"][end] for plan in plans) for end in ("low", "high"))
+    short = cli(*words, "--max-cost", f"{low / 1.5:.6f}")  # enough for each, not for both
+    assert short.err.count("\n") == 1
+    assert "is not enough: the low end is $" in short.err
+    assert "is within the estimate: $" in cli(*words, "--max-cost", f"{low * 2:.6f}").err
+    assert cli(*words, "--max-cost", f"{high + 0.01:.6f}").err == ""

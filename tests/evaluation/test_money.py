@@ -567,10 +567,18 @@ def test_the_command_prints_the_plan_and_stops_at_the_bound(tmp_path, monkeypatc
         assert (code, err) == (0, "")
         assert "50 prompts, 50 to ask; nothing was sent" in out
         assert all(len(line) <= 80 for line in out.splitlines())
+        for bound, said in [(0.5, "not enough: the low end is $1."), (2.0, "within the estimate: $1."), (9.0, "")]:
+            code, out, err = command(*given, "--dry-run", "--json", "--max-cost", bound)
+            assert (code, json.loads(out)) == (0, plan)
+            assert err.startswith(f"orbench: warning: --max-cost {bound:g} is {said}") if said else err == ""
         code, out, err = command(*given, "--max-cost", "0.5")
         assert code == 3
         assert err.startswith("orbench: warning: stopped at --max-cost 0.5: $0.")
         assert server.answered == 50 - orbench.Evaluation.load(tmp_path / "run").open > 0
+        code, out, err = command(*given, "--dry-run", "--max-cost", "0.5")
+        assert "is not enough: the low end is $" in err
+        assert "and $0.4" in err
+        assert "spent before" in err
         code, out, err = command(*given[:-4], "--max-cost", "0.5")
         assert (code, out) == (2, "")
         assert "--prices FILE" in err
