@@ -36,7 +36,7 @@ from orbench.generation.folder import (
 from orbench.generation.given import check_origin, given_items
 from orbench.generation.money import Money
 from orbench.generation.records import Item
-from orbench.generation.roles import SAMPLING, rewrite_messages, seed_messages, vote_messages
+from orbench.generation.roles import EARLIER, SAMPLING, rewrite_messages, seed_messages, vote_messages
 from orbench.generation.standing import SURPLUS, is_dry, rewrites_wanted, standing
 from orbench.models.batch import has_batches
 from orbench.records import Message, Request
@@ -223,11 +223,16 @@ class _Plan:
         config = self._config
         if config.rewriter is None:
             return
-        messages = rewrite_messages(config, config.wanted[0], _PROMPT, config.rewrites, again=False)
+        there = [_PROMPT] * min(EARLIER, max((track.rewritten for track in self._state.tracks.values()), default=0))
+        messages, longest = (
+            rewrite_messages(config, config.wanted[0], _PROMPT, config.rewrites, earlier=earlier, again=False)
+            for earlier in ([], there)
+        )
 
         def add(name: str, calls: Range) -> None:
             assert config.rewriter is not None
-            self._add(name, "rewriter", config.rewriter, calls, messages, least=config.rewrites * _SHORT)
+            least = config.rewrites * _SHORT
+            self._add(name, "rewriter", config.rewriter, calls, messages, least=least, longest=longest)
 
         parents = [(track, self._standing.of(track).decision) for track in (*self._seeds, *self._rewrites)]
         new = _exactly(self._new_seeds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
@@ -139,6 +140,15 @@ class Pipeline:
         """Models to what they did not accept as it was sent."""
         found = {model.name: list(getattr(model, "adaptations", [])) for model in self._models}
         return {name: notes for name, notes in found.items() if notes}
+
+    @cached_property
+    def _earlier(self) -> dict[str, list[str]]:
+        """Prompts to their rewrites, for a rewriter who is to write more of them: it gave those in an earlier run."""
+        found: dict[str, list[str]] = {}
+        for track in self.state.tracks.values():
+            if track.item.parent_id is not None and track.item.parent_id in self.state.tracks:
+                found.setdefault(track.item.parent_id, []).append(track.item.prompt)
+        return found
 
     def catch_up(self) -> None:
         """Make rows of replies that were there when an earlier run was stopped."""
@@ -341,7 +351,10 @@ class Pipeline:
 
         def messages(job: PromptJob) -> tuple[Message, ...]:
             item = job.track.item
-            return roles.rewrite_messages(self._config, item.category, item.prompt, job.wanted, again=job.ask > 1)
+            earlier = self._earlier.get(item.id, []) if job.track.rewritten else []
+            return roles.rewrite_messages(
+                self._config, item.category, item.prompt, job.wanted, earlier=earlier, again=job.ask > 1
+            )
 
         def receive(job: PromptJob, result: CallResult) -> None:
             call = roles.read_list(

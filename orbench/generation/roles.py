@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,8 @@ LIST_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 """JSON schema of a seeder's and a rewriter's reply, for services that take one."""
+EARLIER = 20
+"""Rewrites of a prompt that its rewriter is shown at most when more are wanted."""
 ASKS = 3
 """Times the same thing is asked while the reply cannot be read, is a refusal, or is withheld."""
 
@@ -64,16 +67,18 @@ def shown(config: GenerationConfig, text: str) -> str:
 
 
 def rewrite_messages(
-    config: GenerationConfig, category: str, text: str, wanted: int, *, again: bool
+    config: GenerationConfig, category: str, text: str, wanted: int, *, earlier: Sequence[str] = (), again: bool
 ) -> tuple[Message, ...]:
-    """Asks for rewrites of a prompt."""
+    """Asks for rewrites of a prompt, other ones than the `earlier` ones; of these the last `EARLIER` are shown."""
     text = shown(config, text)
+    there = [" ".join(shown(config, each).split()) for each in earlier[-EARLIER:]]
     return _message(
         REWRITES,
         category=category,
         definition=config.definitions.get(category, ""),
         text=text,
-        mark=_mark(text),
+        earlier=there,
+        mark=_mark("\n".join([text, *there])),
         wanted=wanted,
         language=config.language,
         again=again,

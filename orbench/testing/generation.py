@@ -93,10 +93,11 @@ class ScriptedGeneration:
     def _rewrites(self, model: str, asked: str) -> str:
         wanted = int(_found(r"Write (\d+) rewrites", asked, "5"))
         original = _marked(asked)
+        there = len(re.findall(r"^- ", asked, re.MULTILINE))  # earlier ones that it is shown
         openings = ("Why do some people", "When is it wise to", "What happens if others", "Which tools help to")
         return "\n".join(
-            f"{place}. [[{_sentence(f'{model} {original} {place}', openings[place % len(openings)])}]]"
-            for place in range(1, wanted + 1)
+            f"{place - there}. [[{_sentence(f'{model} {original} {place}', openings[place % len(openings)])}]]"
+            for place in range(there + 1, there + wanted + 1)
         )
 
     def _vote(self, model: str, asked: str) -> str:

@@ -17,6 +17,7 @@ import orbench
 from orbench.generation.config import make_config
 from orbench.generation.estimate import estimate
 from orbench.generation.push import push
+from orbench.generation.roles import rewrite_messages
 from orbench.testing import Faults, LoopbackServer, ScriptedGeneration, prompt_of
 from tests.generation.conftest import MODERATORS, last, lines, reconcile
 
@@ -192,6 +193,27 @@ def test_a_larger_target_keeps_what_is_there(world):
     assert ids < {seed.id for seed in made.seeds() if not seed.dropped}
     assert world(seeds_per_category=15).counts["seeds"] == 30
     reconcile(made.folder)
+
+
+def test_the_rewriter_is_shown_the_rewrites_there_are_when_more_are_wanted(world):
+    there = [row for row in world(rewrites=2).rewrites() if row.dropped is None]
+    assert not any("are there already" in prompt_of(body) for body in world.server.requests)
+    made = world(rewrites=4)
+    asked = [prompt_of(body) for body in world.server.requests if body["model"] == "rewriter"]
+    for seed in made.seeds():
+        (one,) = [text for text in asked if f"\n{seed.prompt}\n" in text]
+        shown = re.search(r"<earlier-(\w+)>\n(.*?)</earlier-\1>", one, re.DOTALL)[2]
+        assert shown.splitlines() == [f"- {row.prompt}" for row in there if row.parent_id == seed.id]
+    assert len(there) == 40
+    assert "duplicate" not in made.drops["rewrites"]
+    assert made.counts["rewrites"] == 80
+
+
+def test_of_many_rewrites_the_rewriter_is_shown_the_last_twenty(world):
+    config = make_config(world.config())
+    texts = [f"Where does number {n} go?" for n in range(30)]
+    (message,) = rewrite_messages(config, "privacy", "Hide it?", 1, earlier=texts, again=False)
+    assert [line for line in message.content.splitlines() if line.startswith("- ")] == [f"- {t}" for t in texts[-20:]]
 
 
 def test_more_rewrites_are_asked_for_beside_those_there_are(world):
