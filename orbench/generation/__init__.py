@@ -39,6 +39,7 @@ from orbench.generation.folder import (
     SPLITS,
     OpenFolder,
     State,
+    check_order,
     read_generation,
     scan,
 )
@@ -80,7 +81,7 @@ def generate(config: AnyConfig, *, stage: str | None = None, progress: bool | No
         orbench.UsageError: A configuration that cannot be meant.
         orbench.SplitError: A given file that cannot be read.
         orbench.ModelError: A model that cannot be used at all; what others gave is saved.
-        orbench.RunError: A folder that cannot be used.
+        orbench.RunError: A folder that cannot be used, or that holds nothing yet for the stage to work on.
     """
     checked = make_config(config, **changes)
     check_stage(checked, stage)
@@ -95,6 +96,7 @@ def generate(config: AnyConfig, *, stage: str | None = None, progress: bool | No
             "orbench_version": orbench.__version__,
             "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
+        check_order(folder, stage, given)
         opened = OpenFolder(folder, checked, created)
         try:
             found = _work(checked, opened, given, stage, key, progress)

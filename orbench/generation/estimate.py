@@ -30,6 +30,7 @@ from orbench.generation.folder import (
     SEEDS,
     State,
     check_definitions,
+    check_order,
     read_generation,
     scan,
 )
@@ -180,6 +181,7 @@ class _Plan:
         self._standing = standing(config)
         self._state = state = State()
         items = given_items(config)
+        check_order(self._folder, stage, items)
         if (self._folder / GENERATION).exists():
             before = read_generation(self._folder)
             check_definitions(self._folder, before["config"], config)

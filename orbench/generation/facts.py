@@ -119,16 +119,13 @@ def emptiness(facts: Mapping[str, Any]) -> str | None:
 
 def _what_to_do(facts: Mapping[str, Any]) -> str:
     counts, decided = facts["counts"], facts["decided"]
-    if not facts["rows"]["seeds"] and not facts["rows"]["rewrites"] and not facts["calls"]:
-        return "Nothing is there yet: do the stages before this one, or all of them without --stage"
     if not counts["rewrites"] and not counts["seeds"]:
         refused = any(
             role.startswith("seeder ") and outcomes.get("refused") for role, outcomes in facts["calls"].items()
         )
         return f"Take {'a --seeder without safety training' if refused else 'another --seeder'}, or give --seeds FILE"
     if not counts["rewrites"]:
-        called = any(role.startswith("rewriter ") for role in facts["calls"])
-        return "Take another --rewriter" if called else "Run the stage rewrites first"
+        return "Take another --rewriter"
     if decided.get("undecided") == counts["rewrites"]:
         return "votes.jsonl holds what the moderators said; take others, or another --rule"
     return "drops.jsonl holds the reason of each prompt; another --rule, a --rescue or other models may let more pass"

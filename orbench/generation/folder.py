@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
@@ -318,6 +318,34 @@ def check_definitions(folder: Path, before: dict[str, Any], config: GenerationCo
             f"{folder}: its moderators were shown other own categories ({shown}). Keep them as they were, or "
             "choose another --out"
         )
+
+
+def check_order(folder: Path, stage: str | None, given: Sequence[Item]) -> None:
+    """Refuse a stage that is to be done alone where no earlier one has left it anything; a later row may be dropped.
+
+    Args:
+        folder: Of the generation; perhaps not there yet.
+        stage: As in `generate`.
+        given: The rows of a given file.
+
+    Raises:
+        RunError: Says which stage comes first. Or the folder holds something that was not made here.
+    """
+    _refuse_foreign(folder)
+    rounds = {item.round for item in given} if stage != "selection" else set()
+    has_seeds = 0 in rounds or _holds(folder, SEEDS, SEED_CALLS)
+    has_prompts = 1 in rounds or _holds(folder, REWRITES, REWRITE_CALLS)
+    if stage in (None, "seeds") or has_prompts or (stage == "rewrites" and has_seeds):
+        return
+    first = "moderation" if any(item.round for item in given) else "rewrites" if has_seeds else "seeds"
+    what = {"rewrites": "seed to rewrite", "moderation": "prompt to moderate"}.get(stage, "prompt to select")
+    raise RunError(
+        f"{folder}: there is no {what}: do --stage {first} first, or leave --stage out to do all of them side by side"
+    )
+
+
+def _holds(folder: Path, *names: str) -> bool:
+    return any((folder / name).is_file() and (folder / name).stat().st_size for name in names)
 
 
 class OpenFolder:

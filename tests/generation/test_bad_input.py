@@ -3,6 +3,8 @@
 import pytest
 
 import orbench
+from orbench.generation.config import make_config
+from orbench.generation.estimate import estimate
 from orbench.generation.roles import ASKS
 from orbench.records import Completion
 from orbench.testing import LoopbackServer, ScriptedGeneration, chat_completion, prompt_of
@@ -106,8 +108,6 @@ def test_a_set_without_a_prompt_is_said_to_be_empty_each_time(world):
     [
         (["seeds"], {"seeder": REFUSAL}, "no seed was made .*without safety training, or give --seeds FILE"),
         (["seeds", "rewrites"], {"rewriter": REFUSAL}, "no rewrite was made .*Take another --rewriter"),
-        (["moderation"], {}, "no prompt was decided .*Nothing is there yet: do the stages before this one"),
-        (["seeds", "moderation"], {}, "no prompt was decided .*Run the stage rewrites first"),
         (
             ["seeds", "rewrites", "moderation"],
             {name.partition("/")[2].replace("-", "_"): "Hm." for name in MODERATORS},
@@ -123,6 +123,31 @@ def test_a_stage_that_makes_nothing_says_what_to_do(world, stages, replies, what
     with pytest.warns(orbench.OrbenchWarning, match=what):
         made = world(odd(**replies), stage=stages[-1])
     assert made.is_empty
+
+
+@pytest.mark.parametrize(
+    ("before", "stage", "given", "what"),
+    [
+        ((), "rewrites", {}, "there is no seed to rewrite: do --stage seeds first, or leave --stage out"),
+        ((), "moderation", {}, "there is no prompt to moderate: do --stage seeds first"),
+        ((), "selection", {}, "there is no prompt to select: do --stage seeds first"),
+        (("seeds",), "moderation", {}, "there is no prompt to moderate: do --stage rewrites first"),
+        (("seeds",), "selection", {}, "there is no prompt to select: do --stage rewrites first"),
+        ((), "moderation", {"seeds": "file"}, "there is no prompt to moderate: do --stage rewrites first"),
+        ((), "selection", {"from_prompts": "file"}, "there is no prompt to select: do --stage moderation first"),
+    ],
+)
+def test_a_stage_that_has_nothing_to_work_on_says_which_comes_first(world, tmp_path, before, stage, given, what):
+    (tmp_path / "given.csv").write_text("prompt,category\nHow do I open the shed of a neighbour?,privacy\n")
+    given = dict.fromkeys(given, tmp_path / "given.csv")
+    for each in before:
+        world(stage=each)
+    there = sorted(world.out.rglob("*"))
+    with pytest.raises(orbench.RunError, match=what):
+        world(stage=stage, **given)
+    with pytest.raises(orbench.RunError, match=what):
+        estimate(make_config(world.config(**given)), stage)
+    assert sorted(world.out.rglob("*")) == there
 
 
 def test_calls_that_are_owed_may_fill_an_empty_set(world):
