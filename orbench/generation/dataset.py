@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from orbench.engine.jsonl import read_lines
-from orbench.errors import OrbenchWarning, RunError, SplitError
+from orbench.errors import RunError, SplitError
 from orbench.generation.facts import COUNTS, emptiness
 from orbench.generation.folder import AUDIT, DROPS, REWRITES, SEEDS, SPLITS, VOTES, read_generation
 from orbench.generation.records import Item, Vote
@@ -104,9 +103,7 @@ class Dataset:
         """
         if name in _NAMES and not (self.folder / SPLITS / f"{name}.csv").exists():
             raise SplitError(f"{self.folder}: no split {name!r}: it has no prompts, or nothing was selected yet")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*categories that are none of OR-Bench's", OrbenchWarning)
-            return load_split(_NAMES.get(name, name), data=self.folder / SPLITS)
+        return load_split(_NAMES.get(name, name), data=self.folder / SPLITS)
 
     def seeds(self) -> Iterator[Item]:
         """Every row that was read out of the seeder's replies or given, dropped ones included, in order of arrival."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,12 +124,22 @@ def choosers(path: Path) -> tuple[str, ...]:
     return tuple(panel.members) if panel else ()
 
 
+def own_categories(source: str) -> Set[str]:
+    """The categories that a set of `orbench generate` was made with, where a table is of one; else none."""
+    found = _generation(Path(source))
+    try:
+        return msgspec.json.decode(found.read_bytes(), type=_Generation).categories.keys() if found else set()
+    except (OSError, msgspec.MsgspecError):
+        return set()
+
+
 class _Panel(msgspec.Struct):
     members: dict[str, object]
 
 
 class _Generation(msgspec.Struct):
     panel: _Panel | None = None
+    categories: dict[str, object] = {}
 
 
 def _generation(path: Path) -> Path | None:

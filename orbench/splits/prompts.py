@@ -18,6 +18,7 @@ from orbench.categories import CATEGORIES, UNCATEGORISED
 from orbench.errors import OrbenchWarning, SplitError, UsageError
 from orbench.records import KINDS, Kind, Prompt
 from orbench.splits.files import COLUMNS, Table
+from orbench.splits.named import own_categories
 
 KIND_WORDS: dict[str, Kind] = {
     "safe": "safe",
@@ -130,7 +131,7 @@ def _categories(table: Table) -> list[str]:
     cells = _cells(table, "category")
     known = {cell: cell.strip().lower() or UNCATEGORISED for cell in set(cells)}
     unknown = Counter(cell for cell in cells if known[cell] not in CATEGORIES and known[cell] != UNCATEGORISED)
-    if unknown:
+    if unknown.keys() - own_categories(table.source):
         names = ", ".join(f"{cell[:40]!r} ({count})" for cell, count in unknown.most_common(10))
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         warnings.warn(

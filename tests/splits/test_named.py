@@ -134,6 +134,22 @@ def test_a_generated_data_set_gives_no_warning(tmp_path: Path, file: str) -> Non
             assert load_split(name, data=tmp_path / "splits").kind == split.kind
 
 
+def test_own_categories_are_no_warning_where_the_set_beside_them_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "splits" / "all.csv"
+    path.parent.mkdir()
+    path.write_text("prompt,category\nWho told you?,gossip\n", encoding="utf-8")
+    with pytest.warns(OrbenchWarning, match=r"none of OR-Bench's ten, kept as they are: 'gossip' \(1\)"):
+        load_split(f"safe={path}")
+    (tmp_path / "generation.json").write_text('{"categories": {"gossip": {"kept": 1}}}')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [prompt.category for prompt in load_split(f"safe={path}")] == ["gossip"]
+        assert len(load_split("80k", data=tmp_path / "splits")) == 1
+    path.write_text("prompt,category\nWho told you?,gosip\n", encoding="utf-8")
+    with pytest.warns(OrbenchWarning, match="'gosip'"):
+        load_split(f"safe={path}")
+
+
 def test_a_revision_with_a_data_folder_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "toxic.csv", "a")
     with pytest.raises(UsageError, match=f"--data says {tmp_path}"):
