@@ -53,7 +53,9 @@ def test_attempts_fail_each_for_itself_up_to_a_number() -> None:
     assert all(faults.fault(f"Prompt {n}", 4) is None for n in range(200))
 
 
-@pytest.mark.parametrize("shares", [{"half": -0.1}, {"half": 0.6, "dropped": 0.6}, {"blocked_prompt": 1.1}])
+@pytest.mark.parametrize(
+    "shares", [{"half": -0.1}, {"half": 0.6, "dropped": 0.6}, {"blocked_prompt": 1.1}, {"forbidden": 2}]
+)
 def test_shares_that_cannot_be_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="shares go from 0 to 1"):
         Faults(**shares)
@@ -89,6 +91,32 @@ def test_blocks_are_counted_as_refused(provider: str, tmp_path: Path, split_file
     count = server.fault_counts["blocked_prompt"] + server.fault_counts["blocked_output"]
     assert count > 10
     assert result.splits["safe"].outcomes["blocked"] == count
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
+def test_rows_that_are_refused_end_as_errors_and_the_others_are_answered(
+    provider: str, tmp_path: Path, split_file: Any
+) -> None:
+    with LoopbackServer(faults=Faults(bad_request=0.3, seed=1)) as server:
+        url = server.base_url if provider == "openai" else server.root_url
+        result = orbench.evaluate(f"{provider}/m", base_url=url, splits=split_file(rows=40), out=tmp_path / "run")
+    assert result.splits["safe"].outcomes["error"] == server.fault_counts["bad_request"] > 5
+    assert server.answered == 40 - server.fault_counts["bad_request"]
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [("unauthorized", "the key was refused"), ("forbidden", "access denied"), ("not_found", "not found at")],
+)
+def test_what_refuses_all_stops_the_run(
+    provider: str, refusal: str, said: str, tmp_path: Path, split_file: Any
+) -> None:
+    with LoopbackServer(faults=Faults(**{refusal: 1.0})) as server:
+        url = server.base_url if provider == "openai" else server.root_url
+        with pytest.raises(orbench.ModelError, match=said):
+            orbench.evaluate(f"{provider}/m", base_url=url, splits=split_file(rows=4), out=tmp_path / "run")
+    assert server.answered == 0
 
 
 def test_calls_beyond_the_capacity_are_turned_away(tmp_path: Path, split_file: Any) -> None:
@@ -135,9 +163,11 @@ def test_a_process_of_its_own_goes_on_where_it_was_killed(tmp_path: Path) -> Non
     finally:
         first.kill()
         first.communicate()
-    second, again = start("--port", url.rpartition(":")[2], "--latency", "0")
+    second, again = start("--port", url.rpartition(":")[2], "--latency", "0", "--not-found", "0.5", "--seed", "2")
     try:
         assert again == url
+        with pytest.raises(urllib.error.HTTPError, match="404"):  # it is drawn
+            get(f"{url}/v1/chat/completions", {"messages": [{"role": "user", "content": "Bad"}]})
         get(f"{url}/v1/chat/completions", body)
         assert get(f"{url}/orbench/answers") == {"Hi": 2}
         assert get(f"{url}/orbench/stats")["answered"] == 2

@@ -16,7 +16,7 @@ import msgspec
 
 from orbench.testing.server.allowance import Allowance
 from orbench.testing.server.batches import Batches
-from orbench.testing.server.faults import Fault, Faults
+from orbench.testing.server.faults import REFUSALS, Fault, Faults
 from orbench.testing.server.formats import Body, Format, blocked, chat_completion, error_body, prompt_of, reply_body
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ Answer = str | Body | bytes | tuple[int, Body | bytes] | tuple[int, Body | bytes
 Moment = Literal["before", "during", "after"]
 
 _JSON = "application/json"
+_WORDS = {
+    400: "This is no request that can be answered.",
+    401: "Incorrect key.",
+    403: "This is not allowed.",
+    404: "Not found.",
+    429: "Rate limit reached.",
+    500: "Server error.",
+}
 
 
 class LoopbackServer:
@@ -215,6 +223,10 @@ class LoopbackServer:
         return answer
 
     def _respond(self, format: Format, body: Body) -> tuple[int, bytes, Mapping[str, str] | None]:
+        if refusal := self._faults.refuses(prompt_of(body)):
+            self.fault_counts[refusal] += 1
+            status = REFUSALS[refusal]
+            return status, msgspec.json.encode(error_body(format, status, _WORDS[status])), None
         if side := self._faults.blocks(prompt_of(body)):
             self.fault_counts[f"blocked_{side}"] += 1
             status, told = blocked(format, side)
@@ -351,8 +363,9 @@ def _format_of(path: str) -> Format | None:
 
 
 def _refusal(format: Format, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
-    words = {400: "The body is no request.", 404: "Not found.", 429: "Rate limit reached.", 500: "Server error."}
-    return _response(status, msgspec.json.encode(error_body(format, status, words.get(status, "Overloaded."))), headers)
+    return _response(
+        status, msgspec.json.encode(error_body(format, status, _WORDS.get(status, "Overloaded."))), headers
+    )
 
 
 def _response(status: int, content: bytes, headers: Mapping[str, str] | None = None) -> web.Response:

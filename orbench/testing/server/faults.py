@@ -16,6 +16,10 @@ Fault = Literal["rate_limited", "overloaded", "server_error", "dropped", "half",
 FAULTS: tuple[Fault, ...] = ("rate_limited", "overloaded", "server_error", "dropped", "half", "malformed", "stalled")
 
 
+Refusal = Literal["bad_request", "unauthorized", "forbidden", "not_found"]
+REFUSALS: dict[Refusal, int] = {"bad_request": 400, "unauthorized": 401, "forbidden": 403, "not_found": 404}
+"""How a request is refused for good, and the status that says so."""
+
 LineFault = Literal["batch_missing", "batch_garbled", "batch_repeated"]
 LINES: tuple[LineFault, ...] = ("batch_missing", "batch_garbled", "batch_repeated")
 
@@ -47,6 +51,14 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the prompts (not calls) that the platform blocks, the vendor's way."""
     blocked_output: float = 0.0
     """Share of the prompts whose answer it cuts off, the vendor's way, with partial text."""
+    bad_request: float = 0.0
+    """Share of the prompts that are refused with status 400, at every attempt."""
+    unauthorized: float = 0.0
+    """Share that are refused with status 401, as a wrong key is."""
+    forbidden: float = 0.0
+    """Share that are refused with status 403."""
+    not_found: float = 0.0
+    """Share that are refused with status 404, as an unknown model is."""
     batch_failed: float = 0.0
     """Share of the requests in a batch that end in an error of their own."""
     batch_expired: float = 0.0
@@ -75,6 +87,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
         for group in (
             FAULTS,
             ("blocked_prompt", "blocked_output"),
+            tuple(REFUSALS),
             ("batch_failed", "batch_expired"),
             LINES,
             ("batch_cut",),
@@ -93,6 +106,10 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
         """Which side of this prompt the platform blocks, at every attempt."""
         shares: list[tuple[Side, float]] = [("prompt", self.blocked_prompt), ("output", self.blocked_output)]
         return _pick(self._drawn("block", prompt, 0), shares)
+
+    def refuses(self, prompt: str) -> Refusal | None:
+        """How this prompt is refused, at every attempt; None if it is not."""
+        return _pick(self._drawn("refuse", prompt, 0), [(name, getattr(self, name)) for name in REFUSALS])
 
     def batch_fault(self, prompt: str, attempt: int) -> Literal["failed", "expired"] | None:
         """How this request of a batch ends badly; None if it does not."""
