@@ -366,8 +366,10 @@ def _read(path: Path, *, anywhere: bool) -> dict[str, Price]:
                     date=row.get("date") or "",
                     anywhere=anywhere,
                 )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as a price list: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read as a price list: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read as a price list: {error}; save it as CSV in UTF-8") from None
     return found
 
 

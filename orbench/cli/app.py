@@ -67,6 +67,11 @@ class _Commands(TyperGroup):
             # The reader of our output has gone, as `| head` does. Python must not try to write the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
+        except OSError as error:
+            if error.filename is None:
+                raise  # not about a path that was typed
+            say(f"{error.filename}: {error.strerror}; check that path, and what may be done with it")
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(

@@ -40,9 +40,12 @@ def calibrate(
 ) -> None:
     """Measure a scorer or judge against labels by people."""
     from orbench.calibration import calibrate as run
+    from orbench.engine.run_folder import refuse_folder
     from orbench.labels import load_labels
 
     loaded = load_labels(labels)
+    if out is not None:
+        refuse_folder(out)
     found = run(
         loaded,
         scorer,

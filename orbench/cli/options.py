@@ -244,11 +244,16 @@ def text_or_file(value: str | None) -> str | None:
     """The text itself, or the contents of the file for `@FILE`.
 
     Raises:
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or holds nothing.
     """
     if value is None or not value.startswith("@"):
         return value
     try:
-        return Path(value[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{value}: cannot be read: {error}") from None
+        text = Path(value[1:]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{value}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{value}: not text in UTF-8 (byte {error.start}); save it as UTF-8") from None
+    if not text.strip():
+        raise UsageError(f"{value}: the file is empty")
+    return text

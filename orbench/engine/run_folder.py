@@ -67,9 +67,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
-        raise RunError(f"{folder}: not a run folder (no {RUN} in it)") from None
+        raise RunError(f"{folder}: not a run folder (no {RUN} in it{_instead(folder)})") from None
     except NotADirectoryError:
-        raise RunError(f"{folder}: not a folder") from None
+        raise RunError(f"{folder}: not a run folder but a file; `orbench evaluate` makes run folders") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -81,6 +81,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", config)
 
 
+def _instead(folder: Path) -> str:
+    """What a folder without `run.json` is, as far as that says what to do."""
+    if not folder.exists():
+        return "; there is no such folder"
+    runs = sorted(run.parent for pattern in (f"*/{RUN}", f"*/*/{RUN}") for run in folder.glob(pattern))
+    if runs:
+        return f", but runs are below it: {', '.join(map(str, runs[:3]))}{' and more' if len(runs) > 3 else ''}"
+    if (folder / "generation.json").exists():
+        return f", but a set of `orbench generate`: evaluate a model on it with --data {folder / 'splits'}"
+    return ""
+
+
 def read_responses(folder: Path) -> Iterator[Response]:
     """Every line of `responses.jsonl`, superseded ones included."""
     return read_lines(folder / RESPONSES, Response)
@@ -89,6 +101,16 @@ def read_responses(folder: Path) -> Iterator[Response]:
 def read_verdicts(folder: Path) -> Iterator[Verdict]:
     """Every line of `verdicts.jsonl`, superseded ones included."""
     return read_lines(folder / VERDICTS, Verdict)
+
+
+def refuse_folder(path: Path) -> None:
+    """Before a file is made, and what goes into it is paid for.
+
+    Raises:
+        RunError: A folder is there; `.` is one too.
+    """
+    if path.is_dir():
+        raise RunError(f"{path}: is a folder; give the name of a file in it")
 
 
 def write_json(path: Path, content: object) -> None:

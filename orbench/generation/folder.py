@@ -296,6 +296,8 @@ def _refuse_foreign(path: Path) -> None:
     """
     if not path.exists() or (path / GENERATION).exists():
         return
+    if not path.is_dir():
+        raise RunError(f"{path}: is a file. Choose another --out")
     others = sorted(e.name for e in path.iterdir() if e.name[0] != "." and not e.name.endswith(".part"))
     if others:
         listed = ", ".join(others[:3])

@@ -243,6 +243,9 @@ def make_config(
     fields = kind.__struct_fields__
     if unknown := sorted(set(values) - set(fields)):
         raise UsageError(f"{file}: unknown setting {unknown[0]!r}: there are {', '.join(fields)}")
+    needed = [field.name for field in msgspec.structs.fields(kind) if field.required]
+    if missing := [flag(name) for name in needed if name not in values]:
+        raise UsageError(f"not given: {', '.join(missing)}; each is an option, or a line of the file for --config")
     try:
         config = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -268,8 +271,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: no YAML in UTF-8: {' '.join(str(error).split())}") from None
     if read is None:
         return {}
     if not isinstance(read, dict):

@@ -56,6 +56,8 @@ def make_options(base_url: str | None, concurrency: int | None, more: Mapping[st
             if choices and name in given and given[name] not in choices:
                 raise UsageError(f"{name} is {given[name]!r}: {' or '.join(choices)}") from None
         raise UsageError(f"model options: {error}") from None
+    if options.base_url is not None and not options.base_url.strip():
+        raise UsageError("the base URL is empty: write it as http://host:port/v1, or leave it out")
     if options.timeout_s is not None and not 0 < options.timeout_s < 86_400:
         raise UsageError(f"timeout_s is {options.timeout_s}: more than 0, and at most a day")
     return options

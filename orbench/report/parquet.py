@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orbench.engine.run_folder import read_responses, read_verdicts
+from orbench.engine.run_folder import read_responses, read_verdicts, refuse_folder
 from orbench.errors import RunError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def write_parquet(result: Evaluation, out: str | Path) -> Path:
     )
     schema = pyarrow.schema(list(types.items()), metadata={METADATA: about})
     target = Path(out)
+    refuse_folder(target)
     part = target.with_name(f"{target.name}.part")
     states = result.states
     verdicts = {

@@ -61,6 +61,15 @@ def test_a_share_that_is_no_number_is_wrong_usage(cli, run):
     assert "held_out is nan" in done.err
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo", "raft"])
+def test_a_training_without_its_settings_names_all_that_are_missing(cli, method):
+    done = cli("align", method, "--seed", "1")
+    assert done.code == 2
+    assert "--out" in done.err
+    assert "missing required field" not in done.err
+    assert done.err.count("\n") == 1
+
+
 def test_overgenerate_wants_to_be_told_the_prompts(cli):
     done = cli("align", "overgenerate", "--teacher", "baseline/always-answer", "--out", "made")
     assert done.code == 2

@@ -200,6 +200,8 @@ def test_the_address_may_come_from_the_providers_own_variable(cli, split_file, m
         (["baseline/always-refuse", "--split", "sample", "--scorer", "paper"], 2, "--family"),
         (["baseline/always-refuse", "--split", "sample", "--judge", "openai/x"], 1, "Set OPENAI_API_KEY"),
         (["baseline/always-refuse", "--split", "sample", "--system-prompt", "@nowhere.txt"], 2, "nowhere.txt"),
+        (["baseline/always-refuse", "--split", "sample", "--system-prompt", f"@{os.devnull}"], 2, "the file is empty"),
+        (["openai/gpt-4o", "--split", "sample", "--base-url", ""], 2, "the base URL is empty"),
         (["baseline/always-refuze", "--split", "sample"], 2, "unknown model baseline/always-refuze"),
         (["opnai/gpt-4o", "--split", "sample"], 2, "did you mean openai/gpt-4o?"),
         (["gpt-4o", "--split", "sample"], 2, "write provider/name"),

@@ -226,3 +226,29 @@ def test_a_misspelt_provider_is_told_before_prompts_are_fetched(cli):
     done = cli("evaluate", "opnai/gpt", "--split", "nowhere.csv")
     assert done.code == 2
     assert "opnai" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "run", "--out"),
+        ("show", "run", "--parquet"),
+        ("calibrate", "--labels", "labels.csv", "--out"),
+    ],
+)
+@pytest.mark.parametrize("folder", [".", "/", "there"])
+def test_a_folder_where_a_file_is_to_be_written_is_told(cli, here, arguments, folder):
+    cli(*COMMAND)
+    (here / "there").mkdir()
+    (here / "labels.csv").write_text("prompt,response,label\nHow?,Sure.,compliance\n")
+    before = sorted(here.iterdir())
+    done = cli(*arguments, folder)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"orbench: {folder}: is a folder; give the name of a file in it\n"
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_path_that_cannot_be_is_one_line(cli):
+    done = cli("evaluate", "baseline/always-refuse", "--split", "sample", "--out", "x" * 300)
+    assert done.code == 1
+    assert done.err.endswith("x/run.json: File name too long; check that path, and what may be done with it\n")

@@ -197,10 +197,17 @@ def test_a_damaged_configuration_is_named(tmp_path, content, why):
 def test_what_is_no_run_folder_is_told(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "run.json").mkdir()
+    for name in ("several/a/run.json", "several/b/0/run.json", "set/generation.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
     for path, message in [
-        (tmp_path / "nowhere", "not a run folder"),
-        (tmp_path / "file", "not a folder"),
+        (tmp_path / "nowhere", "not a run folder .*; there is no such folder"),
+        (tmp_path / "file", "not a run folder but a file; `orbench evaluate` makes run folders"),
         (tmp_path, "cannot be read: Is a directory"),
+        (tmp_path / "several", rf"but runs are below it: {tmp_path}/several/a, {tmp_path}/several/b/0\)"),
+        (tmp_path / "set", rf"but a set of `orbench generate`: .*--data {tmp_path}/set/splits"),
+        (tmp_path / "empty", r"not a run folder \(no run.json in it\)"),
     ]:
         with pytest.raises(RunError, match=message):
             read_config(path)

@@ -150,6 +150,14 @@ def test_a_stage_that_has_nothing_to_work_on_says_which_comes_first(world, tmp_p
     assert sorted(world.out.rglob("*")) == there
 
 
+@pytest.mark.parametrize("stage", [None, "selection"])
+def test_a_file_where_the_folder_is_to_be_is_told(world, stage):
+    world.out.write_text("mine")
+    with pytest.raises(orbench.RunError, match=r"set: is a file\. Choose another --out"):
+        world(stage=stage)
+    assert world.out.read_text() == "mine"
+
+
 def test_calls_that_are_owed_may_fill_an_empty_set(world):
     made = world(lambda body: (400, b"{}") if body["model"] == "rewriter" else ScriptedGeneration()(body))
     assert made.counts["kept"] == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orbench.engine.run_folder import refuse_folder
 from orbench.errors import RunError, UsageError
 from orbench.report.html.rows import ROWS
 from orbench.results import Evaluation
@@ -45,6 +46,8 @@ def write_report(
         raise UsageError("report needs at least one run")
     if rows < 1:
         raise UsageError(f"rows is {rows}: at least 1")
+    path = Path(out)
+    refuse_folder(path)
     results = [_open(run, policy) for run in given]
     folders = [result.run.resolve() for result in results]
     twice = next((folder for n, folder in enumerate(folders) if folder in folders[:n]), None)
@@ -56,7 +59,6 @@ def write_report(
             f"the runs are read under different policies ({', '.join(policies)}): add --policy {policies[0]} to read "
             "all alike; it needs no call"
         )
-    path = Path(out)
     part = path.with_name(path.name + ".part")
     page = render(results, rows)
     try:
