@@ -26,8 +26,8 @@ from orbench.evaluation.setup import (
     Judges,
     check,
     check_calibration,
-    check_concurrency,
     check_models,
+    check_pace,
     check_ray,
     folder_of,
     load,
@@ -393,7 +393,7 @@ def score(
     folder = Path(run)
     before = read_config(folder)
     check_share(audit)
-    check_concurrency(concurrency)
+    check_pace(concurrency, rpm, tpm)
     table, budget = load_prices(prices), make_budget(max_cost)
     config = {**before, "policy": check_policy(policy or before.get("policy", "default"))}
     verdicts = any(option is not None for option in (scorer, judge, family, phrases))

@@ -272,25 +272,25 @@ def check(
     top_p: float | None = None,
 ) -> None:
     """Raise UsageError for a value that cannot be meant."""
-    Pace(rpm, tpm)
+    check_pace(concurrency, rpm, tpm)
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"top_p is {top_p}: above 0, at most 1")
     if not 0 <= temperature <= 2:
         raise UsageError(f"temperature is {temperature}: it goes from 0 to 2")
     if max_tokens < 1:
         raise UsageError(f"max_tokens is {max_tokens}: at least 1")
-    check_concurrency(concurrency)
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}: at least 1")
     if system_prompt is not None and without_surrogates(system_prompt) != system_prompt:
         raise UsageError("the system prompt is not text in UTF-8")
 
 
-def check_concurrency(concurrency: int | None) -> None:
-    """Refuse a number that would open no call.
+def check_pace(concurrency: int | None, rpm: float | None, tpm: float | None) -> None:
+    """Refuse numbers that would open no call.
 
     Raises:
-        UsageError: Below 1.
+        UsageError: A concurrency below 1, or requests or tokens a minute that are no number above 0.
     """
+    Pace(rpm, tpm)
     if concurrency is not None and concurrency < 1:
         raise UsageError(f"concurrency is {concurrency}: at least 1")

@@ -79,7 +79,11 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
             orbench.ModelError: It cannot be used.
         """
         own = {"api": self.api, "google_safety": self.google_safety, "timeout_s": self.timeout_s}
-        return open_model(self.model, make_options(self.base_url or base_url, self.concurrency or concurrency, own))
+        return open_model(self.model, make_options(self.base_url or base_url, self.calls_open(concurrency), own))
+
+    def calls_open(self, concurrency: int | None) -> int | None:
+        """Its own number of calls open at once, or else that of all."""
+        return concurrency if self.concurrency is None else self.concurrency
 
     @property
     def name(self) -> str:

@@ -454,7 +454,7 @@ class Pipeline:
             receive,
             schema,
             ConcurrencyLimit(
-                role.concurrency or config.concurrency or model.max_concurrency, pace=Pace(config.rpm, config.tpm)
+                role.calls_open(config.concurrency) or model.max_concurrency, pace=Pace(config.rpm, config.tpm)
             ),
             self._money.purse(kind, model),
             Tally(f"{kind} {model.name}", len(self._flow.stations), self._progress),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -249,10 +249,22 @@ def make_config(
     try:
         config = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"training: {error}") from None
+        raise _not_meant(error, values, kind) from None
     set_ = [name for name, value in flags.items() if value is not None]
     _check_lora(config, set_ if "lora_rank" in set_ else [*set_, *given])
     return config
+
+
+def _not_meant(error: msgspec.ValidationError, values: Mapping[str, Any], kind: type[Training]) -> UsageError:
+    """The error for a value that msgspec refuses, with the setting as it is typed and what it takes."""
+    what, _, place = str(error).partition(" - at `$.")
+    name = place.rstrip("`")
+    if name not in values:
+        return UsageError(f"training: {error}")
+    hint = get_type_hints(kind)[name]
+    choices = [choice for one in (hint, *get_args(hint)) if get_origin(one) is Literal for choice in get_args(one)]
+    takes = f"one of {', '.join(map(str, choices))}" if choices else what[0].lower() + what[1:]
+    return UsageError(f"{flag(name)} is {values[name]!r}: {takes}")
 
 
 def _check_lora(config: Training, given: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from orbench.engine.jsonl import read_lines
 from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.errors import OrbenchWarning
-from orbench.evaluation.setup import AnyModel
+from orbench.evaluation.setup import AnyModel, check_pace
 from orbench.ledger import Ledgers
 from orbench.models import open_model
 from orbench.models.base import Model
@@ -50,6 +50,14 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     prices: Mapping[str, Price] = {}
     budget: Budget | None = None
     """Shared with the teacher; None without a bound."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            orbench.UsageError: A number that would open no call.
+        """
+        check_pace(self.concurrency, self.rpm, self.tpm)
 
     def limit(self, model: Model) -> ConcurrencyLimit:
         """Bounds the open calls of a model."""

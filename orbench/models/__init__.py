@@ -58,6 +58,8 @@ def make_options(base_url: str | None, concurrency: int | None, more: Mapping[st
         raise UsageError(f"model options: {error}") from None
     if options.base_url is not None and not options.base_url.strip():
         raise UsageError("the base URL is empty: write it as http://host:port/v1, or leave it out")
+    if concurrency is not None and concurrency < 1:
+        raise UsageError(f"concurrency is {concurrency}: at least 1")
     if options.timeout_s is not None and not 0 < options.timeout_s < 86_400:
         raise UsageError(f"timeout_s is {options.timeout_s}: more than 0, and at most a day")
     return options

@@ -142,6 +142,15 @@ def test_what_a_dry_run_says_is_what_is_asked(cli, here, service):
     assert json.loads(cli(*words, "--dry-run").out)["calls"] == {"low": 0, "high": 0}
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_calls_open_at_once_are_at_least_one(cli, here, number):
+    words = ["generate", "--out", "set", *MODELS, *MODERATORS, *SMALL, "--base-url", "http://127.0.0.1:9/v1"]
+    for more in ([], ["--dry-run"]):
+        done = cli(*words, *more, "--concurrency", number)
+        assert (done.code, done.out) == (2, "")
+        assert f"concurrency is {number}: at least 1" in done.err
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_dry_run_says_where_the_bound_may_not_be_enough_for_it(cli, here, service):
     (here / "prices.csv").write_text("model,input,output\nopenai/*,1,2\n")

@@ -55,6 +55,8 @@ def test_an_error_without_a_verdict_is_still_an_error(cli, here, split_file):
     [
         (["nowhere"], 1, "nowhere: not a run folder"),
         (["run", "--scorer", "magic"], 2, "unknown scorer 'magic'"),
+        (["run", "--rpm", "-1"], 2, "rpm is -1.0: a number above 0"),
+        (["run", "--concurrency", "0"], 2, "concurrency is 0: at least 1"),
         (["run", "--policy", "kind"], 2, "unknown policy 'kind'"),
         (["run", "--judge", "openai/judge"], 1, "Set OPENAI_API_KEY"),
         (["run", "--scorer", "keywords", "--judge", "baseline/always-answer"], 2, "leave --judge out"),
