@@ -16,8 +16,7 @@ import msgspec
 from orbench import costs
 from orbench.costs import Budget, Estimate, Price, Range
 from orbench.engine.jsonl import read_lines
-from orbench.engine.limits import ConcurrencyLimit
-from orbench.engine.pace import Pace
+from orbench.engine.limits import ConcurrencyLimit, limit_for
 from orbench.errors import OrbenchWarning
 from orbench.evaluation.setup import AnyModel
 from orbench.ledger import Ledgers
@@ -53,7 +52,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     def limit(self, model: Model) -> ConcurrencyLimit:
         """Bounds the open calls of a model."""
-        return ConcurrencyLimit(self.concurrency or model.max_concurrency, pace=Pace(self.rpm, self.tpm))
+        return limit_for(model, self.concurrency, self.rpm, self.tpm)
 
     def price(self, model: Model) -> Price | None:
         """Of a model; None if it is unknown.
