@@ -25,11 +25,11 @@ from typing import Any
 import msgspec
 
 import orbench
-from orbench.costs import load_prices, total_cost
+from orbench.costs import total_cost
 from orbench.engine.run_folder import RUN, folder_name, write_json
 from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
 from orbench.evaluation import estimate, evaluate
-from orbench.evaluation.money import Plan, make_budget
+from orbench.evaluation.money import Plan
 from orbench.evaluation.setup import AnyModel, AnySplit, describe_splits, load, refuse_repeated, shared_base_url
 from orbench.ledger import Ledger
 from orbench.mitigation.apart import find_published, like_any
@@ -48,7 +48,7 @@ from orbench.mitigation.files import (
 )
 from orbench.mitigation.helpful import MARKS, Helpfulness, Marks
 from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
-from orbench.mitigation.terms import Terms, added_costs, costs_of_run, name_of
+from orbench.mitigation.terms import Terms, added_costs, costs_of_run, make_terms, name_of
 from orbench.records import Prompt, Response
 from orbench.results import Evaluation, Row
 from orbench.splits import Split, load_split
@@ -163,7 +163,7 @@ def overgenerate(
         raise UsageError("with temperature 0 all completions of a prompt would be alike: raise it, or take n 1")
     if not teachers:
         raise UsageError("no teacher given")
-    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
+    terms = make_terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=prices, max_cost=max_cost)
     folder = Path(out)
     names = [name_of(teacher) for teacher in teachers]
     refuse_repeated([folder_name(name) for name in names], "two teachers are called {}: name each once")

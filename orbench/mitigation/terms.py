@@ -18,6 +18,7 @@ from orbench.costs import Budget, Estimate, Price, Range
 from orbench.engine.jsonl import read_lines
 from orbench.engine.limits import ConcurrencyLimit, limit_for
 from orbench.errors import OrbenchWarning
+from orbench.evaluation.money import make_budget
 from orbench.evaluation.setup import AnyModel
 from orbench.ledger import Ledgers
 from orbench.models import open_model
@@ -134,6 +135,24 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 NO_TERMS = Terms()
 """No bound on anything."""
+
+
+def make_terms(
+    *,
+    concurrency: int | None,
+    rpm: float | None,
+    tpm: float | None,
+    prices: str | Path | None,
+    max_cost: float | None,
+) -> Terms:
+    """The terms that the options of a command stand for; these are described at `orbench.evaluate`.
+
+    Raises:
+        orbench.UsageError: Prices that cannot be read, or a bound that is no amount above 0.
+    """
+    return Terms(
+        concurrency=concurrency, rpm=rpm, tpm=tpm, prices=costs.load_prices(prices), budget=make_budget(max_cost)
+    )
 
 
 def name_of(model: AnyModel) -> str:
