@@ -145,12 +145,16 @@ def askable(validation: Split | None, tokenizer: Any, context: int | None) -> tu
     if validation is None or context is None:
         return validation, 0
 
-    def tokens(prompt: Prompt) -> int:
-        asked = plain(user(prompt.text))
-        return len(tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False))
-
-    fit = [prompt for prompt in validation if tokens(prompt) < context]
+    fit = [prompt for prompt in validation if len(asked_tokens(tokenizer, prompt.text)) < context]
     return Split(validation.name, fit, validation.source), len(validation) - len(fit)
+
+
+def asked_tokens(tokenizer: Any, text: str) -> list[int]:
+    """A prompt as it is asked: a user's turn in the chat template, up to where the reply begins."""
+    tokens: list[int] = tokenizer.apply_chat_template(
+        plain(user(text)), add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    return tokens
 
 
 def load_examples(config: Training) -> list[Example]:

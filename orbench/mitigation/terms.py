@@ -18,7 +18,7 @@ from orbench.costs import Budget, Estimate, Price, Range
 from orbench.engine.jsonl import read_lines
 from orbench.engine.limits import ConcurrencyLimit, limit_for
 from orbench.errors import OrbenchWarning
-from orbench.evaluation.money import make_budget
+from orbench.evaluation.money import how_to_go_on, make_budget, spent_words
 from orbench.evaluation.setup import AnyModel
 from orbench.ledger import Ledgers
 from orbench.models import open_model
@@ -125,9 +125,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         """Say in one line that the money is spent, and how to go on; `owed` calls were not made or failed."""
         if self.budget is not None and self.budget.refused:
             warnings.warn(
-                f"stopped at --max-cost {self.budget.max_usd:g}: {money(self.budget.spent_usd)} spent, "
-                f"{plural(owed, 'call')} owed; the same command "
-                + ("goes on" if self.budget.goes_on else "with a higher --max-cost goes on"),
+                f"stopped at --max-cost {self.budget.max_usd:g}: {spent_words(self.budget)}, "
+                f"{plural(owed, 'call')} owed; {how_to_go_on(self.budget)}",
                 OrbenchWarning,
                 stacklevel=3,
             )
