@@ -35,20 +35,11 @@ from orbench.mitigation.data import (
     load_examples,
     load_validation,
 )
-from orbench.mitigation.files import Example, assistant, text_of, user
+from orbench.mitigation.files import TRAINING, Example, assistant, text_of, user
+from orbench.mitigation.folder import Trained, processes, reopen
 from orbench.mitigation.helpful import Mark, rate_rows
-from orbench.mitigation.trainer import (
-    TRAINING,
-    Trained,
-    load_context,
-    load_tokenizer,
-    need_extra,
-    processes,
-    reopen,
-    sft,
-    versions,
-    worth_scoring,
-)
+from orbench.mitigation.loading import load_context, load_model, load_tokenizer, need_extra, versions
+from orbench.mitigation.trainer import sft, worth_scoring
 from orbench.records import Prompt
 from orbench.results import Row
 from orbench.splits import Split
@@ -233,8 +224,6 @@ def _adopt(source: Path, out: Path, config: Raft) -> None:
             if path.is_file() and path.name != TRAINING:
                 shutil.copy2(path, out / path.name)
         return
-    from orbench.mitigation.trainer import load_model, load_tokenizer
-
     untrained: Any = load_model(config)  # the start, from the Hub
     untrained.save_pretrained(out)
     load_tokenizer(config.model).save_pretrained(out)

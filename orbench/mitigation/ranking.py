@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from orbench.errors import ModelError, RunError
+from orbench.mitigation.config import Sft
 from orbench.mitigation.data import asked_tokens
 from orbench.mitigation.files import HELD_OUT, TRAIN, Pair, read_rows, text_of
+from orbench.mitigation.loading import context_of, load_model, load_tokenizer, need_extra, quiet
 from orbench.models.chat import find_adapter, tokenizer_source
 from orbench.records import Kind, Prompt
 
@@ -50,9 +52,6 @@ def margins(model: str, prompts: Sequence[Prompt], data: Path) -> dict[Kind, lis
         ModelError: The model cannot be loaded.
     """
     import torch
-
-    from orbench.mitigation.config import Sft
-    from orbench.mitigation.trainer import context_of, load_model, load_tokenizer, need_extra, quiet
 
     need_extra("the ranking figure")
     quiet()

@@ -8,7 +8,7 @@ from orbench.report.format import percent
 from orbench.report.table import columns
 
 if TYPE_CHECKING:
-    from orbench.mitigation.trainer import Trained
+    from orbench.mitigation.folder import Trained
 
 
 def training_table(trained: Trained) -> str:
