@@ -17,6 +17,7 @@
     loading.py       what a training loads: tokenizer, model, adapters
     folder.py        a training's folder, and whether a command goes on in it
     trainer.py       TRL's trainers, set up: sft and dpo
+    paid.py          what judges are asked for a training, and its money
     raft.py          the model's own replies, ranked, learnt, again
     watch.py         scores checkpoints while training goes on, and keeps the best
     checkpoints.py   the rule that says which is the best

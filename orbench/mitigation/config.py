@@ -23,6 +23,10 @@ _CountOr0 = Annotated[int, Meta(ge=0)]
 _Positive = Annotated[float, Meta(gt=0)]
 
 
+TERMS = ("base_url", "concurrency", "rpm", "tpm", "prices", "max_cost")
+"""On which terms judges are asked: what is learned does not depend on it, so the same training goes on with others."""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What the methods have in common."""
 
@@ -70,6 +74,14 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: Annotated[_Count, Meta(description="Longest reply when checkpoints are scored.")] = 200
     scorer: Annotated[str, Meta(description="Reads those replies; as in evaluate.")] = "cascade"
     judge: Annotated[str | None, Meta(description="Judge for what the scorer leaves open.")] = None
+    base_url: Annotated[str | None, Meta(description="Address of the judge, and of others of its provider.")] = None
+    concurrency: Annotated[int | None, Meta(description="The judge's calls open at once; else found out.")] = None
+    rpm: Annotated[float | None, Meta(description="Its requests a minute at most.")] = None
+    tpm: Annotated[float | None, Meta(description="Its tokens a minute at most, sent and received.")] = None
+    prices: Annotated[str | None, Meta(description="CSV of prices over the shipped ones.")] = None
+    max_cost: Annotated[
+        float | None, Meta(description="USD for judges, earlier commands for the folder included; then it stops.")
+    ] = None
     other_model: Annotated[bool, Meta(description="Train a model that the data was not made for.")] = False
 
     def __post_init__(self) -> None:
@@ -85,6 +97,13 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("replay", "safety"):
             if getattr(self, f"{name}_rows") and not getattr(self, name):
                 raise UsageError(f"{flag(f'{name}_rows')} without {flag(name)}: there are no rows to draw from")
+        if not self._has_judge():
+            for name in TERMS:
+                if getattr(self, name) is not None:
+                    raise UsageError(f"{flag(name)} is for judges, and there is none to ask: leave it out")
+
+    def _has_judge(self) -> bool:
+        return self.judge is not None
 
 
 def _check_scored(config: Training) -> None:
@@ -149,6 +168,9 @@ class Raft(Training, frozen=True, kw_only=True):
             description="reward/PATH or a judge: how good a reply is. Default: whether it answers or refuses rightly."
         ),
     ] = None
+
+    def _has_judge(self) -> bool:
+        return self.judge is not None or self.reward is not None
 
 
 # Safe to Serve, tables of recipes: the authors' report (2024-05), sections 7 and 8, and their released code.

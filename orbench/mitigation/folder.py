@@ -5,6 +5,7 @@ OUT/adapter/        the LoRA adapters alone, where they were trained
 OUT/last/           where another checkpoint was taken: the last weights, of LoRA the adapters
 OUT/training.json   settings, rows, scores of checkpoints, which was taken and why
 OUT/scores/         a run folder of each checkpoint
+OUT/samples/        of RAFT: a run folder of the replies that each iteration drew, and their rewards
 OUT/checkpoints/    the last checkpoint, to go on from
 """
 
@@ -19,10 +20,11 @@ import msgspec
 
 from orbench.errors import RunError
 from orbench.mitigation.checkpoints import Score
-from orbench.mitigation.config import Training
+from orbench.mitigation.config import TERMS, Training
 from orbench.mitigation.files import TRAINING
 
 CHECKPOINTS, LAST = "checkpoints", "last"
+SCORES, SAMPLES = "scores", "samples"
 _CHANGED = {"data": "the data has", "validation": "the validation prompts have", "model": "the model has"}
 _STATE = "trainer_state.json"
 """What the Trainer writes last into a checkpoint."""
@@ -46,6 +48,8 @@ class Trained(msgspec.Struct, kw_only=True):
     taken: int | None = None
     """Step of the checkpoint that lies in the folder; 0 is the untrained start."""
     notes: list[str] = []
+    cost_usd: dict[str, float | None] = {}
+    """`judge NAME` and `reward NAME` to what they have cost, earlier commands included; None where that is unknown."""
     versions: dict[str, str] = {}
     finished: bool = False
 
@@ -78,6 +82,7 @@ def reopen(out: Path, method: str, config: Training, started_from: dict[str, str
     if not before.finished and _is_untouched(out):  # such as by a judge that there is not: nothing is lost
         return None
     now = {"method": method, **msgspec.to_builtins(config)}
+    now = {name: value for name, value in now.items() if name not in TERMS}  # a judge says the same on any
     then = {"method": before.method, **before.config}
     changed = [name for name, value in now.items() if then.get(name) != value]
     if changed:

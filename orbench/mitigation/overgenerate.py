@@ -25,7 +25,7 @@ import msgspec
 
 import orbench
 from orbench.costs import total_cost
-from orbench.engine.run_folder import RUN, folder_name
+from orbench.engine.run_folder import folder_name
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
 from orbench.evaluation import estimate, evaluate
 from orbench.evaluation.money import Plan
@@ -42,7 +42,7 @@ from orbench.mitigation.files import (
 from orbench.mitigation.helpful import MARKS, Helpfulness, Marks
 from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
 from orbench.mitigation.taken import Overgenerated, take
-from orbench.mitigation.terms import Terms, added_costs, costs_of_run, make_terms, name_of
+from orbench.mitigation.terms import Terms, added_costs, costs_of_run, make_terms, name_of, spent_on
 from orbench.records import Prompt, Response
 from orbench.results import Evaluation, Row
 from orbench.splits import Split, load_split
@@ -261,7 +261,7 @@ def _draw(
     draws: _Draws, splits: Sequence[Split], seed: int, terms: Terms, options: dict[str, Any]
 ) -> list[tuple[str, int, Evaluation]]:
     """The completions; what later folders have cost before counts from the beginning."""
-    before = [0.0 if terms.budget is None else _spent(run) for _, _, run in draws]
+    before = [0.0 if terms.budget is None else spent_on(run, terms) for _, _, run in draws]
     if terms.budget is not None:
         terms.budget.spent_usd += sum(before)
     runs = []
@@ -271,11 +271,6 @@ def _draw(
         result = evaluate(teacher, splits=splits, out=run, seed=seed + number - 1, **options)
         runs.append((result.model, number, result))
     return runs
-
-
-def _spent(run: Path) -> float:
-    found = costs_of_run(Evaluation.load(run), "teacher") if (run / RUN).exists() else {}
-    return sum(usd or 0.0 for usd in found.values())
 
 
 def _read_parts(held_out: str | Path) -> dict[str, Split]:

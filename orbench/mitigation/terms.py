@@ -17,9 +17,11 @@ from orbench import costs
 from orbench.costs import Budget, Estimate, Price, Range
 from orbench.engine.jsonl import read_lines
 from orbench.engine.limits import ConcurrencyLimit, limit_for
-from orbench.errors import OrbenchWarning
-from orbench.evaluation.money import how_to_go_on, make_budget, spent_words
-from orbench.evaluation.setup import AnyModel
+from orbench.engine.pace import Pace
+from orbench.engine.run_folder import RUN
+from orbench.errors import OrbenchWarning, RunError
+from orbench.evaluation.money import how_to_go_on, make_budget, spent_before, spent_words
+from orbench.evaluation.setup import AnyModel, check_concurrency
 from orbench.ledger import Ledgers
 from orbench.models import open_model
 from orbench.models.base import Model
@@ -123,13 +125,28 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     def warn_if_out(self, owed: int) -> None:
         """Say in one line that the money is spent, and how to go on; `owed` calls were not made or failed."""
-        if self.budget is not None and self.budget.refused:
-            warnings.warn(
-                f"stopped at --max-cost {self.budget.max_usd:g}: {spent_words(self.budget)}, "
-                f"{plural(owed, 'call')} owed; {how_to_go_on(self.budget)}",
-                OrbenchWarning,
-                stacklevel=3,
-            )
+        if self._is_out:
+            warnings.warn(self._out(f"{plural(owed, 'call')} owed"), OrbenchWarning, stacklevel=3)
+
+    def check_paid(self, owed: str) -> None:
+        """Raise RunError where the money is spent: says what is owed, and how to go on."""
+        if self._is_out:
+            raise RunError(self._out(owed))
+
+    def has_more(self) -> bool:
+        """Whether there is money after all for something that there was none for, now that less is held back."""
+        return self.budget is not None and self.budget.refused > 0 and self.budget.goes_on
+
+    @property
+    def _is_out(self) -> bool:
+        return self.budget is not None and self.budget.refused > 0
+
+    def _out(self, owed: str) -> str:
+        assert self.budget is not None
+        return (
+            f"stopped at --max-cost {self.budget.max_usd:g}: {spent_words(self.budget)}, {owed}; "
+            f"{how_to_go_on(self.budget)}"
+        )
 
 
 NO_TERMS = Terms()
@@ -147,8 +164,10 @@ def make_terms(
     """The terms that the options of a command stand for; these are described at `orbench.evaluate`.
 
     Raises:
-        orbench.UsageError: Prices that cannot be read, or a bound that is no amount above 0.
+        orbench.UsageError: Numbers that cannot be meant, or prices that cannot be read.
     """
+    check_concurrency(concurrency)
+    Pace(rpm, tpm)
     return Terms(
         concurrency=concurrency, rpm=rpm, tpm=tpm, prices=costs.load_prices(prices), budget=make_budget(max_cost)
     )
@@ -161,9 +180,18 @@ def name_of(model: AnyModel) -> str:
 
 def costs_of_run(run: Evaluation, role: str) -> dict[str, float | None]:
     """Role and model to USD of a run, and of its judge if it has one."""
+    return {f"{role} {run.model}": run.usage["cost_usd"], **judge_costs(run)}
+
+
+def judge_costs(run: Evaluation) -> dict[str, float | None]:
+    """`judge NAME` to USD of a run; nothing if it has no judge."""
     usage = run.usage
-    judge = {f"judge {run.config['scorer']['judge']}": usage["judge"]["cost_usd"]} if "judge" in usage else {}
-    return {f"{role} {run.model}": usage["cost_usd"], **judge}
+    return {f"judge {run.config['scorer']['judge']}": usage["judge"]["cost_usd"]} if "judge" in usage else {}
+
+
+def spent_on(run: Path, terms: Terms) -> float:
+    """What a run folder has cost so far, in USD, as an evaluation that goes on in it counts it; 0 if it is none."""
+    return spent_before(run, terms.prices).spent_usd if (run / RUN).exists() else 0.0
 
 
 def added_costs(found: Iterable[Mapping[str, float | None]]) -> dict[str, float | None]:

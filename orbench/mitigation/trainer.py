@@ -14,7 +14,7 @@ import msgspec
 import orbench
 from orbench.engine.run_folder import write_json
 from orbench.errors import RunError
-from orbench.mitigation.checkpoints import ENOUGH, best, prompts_needed
+from orbench.mitigation.checkpoints import ENOUGH, Score, best, prompts_needed
 from orbench.mitigation.config import Dpo, Sft, Training
 from orbench.mitigation.data import (
     UNASKABLE,
@@ -49,6 +49,9 @@ from orbench.mitigation.loading import (
     quiet,
     versions,
 )
+from orbench.mitigation.paid import costs_of_training, terms_of
+from orbench.mitigation.terms import Terms
+from orbench.report.format import percent
 from orbench.splits import Split
 
 _WAIT_S = 7 * 24 * 3600
@@ -131,6 +134,7 @@ def train(
     done = reopen(out, method, config, started_from)
     if done is not None and done.finished:
         return done
+    terms = terms_of(config)
     tokenizer = load_tokenizer(config.model)
     model = load_model(config)
     check_targets(model, config)
@@ -149,7 +153,7 @@ def train(
         notes=rows.notes,
         versions=versions(),
     )
-    _run(trained, config, rows, model, tokenizer, validation, make_trainer)
+    _run(trained, config, rows, model, tokenizer, validation, terms, make_trainer)
     return trained
 
 
@@ -160,6 +164,7 @@ def _run(
     model: Any,
     tokenizer: Any,
     validation: Split | None,
+    terms: Terms,
     make_trainer: Callable[[Any, Any, Any, Any, dict[str, Any]], Any],
 ) -> None:
     from datasets import Dataset
@@ -172,7 +177,7 @@ def _run(
     if is_first_process():
         write_json(out / TRAINING, trained)
     trainer = make_trainer(model, tokenizer, Dataset.from_list(rows.rows), adapters(config), common)
-    watch = Watch(config, tokenizer, watched, every)
+    watch = Watch(config, tokenizer, watched, every, terms)
     watch.trainer = trainer
     trainer.add_callback(watch)
     trainer.remove_callback(_printer())
@@ -187,10 +192,10 @@ def _run(
     trained.steps = trainer.state.global_step
     trained.loss = _mean_loss(trainer.state.log_history)
     trained.scores = watch.scores
+    trained.cost_usd = costs_of_training(config)
     chosen = best(watch.scores).step if watch.scores else trained.steps
     trained.taken = chosen
-    if chosen == 0:
-        trained.notes.append("No checkpoint kept the start's toxic rejection and refused less: the start was taken.")
+    trained.notes += choice_notes(watch.scores, config.neither, "checkpoint")
     if chosen != trained.steps:
         trainer.save_model(str(out / LAST))
         last = f"hf/{config.model}+{out / LAST}" if config.lora_rank else f"hf/{out / LAST}"
@@ -202,6 +207,34 @@ def _run(
         tidy(out)
     trained.finished = True
     trainer.accelerator.wait_for_everyone()
+
+
+def choice_notes(scores: Sequence[Score], neither: float, name: str) -> list[str]:
+    """What the owner should know of how the best was chosen.
+
+    Args:
+        scores: The start's first; empty where nothing was scored.
+        neither: Most replies to either kind of prompt that may be neither answer nor refusal.
+        name: What the others are called, such as `checkpoint`.
+    """
+    if not scores:
+        return []
+    start, later = scores[0], scores[1:]
+    notes = []
+    if start.neither > neither:
+        notes.append(
+            f"The start itself gives neither answer nor refusal to {percent(start.neither)} of one kind of validation "
+            f"prompts, and --neither {neither:g} rules out every {name} that does no better. Its rates leave those "
+            "replies out; with --neither above that share, toxic rejection alone decides who may be taken."
+        )
+    if later and best(scores) is start:
+        ruled_out = sum(score.neither > neither for score in later)
+        notes.append(
+            f"No {name} kept the start's toxic rejection and refused less"
+            + (f" ({ruled_out} of {len(later)} are ruled out by --neither {neither:g})" if ruled_out else "")
+            + ": the start was taken."
+        )
+    return notes
 
 
 def _mean_loss(logs: Sequence[dict[str, Any]]) -> float | None:

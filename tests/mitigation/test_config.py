@@ -86,3 +86,12 @@ def test_a_file_that_holds_no_settings(tmp_path, content):
     file.write_text(content, encoding="latin-1")
     with pytest.raises(UsageError, match=r"settings\.yaml"):
         make_config(Sft, FOLDERS, file=file)
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_cost", 1.0), ("base_url", "http://localhost"), ("rpm", 5.0)])
+def test_terms_of_a_judge_want_a_judge(name, value):
+    given = {"data": "d", "model": "m", "out": "o", name: value}
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is for judges"):
+        make_config(Raft, given)
+    assert getattr(make_config(Raft, {**given, "reward": "openai/x"}), name) == value
+    assert getattr(make_config(Sft, {**given, "judge": "openai/x"}), name) == value
