@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -268,10 +268,25 @@ def make_config(
     try:
         config = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"training: {error}") from None
+        raise UsageError(_said(kind, str(error), None if file is None else given, file)) from None
     set_ = [name for name, value in flags.items() if value is not None]
     _check_lora(config, set_ if "lora_rank" in set_ else [*set_, *given])
     return config
+
+
+def _said(kind: type[Training], error: str, given: Mapping[str, Any] | None, file: str | Path | None) -> str:
+    """What is wrong with a setting, by the name of its flag, and in which file."""
+    if error.startswith("Object missing required field `"):
+        return f"no {flag(error.split('`')[1])} given"
+    what, _, place = error.partition(" - at `$.")
+    name = place.rstrip("`")
+    if name not in kind.__struct_fields__:
+        return f"training: {error}"
+    hint = get_type_hints(kind)[name]
+    if get_origin(hint) is Literal:
+        what = f"{what}: there are {', '.join(get_args(hint))}"
+    where = f"{file}: " if given is not None and name in given else ""
+    return f"{where}{flag(name)}: {what[0].lower()}{what[1:]}"
 
 
 def _check_lora(config: Training, given: Sequence[str]) -> None:

@@ -147,4 +147,6 @@ def versions() -> dict[str, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    """What an error says, at least a sentence of it."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join([first.strip(), *(line.strip() for line in more)]) if first.rstrip().endswith(":") else first

@@ -155,6 +155,9 @@ def _best_replies(
     if cut := len(rows) - len(whole):
         trained.dropped["replies_cut_off"] = trained.dropped.get("replies_cut_off", 0) + cut
     marks = _rewards(config, terms, whole, iteration)
+    unread = sum(value is None for value in marks.values.values()) if config.reward is not None else 0
+    if unread:
+        trained.dropped["rewards_unread"] = trained.dropped.get("rewards_unread", 0) + unread
     best_of: dict[str, tuple[float, int, Row]] = {}
     for row in whole:
         number, _, copy = row.prompt_id.partition("#")
@@ -164,6 +167,11 @@ def _best_replies(
             best_of[number] = found
     if missed := len(taken) - len(best_of):
         trained.dropped["no_reply_with_a_reward"] = trained.dropped.get("no_reply_with_a_reward", 0) + missed
+    if unread and not best_of:
+        raise RunError(
+            f"{config.out}: in iteration {iteration} none of the {unread:,} rewards that {config.reward} gave can be "
+            "read; a judge ends its answer with a mark such as [[7]]. Take another --reward, in another --out"
+        )
     if not best_of:
         raise RunError(
             f"{config.out}: in iteration {iteration} no reply earned a reward ({len(prompts):,} were drawn, {cut:,} of "

@@ -289,10 +289,16 @@ def worth_scoring(validation: Split | None, config: Training, notes: list[str]) 
         notes.append("No validation prompts: the last checkpoint was taken, none was chosen.")
         return None
     kinds = {prompt.kind for prompt in validation}
-    if len(validation) < ENOUGH or len(kinds) < 2:
+    if len(kinds) < 2:
         notes.append(
-            f"{len(validation)} validation prompts ({', '.join(sorted(kinds))}): too few to choose by, which takes "
-            f"{ENOUGH} of both kinds; the last checkpoint was taken."
+            f"The validation prompts are all {', '.join(kinds) or 'too long'}: a choice takes both kinds, safe and "
+            "toxic; the last checkpoint was taken."
+        )
+        return None
+    if len(validation) < ENOUGH:
+        notes.append(
+            f"{len(validation)} validation prompts: too few to choose by, which takes {ENOUGH} of both kinds; the last "
+            "checkpoint was taken."
         )
         return None
     toxic, needed = sum(prompt.kind == "toxic" for prompt in validation), prompts_needed(config.containment)

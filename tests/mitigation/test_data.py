@@ -82,8 +82,12 @@ def test_rows_that_teach_silence_or_that_the_template_refuses_are_dropped_and_co
 
 
 def test_no_row_left_is_an_error_that_says_why(made, pairs, tmp_path):
-    with pytest.raises(RunError, match="too_long"):
+    with pytest.raises(RunError, match="too_long 70; raise --max-length"):
         train(settings(Dpo, made, pairs, tmp_path, max_length=3))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "chosen.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(RunError, match=r"no train\.jsonl in it, .*; chosen\.jsonl, which is there, is for align sft"):
+        train(settings(Dpo, made, tmp_path / "taken", tmp_path))
 
 
 def test_data_of_another_model_is_refused_unless_it_is_meant(made, tmp_path):
@@ -191,4 +195,7 @@ def test_rows_of_the_other_kind_are_not_mixed_in(made, pairs, tmp_path, name, ki
     turns = {"prompt": [{"role": "user", "content": "bake"}], "completion": [{"role": "assistant", "content": HELPFUL}]}
     file.write_text(f"{json.dumps(turns)}\n{json.dumps(turns | {'kind': kind})}\n", encoding="utf-8")
     with pytest.raises(UsageError, match=rf"row 2: of a {kind} prompt: --{name}"):
+        train(settings(Dpo, made, pairs, tmp_path, **{name: str(file)}))
+    file.write_text("\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"mixed\.jsonl: no row in it: --{name}"):
         train(settings(Dpo, made, pairs, tmp_path, **{name: str(file)}))

@@ -39,6 +39,21 @@ def test_raft_samples_as_it_is_told_and_takes_no_failed_judge_for_an_answer(made
     assert f"for {len(answered)} of {trained.rows['toxic']} toxic prompts" in " ".join(trained.notes)
 
 
+def test_a_reward_that_cannot_be_read_is_counted_and_none_at_all_is_told_of(made, pairs, tmp_path, monkeypatch):
+    (tmp_path / "marker.py").write_text(
+        "def none(question):\n    return 'splendid'\n\n"
+        "def some(question):\n    return 'splendid' if 'tell me' in question else '[[5]]'\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = {"samples": 1, "prompts": 20, "temperature": 0.1, "max_steps": 1}
+    with pytest.raises(RunError, match=r"none of the \d+ rewards that python/marker:none gave can be read"):
+        train(settings(Raft, made, pairs, tmp_path, **given, reward="python/marker:none", out=str(tmp_path / "none")))
+    trained = train(settings(Raft, made, pairs, tmp_path, **given, reward="python/marker:some"))
+    assert set(trained.rows) == {"safe"}
+    assert trained.dropped["rewards_unread"] == trained.dropped["no_reply_with_a_reward"] > 0
+
+
 def test_raft_learns_no_reply_that_was_cut_off(made, pairs, tmp_path):
     with pytest.raises(RunError, match=r"20 were drawn, 20 of them cut at --max-tokens 3"):
         train(settings(Raft, made, pairs, tmp_path, samples=2, prompts=10, max_tokens=3))
