@@ -15,7 +15,8 @@ import warnings
 from pathlib import Path
 
 from orbench.mitigation.config import Dpo
-from orbench.mitigation.trainer import dpo, quiet
+from orbench.mitigation.loading import quiet
+from orbench.mitigation.trainer import dpo
 from orbench.testing import make_tiny_model
 
 WORDS = ["river", "garden", "window", "letter", "engine", "market", "violin", "summer", "bottle", "castle"]

@@ -254,7 +254,7 @@ def _train(name: str, kind: type[Training], run: Callable[[Any], Any], words: st
 
         file, preset, json, quiet = (given.pop(each) for each in ("config", "preset", "json", "quiet"))
         trained = run(make_config(kind, given, file=file, preset=preset))
-        from orbench.mitigation.trainer import is_first_process
+        from orbench.mitigation.folder import is_first_process
 
         if not is_first_process():
             return

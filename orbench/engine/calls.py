@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.limits import ConcurrencyLimit, limit_for
 from orbench.errors import ModelError, OrbenchError
 from orbench.models.base import CallError, Model, RejectedError, RetryableError
 from orbench.models.keys import without_keys
@@ -99,7 +99,7 @@ async def complete(
     if model.batch_size is None:
         await _complete_list(model, [request async for request in each(requests)], receive, retries)
         return
-    limit = limit or ConcurrencyLimit(model.max_concurrency)
+    limit = limit or limit_for(model)
     room = asyncio.Semaphore(limit.maximum + _WAITING)
     calls = _Calls(model, limit, retries)
     waiting = 0  # tasks that have a slot and did not run yet

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 
 from orbench.engine.pace import Pace
+from orbench.models.base import Model
 
 DEFAULT_MAXIMUM = 256
 """Most calls open at once where the user gives no number; more connections hardly pay on one machine."""
@@ -127,3 +128,20 @@ class ConcurrencyLimit:
     def _take(self) -> None:
         self.open += 1
         self.peak = max(self.peak, self.open)
+
+
+def limit_for(
+    model: Model, concurrency: int | None = None, rpm: float | None = None, tpm: float | None = None
+) -> ConcurrencyLimit:
+    """The limit of a model in one role.
+
+    Args:
+        model: Says how many calls it wants at most, where the user gives no number.
+        concurrency: Calls open at once; None for the model's own number, else found out while running.
+        rpm: Requests a minute; None for no cap.
+        tpm: Tokens a minute, sent and received; None for no cap.
+
+    Raises:
+        orbench.UsageError: A cap that cannot be meant; see `Pace`.
+    """
+    return ConcurrencyLimit(concurrency or model.max_concurrency, pace=Pace(rpm, tpm))

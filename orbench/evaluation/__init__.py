@@ -7,14 +7,14 @@ how a reply is read is the scorer's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict
 
 from orbench.costs import Budget, load_prices, total_cost
-from orbench.engine.limits import ConcurrencyLimit
-from orbench.engine.pace import Pace
+from orbench.engine.limits import limit_for
 from orbench.engine.run_folder import RunFolder, read_config
 from orbench.engine.threads import run_sync
 from orbench.errors import OrbenchError, UsageError
@@ -252,6 +252,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
     if part is not None and precision is not None:
         raise UsageError("--shard and --precision exclude each other: a part cannot know when the whole is enough")
     options = make_options(base_url, concurrency, model_options)
+    limit_of = partial(limit_for, concurrency=concurrency, rpm=rpm, tpm=tpm)
 
     def judge_options(one: AnyModel) -> Options:
         return make_options(judge_base_url or shared_base_url(base_url, models, one), concurrency, model_options)
@@ -268,16 +269,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
 
     async def run() -> list[Evaluation | OrbenchError]:
         prepared: list[Run | OrbenchError] = []
-        judges = Judges(
-            judge,
-            judge_template,
-            judge_rule,
-            safety_judge,
-            judge_options,
-            concurrency,
-            rpm,
-            tpm,
-        )
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, judge_options, limit_of)
         try:
             for position, spec in enumerate(models):
                 try:
@@ -289,10 +281,11 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                     reader = make_scorer(scorer, judge=judges.judge, model=model.name, family=family, phrases=phrases)
                     check_calibration(calibration, reader)
                     folder = folder_of(out, model.name, config["digest"], many=len(models) > 1)
-                    asked = in_batches(model, folder, config["digest"], quiet=progress is False) if batch else model
                     prepared.append(
                         Run(
-                            model=asked,
+                            model=in_batches(model, folder, config["digest"], quiet=progress is False)
+                            if batch
+                            else model,
                             splits=loaded,
                             folder=folder,
                             config={
@@ -309,7 +302,7 @@ def evaluate_all(  # noqa: D417 - the arguments are described once
                             safety=judges.safety,
                             audit=(audit, seed),
                             calibration=calibration,
-                            limit=ConcurrencyLimit(concurrency or model.max_concurrency, pace=Pace(rpm, tpm)),
+                            limit=limit_of(model),
                             position=position,
                             progress=progress,
                             prices=table,
@@ -406,7 +399,8 @@ def score(
     async def again() -> Any:
         options = make_options(judge_base_url, concurrency, model_options)
         check_ray(options, [judge, safety_judge], None)
-        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options, concurrency, rpm, tpm)
+        limit_of = partial(limit_for, concurrency=concurrency, rpm=rpm, tpm=tpm)
+        judges = Judges(judge, judge_template, judge_rule, safety_judge, lambda _: options, limit_of)
         try:
             reader = make_scorer(
                 scorer or "cascade", judge=judges.judge, model=before["model"], family=family, phrases=phrases

@@ -159,16 +159,13 @@ class Judges:
         rule: str,
         safety: AnyModel | None,
         options: Callable[[AnyModel], Options],
-        concurrency: int | None = None,
-        rpm: float | None = None,
-        tpm: float | None = None,
+        limit_of: Callable[[Model], ConcurrencyLimit],
     ) -> None:
-        self.judge = open_judges(judge, template, rule, options, concurrency, rpm, tpm)
+        self.judge = open_judges(judge, template, rule, options, limit_of)
         self.safety = None
         if safety is not None:
             model = open_model(safety, options(safety))
-            limit = ConcurrencyLimit(concurrency or model.max_concurrency, pace=Pace(rpm, tpm))
-            self.safety = SafetyJudge(model, limit)
+            self.safety = SafetyJudge(model, limit_of(model))
 
     def ask_in_batches(self, folder: Path, quiet: bool) -> None:
         """Ask them through their vendors' batch APIs from now on, the state in this run folder.

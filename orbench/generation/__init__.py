@@ -43,7 +43,7 @@ from orbench.generation.folder import (
     read_generation,
     scan,
 )
-from orbench.generation.given import check_origin, file_digest, given_facts, given_items, other_prompts
+from orbench.generation.given import check_origin, file_digest, given_items, other_prompts
 from orbench.generation.language import check_language, forget
 from orbench.generation.money import Money
 from orbench.generation.panel import Panel, ask_panel
@@ -146,12 +146,12 @@ def _work(
     from orbench.generation.estimate import estimate  # which needs `check_stage`
 
     state = scan(opened.path)
-    check_origin(config, stage, given, state, opened.before)
+    origin = check_origin(config, stage, given, state, opened.before)
     stands = standing(config)
     money = Money(config, opened.before)
     pipeline = Pipeline(config, opened, state, stage, money, progress=progress)
     made: dict[str, Any] = {name: opened.before.get(name) for name in ("orbench_version", "created_at")}
-    made["given"] = given_facts(config, given, opened.before)
+    made["given"] = origin
 
     def found(selected: dict[str, Any]) -> dict[str, Any]:
         counted = facts.count(config, state, stands, money.prices)

@@ -72,7 +72,7 @@ def given_items(config: GenerationConfig) -> list[Item]:
 
 def check_origin(
     config: GenerationConfig, stage: str | None, items: Sequence[Item], state: State, before: Mapping[str, Any]
-) -> None:
+) -> dict[str, Any]:
     """Refuse what would mix prompts of two origins in one set, before anything is asked.
 
     Args:
@@ -81,6 +81,9 @@ def check_origin(
         items: The rows that are given now.
         state: What the folder holds.
         before: Its `generation.json`.
+
+    Returns:
+        What generation.json is to say of the given file; as before where none is given this time.
 
     Raises:
         RunError: The folder is made of another file, or the rows given before are not at the head of this one, or it
@@ -99,8 +102,20 @@ def check_origin(
             f"{folder}: holds the prompts of {_name_before(before)}, moderated as they are; seeds would be mixed in. "
             "Choose another --out, or give that file as --from-prompts"
         )
-    if items and (before.get("given") or {}).get("sha256") != file_digest(_path(config)):
-        _check_rows(folder, _path(config), items, state.places[GIVEN], before)
+    earlier = before.get("given") or {}
+    if not items:
+        return dict(earlier)
+    path = Path(str(config.seeds or config.from_prompts))
+    digest = file_digest(path)
+    if earlier.get("sha256") != digest:
+        _check_rows(folder, path, items, state.places[GIVEN], before)
+    return {
+        "what": "seeds" if config.seeds else "prompts",
+        "file": str(path),
+        "sha256": digest,
+        "rows": len(items),
+        "different": len({item.id for item in items}),
+    }
 
 
 def _check_rows(folder: Path, path: Path, items: Sequence[Item], count: int, before: Mapping[str, Any]) -> None:
@@ -122,24 +137,6 @@ def _check_rows(folder: Path, path: Path, items: Sequence[Item], count: int, bef
             f"{folder}: holds {plural(count, 'row')} of {_name_before(before)}, and {path} {what}: two files would be "
             f"mixed. Choose another --out; or, for one set of both, put the new rows behind the {count:,} there are"
         )
-
-
-def given_facts(config: GenerationConfig, items: Sequence[Item], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What generation.json says of the given file; as before where none is given this time."""
-    if not items:
-        return dict(before.get("given") or {})
-    path = _path(config)
-    return {
-        "what": "seeds" if config.seeds else "prompts",
-        "file": str(path),
-        "sha256": file_digest(path),
-        "rows": len(items),
-        "different": len({item.id for item in items}),
-    }
-
-
-def _path(config: GenerationConfig) -> Path:
-    return Path(str(config.seeds or config.from_prompts))
 
 
 def _name_before(before: Mapping[str, Any]) -> str:

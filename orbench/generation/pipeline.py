@@ -16,8 +16,7 @@ import msgspec
 
 from orbench.engine.calls import CallResult
 from orbench.engine.jsonl import read_lines
-from orbench.engine.limits import ConcurrencyLimit
-from orbench.engine.pace import Pace
+from orbench.engine.limits import limit_for
 from orbench.engine.progress import Tally
 from orbench.errors import RunError, UsageError
 from orbench.generation import roles
@@ -453,9 +452,7 @@ class Pipeline:
             messages,
             receive,
             schema,
-            ConcurrencyLimit(
-                role.calls_open(config.concurrency) or model.max_concurrency, pace=Pace(config.rpm, config.tpm)
-            ),
+            limit_for(model, role.calls_open(config.concurrency), config.rpm, config.tpm),
             self._money.purse(kind, model),
             Tally(f"{kind} {model.name}", len(self._flow.stations), self._progress),
             gives_way=self._money.budget is not None and kind in ("seeder", "rewriter"),

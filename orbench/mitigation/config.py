@@ -23,6 +23,10 @@ _CountOr0 = Annotated[int, Meta(ge=0)]
 _Positive = Annotated[float, Meta(gt=0)]
 
 
+TERMS = ("base_url", "concurrency", "rpm", "tpm", "prices", "max_cost")
+"""On which terms judges are asked: what is learned does not depend on it, so the same training goes on with others."""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What the methods have in common."""
 
@@ -70,6 +74,14 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: Annotated[_Count, Meta(description="Longest reply when checkpoints are scored.")] = 200
     scorer: Annotated[str, Meta(description="Reads those replies; as in evaluate.")] = "cascade"
     judge: Annotated[str | None, Meta(description="Judge for what the scorer leaves open.")] = None
+    base_url: Annotated[str | None, Meta(description="Address of the judge, and of others of its provider.")] = None
+    concurrency: Annotated[int | None, Meta(description="The judge's calls open at once; else found out.")] = None
+    rpm: Annotated[float | None, Meta(description="Its requests a minute at most.")] = None
+    tpm: Annotated[float | None, Meta(description="Its tokens a minute at most, sent and received.")] = None
+    prices: Annotated[str | None, Meta(description="CSV of prices over the shipped ones.")] = None
+    max_cost: Annotated[
+        float | None, Meta(description="USD for judges, earlier commands for the folder included; then it stops.")
+    ] = None
     other_model: Annotated[bool, Meta(description="Train a model that the data was not made for.")] = False
 
     def __post_init__(self) -> None:
@@ -85,6 +97,13 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("replay", "safety"):
             if getattr(self, f"{name}_rows") and not getattr(self, name):
                 raise UsageError(f"{flag(f'{name}_rows')} without {flag(name)}: there are no rows to draw from")
+        if not self._has_judge():
+            for name in TERMS:
+                if getattr(self, name) is not None:
+                    raise UsageError(f"{flag(name)} is for judges, and there is none to ask: leave it out")
+
+    def _has_judge(self) -> bool:
+        return self.judge is not None
 
 
 def _check_scored(config: Training) -> None:
@@ -149,6 +168,9 @@ class Raft(Training, frozen=True, kw_only=True):
             description="reward/PATH or a judge: how good a reply is. Default: whether it answers or refuses rightly."
         ),
     ] = None
+
+    def _has_judge(self) -> bool:
+        return self.judge is not None or self.reward is not None
 
 
 # Safe to Serve, tables of recipes: the authors' report (2024-05), sections 7 and 8, and their released code.
@@ -245,26 +267,27 @@ def make_config(
         raise UsageError(f"{file}: unknown setting {unknown[0]!r}: there are {', '.join(fields)}")
     needed = [field.name for field in msgspec.structs.fields(kind) if field.required]
     if missing := [flag(name) for name in needed if name not in values]:
-        raise UsageError(f"not given: {', '.join(missing)}; each is an option, or a line of the file for --config")
+        raise UsageError(f"no {', '.join(missing)} given")
     try:
         config = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        raise _not_meant(error, values, kind) from None
+        raise UsageError(_said(kind, str(error), None if file is None else given, file)) from None
     set_ = [name for name, value in flags.items() if value is not None]
     _check_lora(config, set_ if "lora_rank" in set_ else [*set_, *given])
     return config
 
 
-def _not_meant(error: msgspec.ValidationError, values: Mapping[str, Any], kind: type[Training]) -> UsageError:
-    """The error for a value that msgspec refuses, with the setting as it is typed and what it takes."""
-    what, _, place = str(error).partition(" - at `$.")
+def _said(kind: type[Training], error: str, given: Mapping[str, Any] | None, file: str | Path | None) -> str:
+    """What is wrong with a setting, by the name of its flag, and in which file."""
+    what, _, place = error.partition(" - at `$.")
     name = place.rstrip("`")
-    if name not in values:
-        return UsageError(f"training: {error}")
+    if name not in kind.__struct_fields__:
+        return f"training: {error}"
     hint = get_type_hints(kind)[name]
-    choices = [choice for one in (hint, *get_args(hint)) if get_origin(one) is Literal for choice in get_args(one)]
-    takes = f"one of {', '.join(map(str, choices))}" if choices else what[0].lower() + what[1:]
-    return UsageError(f"{flag(name)} is {values[name]!r}: {takes}")
+    if get_origin(hint) is Literal:
+        what = f"{what}: there are {', '.join(get_args(hint))}"
+    where = f"{file}: " if given is not None and name in given else ""
+    return f"{where}{flag(name)}: {what[0].lower()}{what[1:]}"
 
 
 def _check_lora(config: Training, given: Sequence[str]) -> None:
@@ -283,10 +306,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: no YAML in UTF-8: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     if read is None:
         return {}
     if not isinstance(read, dict):

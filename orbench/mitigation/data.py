@@ -145,12 +145,16 @@ def askable(validation: Split | None, tokenizer: Any, context: int | None) -> tu
     if validation is None or context is None:
         return validation, 0
 
-    def tokens(prompt: Prompt) -> int:
-        asked = plain(user(prompt.text))
-        return len(tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False))
-
-    fit = [prompt for prompt in validation if tokens(prompt) < context]
+    fit = [prompt for prompt in validation if len(asked_tokens(tokenizer, prompt.text)) < context]
     return Split(validation.name, fit, validation.source), len(validation) - len(fit)
+
+
+def asked_tokens(tokenizer: Any, text: str) -> list[int]:
+    """A prompt as it is asked: a user's turn in the chat template, up to where the reply begins."""
+    tokens: list[int] = tokenizer.apply_chat_template(
+        plain(user(text)), add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    return tokens
 
 
 def load_examples(config: Training) -> list[Example]:
@@ -164,7 +168,7 @@ def load_examples(config: Training) -> list[Example]:
         return read_rows(path, Example)
     if (path / CHOSEN).is_file():
         return read_rows(path / CHOSEN, Example)
-    found = [_example(row, row.chosen) for row in read_rows(path / TRAIN, Pair)]
+    found = [_example(row, row.chosen) for row in read_rows(_train_file(path), Pair)]
     return found + [_example(row, row.completion) for row in _unpaired(path) if row.label]
 
 
@@ -195,7 +199,7 @@ def sft_rows(config: Training, examples: Sequence[Example], tokenizer: Any, cont
         add(row, "toxic", config.toxic_repeat)
     for row in replay:
         add(row, "replay", 1)
-    return _checked(rows, dropped, counts, config)
+    return _checked(rows, dropped, counts, config, context)
 
 
 def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
@@ -209,7 +213,7 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
     """
     draw = random.Random(config.seed)
     path = Path(config.data)
-    pairs = read_rows(path / TRAIN if path.is_dir() else path, Pair)
+    pairs = read_rows(_train_file(path) if path.is_dir() else path, Pair)
     singles = _unpaired(path) if path.is_dir() else []
     unpaired = singles if config.loss == "kto" else []
     replay, safety = load_replay(config, draw), load_safety(config, draw)
@@ -254,7 +258,7 @@ def pair_rows(config: Dpo, tokenizer: Any, context: int | None) -> Rows:
         for example in examples:
             added = add(example.prompt, example.completion, draw.choice(opposite) if opposite else None, times)
             counts["replay" if kind == "safe" else "toxic"] += added
-    return _checked(rows, dropped, counts, config)
+    return _checked(rows, dropped, counts, config, context)
 
 
 def load_replay(config: Training, draw: random.Random) -> list[Example]:
@@ -366,6 +370,14 @@ def _read(path: Path) -> bytes:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def _train_file(folder: Path) -> Path:
+    file = folder / TRAIN
+    if not file.is_file():
+        other = f"; {CHOSEN}, which is there, is for align sft and raft" if (folder / CHOSEN).is_file() else ""
+        raise RunError(f"{folder}: no {TRAIN} in it, as orbench align pairs makes it{other}")
+    return file
+
+
 def _unpaired(path: Path) -> list[Single]:
     return read_rows(path / UNPAIRED, Single) if (path / UNPAIRED).is_file() else []
 
@@ -382,7 +394,9 @@ def _example(row: Pair | Single, completion: Turns) -> Example:
 
 
 def _check_kind(rows: Sequence[Example], kind: Kind, file: str, wanted: str) -> None:
-    """Refuse rows that would teach the opposite of what they are mixed in for."""
+    """Refuse rows that would teach the opposite of what they are mixed in for, and a file without any."""
+    if not rows:
+        raise UsageError(f"{file}: no row in it: {wanted}")
     for number, row in enumerate(rows, start=1):
         if row.kind != kind:
             raise UsageError(
@@ -408,8 +422,16 @@ def _prompt(id_: str, text: str, row: Example | Pair | Single) -> Prompt:
     )
 
 
-def _checked(rows: list[dict[str, Any]], dropped: Counter[str], counts: Counter[str], config: Training) -> Rows:
+def _checked(
+    rows: list[dict[str, Any]], dropped: Counter[str], counts: Counter[str], config: Training, context: int | None
+) -> Rows:
     if not rows:
         why = ", ".join(f"{reason} {count}" for reason, count in dropped.items() if count) or "the data is empty"
-        raise RunError(f"{config.data}: no row is left to train on: {why}")
+        ways = []
+        if dropped["too_long"]:
+            longer = context is None or config.max_length < context
+            ways.append("raise --max-length" if longer else f"{config.model} reads {context:,} tokens at most")
+        if dropped[UNPAIRED_LEFT_OUT]:
+            ways.append("rows without a rejected reply are for --loss kto or align sft")
+        raise RunError("; ".join([f"{config.data}: no row is left to train on: {why}", *ways]))
     return Rows(rows, {k: n for k, n in dropped.items() if n}, {k: n for k, n in counts.items() if n})

@@ -125,7 +125,8 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
         try:
             row = decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunError(f"{path}, line {number}: not a row of {kind.__name__.lower()} data ({error})") from None
+            needed = ", ".join(field.name for field in msgspec.structs.fields(kind) if field.required)
+            raise RunError(f"{path}, line {number}: not a row with {needed}: {error}") from None
         rows.append(row)
     return rows
 

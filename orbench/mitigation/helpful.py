@@ -27,6 +27,7 @@ from orbench.engine.threads import run_sync
 from orbench.errors import MissingExtraError, ModelError
 from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.ledger import Ledger
+from orbench.mitigation.loading import quiet
 from orbench.mitigation.terms import NO_TERMS, Terms, name_of
 from orbench.models import make_options, open_model
 from orbench.models.base import Model
@@ -242,6 +243,7 @@ def _rewards(scorer: str, replies: Sequence[Response]) -> Iterable[tuple[Respons
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    quiet()
     source = scorer.removeprefix(REWARD)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)

@@ -17,7 +17,6 @@ completions and temperature are not published where we could read them; ours are
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,78 +24,28 @@ from typing import Any
 import msgspec
 
 import orbench
-from orbench.costs import load_prices, total_cost
-from orbench.engine.run_folder import RUN, folder_name, write_json
-from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
+from orbench.costs import total_cost
+from orbench.engine.run_folder import folder_name
+from orbench.errors import OrbenchError, OrbenchWarning, UsageError
 from orbench.evaluation import estimate, evaluate
-from orbench.evaluation.money import Plan, make_budget, warn_if_short
+from orbench.evaluation.money import Plan, warn_if_short
 from orbench.evaluation.setup import AnyModel, AnySplit, describe_splits, load, refuse_repeated, shared_base_url
 from orbench.ledger import Ledger
 from orbench.mitigation.apart import find_published, like_any
-from orbench.mitigation.choose import Candidate, any_of, best_of, broken_off
+from orbench.mitigation.choose import Candidate
 from orbench.mitigation.files import (
-    CHOSEN,
     HELD_OUT_PROMPTS,
-    RANDOM,
     VALIDATION_PROMPTS,
-    Example,
-    assistant,
     has_prompts,
-    user,
     write_prompts,
-    write_rows,
 )
 from orbench.mitigation.helpful import MARKS, Helpfulness, Marks
 from orbench.mitigation.moderate import MODERATION, Moderated, Moderators
-from orbench.mitigation.terms import Terms, added_costs, costs_of_run, name_of
+from orbench.mitigation.taken import Overgenerated, take
+from orbench.mitigation.terms import Terms, added_costs, costs_of_run, make_terms, name_of, spent_on
 from orbench.records import Prompt, Response
 from orbench.results import Evaluation, Row
 from orbench.splits import Split, load_split
-
-CARD = "overgeneration.json"
-CANDIDATES = "candidates.jsonl"
-
-
-class Overgenerated(msgspec.Struct, frozen=True, kw_only=True):
-    """What `overgenerate` made; `overgeneration.json`."""
-
-    orbench_version: str
-    out: str
-    teachers: list[str]
-    moderators: list[str]
-    helpfulness: str | None
-    """Who scored it."""
-    scorer: str
-    judge: str | None
-    temperature: float
-    max_tokens: int
-    system_prompt: str | None
-    seed: int
-    n: int
-    splits: list[str]
-    published: list[str]
-    """Those of them that are OR-Bench's own."""
-    left_out: int
-    """Prompts that are held out, or of one group with such."""
-    prompts: dict[str, int]
-    """Kind to prompts."""
-    candidates: int
-    chosen: dict[str, int]
-    """Kind to prompts that have a completion fit to be learned."""
-    refused: dict[str, int]
-    """Kind to completions that refuse."""
-    not_passed: int
-    """Completions that a moderator finds unsafe."""
-    blocked: int
-    """Completions that a platform blocked; neither they nor those cut off are taken."""
-    cut_off: int
-    """Completions that ended at max_tokens."""
-    failed: int
-    """Calls that failed or could not be read; the same command tries them again."""
-    cost_usd: dict[str, float | None]
-    """Role and model to what it has cost, earlier commands for the folder included; None where that is unknown."""
-    usage: dict[str, Any]
-    notes: list[str]
 
 
 def overgenerate(
@@ -163,7 +112,7 @@ def overgenerate(
         raise UsageError("with temperature 0 all completions of a prompt would be alike: raise it, or take n 1")
     if not teachers:
         raise UsageError("no teacher given")
-    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
+    terms = make_terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=prices, max_cost=max_cost)
     folder = Path(out)
     names = [name_of(teacher) for teacher in teachers]
     refuse_repeated([folder_name(name) for name in names], "two teachers are called {}: name each once")
@@ -225,7 +174,7 @@ def overgenerate(
         _candidate(teacher, number, row, labels, marks, linked[row.split, row.prompt_id])
         for teacher, number, row in rows
     ]
-    made = _take(
+    made = take(
         folder,
         candidates,
         moderated=bool(moderators),
@@ -313,7 +262,7 @@ def _draw(
     draws: _Draws, splits: Sequence[Split], seed: int, terms: Terms, options: dict[str, Any]
 ) -> list[tuple[str, int, Evaluation]]:
     """The completions; what later folders have cost before counts from the beginning."""
-    before = [0.0 if terms.budget is None else _spent(run) for _, _, run in draws]
+    before = [0.0 if terms.budget is None else spent_on(run, terms) for _, _, run in draws]
     if terms.budget is not None:
         terms.budget.spent_usd += sum(before)
     runs = []
@@ -323,11 +272,6 @@ def _draw(
         result = evaluate(teacher, splits=splits, out=run, seed=seed + number - 1, **options)
         runs.append((result.model, number, result))
     return runs
-
-
-def _spent(run: Path) -> float:
-    found = costs_of_run(Evaluation.load(run), "teacher") if (run / RUN).exists() else {}
-    return sum(usd or 0.0 for usd in found.values())
 
 
 def _read_parts(held_out: str | Path) -> dict[str, Split]:
@@ -353,70 +297,6 @@ def _without(splits: Sequence[Split], away: Sequence[Prompt]) -> list[Split]:
     if not any(map(len, found)):
         raise UsageError("every prompt of the splits is held out, or nearly the same as one that is")
     return [split for split in found if len(split)]
-
-
-def _take(
-    folder: Path, candidates: list[Candidate], *, moderated: bool, failed: int, why: str | None, about: dict[str, Any]
-) -> Overgenerated:
-    of_prompt: dict[tuple[str, str], list[Candidate]] = {}
-    for candidate in candidates:
-        of_prompt.setdefault((candidate.kind, candidate.prompt_id), []).append(candidate)
-    chosen = [one for group in of_prompt.values() if (one := best_of(group, moderated=moderated))]
-    keys = {(one.kind, one.prompt_id) for one in chosen}
-    control = [one for key, group in of_prompt.items() if key in keys and (one := any_of(group, about["seed"]))]
-    write_rows(folder / CANDIDATES, candidates)
-    write_rows(folder / CHOSEN, map(_example, chosen))
-    write_rows(folder / RANDOM, map(_example, control))
-    broken = Counter(map(broken_off, candidates))
-    made = Overgenerated(
-        prompts=dict(Counter(kind for kind, _ in of_prompt)),
-        candidates=len(candidates),
-        chosen=dict(Counter(one.kind for one in chosen)),
-        refused=dict(Counter(one.kind for one in candidates if one.refused)),
-        not_passed=sum(one.passed is False for one in candidates),
-        blocked=broken["blocked"],
-        cut_off=broken["cut_off"],
-        failed=failed,
-        notes=_notes(about, control, failed, why),
-        **about,
-    )
-    write_json(folder / CARD, made)
-    if not chosen:
-        raise RunError(
-            f"{folder}: no completion is fit to be learned: of {made.candidates:,}, {sum(made.refused.values()):,} "
-            f"refuse, {made.not_passed:,} did not pass moderation, {made.cut_off:,} were cut off and {made.blocked:,} "
-            f"blocked; {made.failed:,} calls failed or could not be read{_said(why)}. All are kept in {CANDIDATES}; "
-            "the same command asks again what failed"
-        )
-    return made
-
-
-def _said(why: str | None) -> str:
-    """What a teacher, or its judge, said when it failed."""
-    return f" ({why})" if why else ""
-
-
-def _notes(about: dict[str, Any], control: Sequence[Candidate], failed: int, why: str | None) -> list[str]:
-    notes = []
-    if about["published"]:
-        notes.append(
-            f"The prompts are of published splits ({', '.join(about['published'])}): figures of the trained model on "
-            "the whole of them mean nothing."
-        )
-    if about["left_out"]:
-        notes.append(f"{about['left_out']} prompts were left out: held out, or nearly the same as one that is.")
-    if unseen := sum(one.kind == "toxic" and one.refused is not True and one.passed is not True for one in control):
-        notes.append(
-            f"{RANDOM} is a control: {unseen} of its completions to toxic prompts are no refusals, and no moderator "
-            "found them safe."
-        )
-    if not about["moderators"]:
-        notes.append(
-            "No moderator was asked: a completion chosen for a safe prompt is an answer, not known to be safe."
-        )
-    if failed:
-        notes.append(f"{failed} calls failed or could not be read{_said(why)}; the same command tries them again.")
-    return notes
 
 
 def _place(teacher: str, number: int, split: str) -> str:
@@ -460,15 +340,4 @@ def _candidate(
         blocked_by=row.blocked_by,
         seed_id=linked[0],
         group_id=linked[1],
-    )
-
-
-def _example(candidate: Candidate) -> Example:
-    return Example(
-        prompt=user(candidate.prompt),
-        completion=assistant(candidate.completion),
-        prompt_id=candidate.prompt_id,
-        kind=candidate.kind,
-        seed_id=candidate.seed_id or "",
-        group_id=candidate.group_id or "",
     )

@@ -35,11 +35,11 @@ from typing import Any
 import msgspec
 
 import orbench
-from orbench.costs import load_prices, total_cost
-from orbench.engine.run_folder import RUN, read_responses
+from orbench.costs import total_cost
+from orbench.engine.run_folder import read_responses
 from orbench.errors import OrbenchError, OrbenchWarning, RunError, UsageError
 from orbench.evaluation import estimate, evaluate
-from orbench.evaluation.money import Plan, make_budget, spent_before, warn_if_short
+from orbench.evaluation.money import Plan, warn_if_short
 from orbench.evaluation.setup import AnyModel, shared_base_url
 from orbench.grouping import find_groups
 from orbench.mitigation.apart import PARTS, Part, check_apart, find_published, part_prompts, shortfalls
@@ -58,7 +58,7 @@ from orbench.mitigation.files import (
 from orbench.mitigation.moderate import MODERATION, Moderators
 from orbench.mitigation.preferences import OWN, TEACHER, Preferences, is_failing, own_fault, to_moderate, way_out
 from orbench.mitigation.teacher import is_same, splits_of, with_earlier
-from orbench.mitigation.terms import Terms, costs_of_run, name_of
+from orbench.mitigation.terms import Terms, costs_of_run, make_terms, name_of, spent_on
 from orbench.records import Kind, Prompt
 from orbench.report.format import plural
 from orbench.results import Evaluation, Row
@@ -132,7 +132,7 @@ def make_pairs(
         orbench.ModelError: A model cannot be used at all.
     """
     _check(containment, stand_in)
-    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
+    terms = make_terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=prices, max_cost=max_cost)
     source = run if isinstance(run, Evaluation) else Evaluation.load(run)
     folder = Path(out)
     dropped: Counter[str] = Counter()
@@ -305,8 +305,8 @@ def _plan(
     if is_same(run, splits):
         (plan,) = estimate([teacher], splits=splits, out=run, **options)
     else:  # the run would grow: what is new by itself
-        if terms.budget is not None and (run / RUN).exists():
-            terms.budget.spent_usd += spent_before(run, terms.prices).spent_usd
+        if terms.budget is not None:
+            terms.budget.spent_usd += spent_on(run, terms)
         known = {response.key for response in read_responses(run) if response.error is None}
         fresh = [p for split in splits for p in split if (p.split, p.id) not in known]
         (plan,) = estimate([teacher], splits=splits_of(fresh, source), out=folder / "teacher-plan", **options)

@@ -23,9 +23,9 @@ import orbench
 from orbench.engine.jsonl import read_lines
 from orbench.engine.run_folder import write_json
 from orbench.errors import RunError, UsageError
-from orbench.evaluation import evaluate
+from orbench.ledger import Ledger
 from orbench.mitigation.checkpoints import Replies, Score, best, check_read, replies_of, score, waited
-from orbench.mitigation.config import Raft, Sft
+from orbench.mitigation.config import TERMS, Raft, Sft
 from orbench.mitigation.data import (
     UNASKABLE,
     askable,
@@ -35,20 +35,13 @@ from orbench.mitigation.data import (
     load_examples,
     load_validation,
 )
-from orbench.mitigation.files import Example, assistant, text_of, user
-from orbench.mitigation.helpful import Mark, rate_rows
-from orbench.mitigation.trainer import (
-    TRAINING,
-    Trained,
-    load_context,
-    load_tokenizer,
-    need_extra,
-    processes,
-    reopen,
-    sft,
-    versions,
-    worth_scoring,
-)
+from orbench.mitigation.files import TRAINING, Example, assistant, text_of, user
+from orbench.mitigation.folder import SAMPLES, SCORES, Trained, processes, reopen
+from orbench.mitigation.helpful import Mark, Marks
+from orbench.mitigation.loading import load_context, load_model, load_tokenizer, need_extra, versions
+from orbench.mitigation.paid import costs_of_training, evaluate_for, reward_for, rewards_path, terms_of
+from orbench.mitigation.terms import Terms
+from orbench.mitigation.trainer import choice_notes, sft, worth_scoring
 from orbench.records import Prompt
 from orbench.results import Row
 from orbench.splits import Split
@@ -72,6 +65,7 @@ def raft(config: Raft) -> Trained:
     done = reopen(out, "raft", config, started_from)
     if done is not None and done.finished:
         return done
+    terms = terms_of(config)
     examples = load_examples(config)
     check_rows_apart(config, examples)
     trained = Trained(
@@ -88,15 +82,16 @@ def raft(config: Raft) -> Trained:
         trained.dropped[UNASKABLE] = unaskable
     validation = worth_scoring(prompts, config, trained.notes)
     write_json(out / TRAINING, trained)
-    start = _measure(config.model, out, 0, validation, config)
+    start = _measure(config.model, 0, validation, config, terms)
     scores = [_score(0, start, start, config)] if start else []
-    current = config.model
+    current, rewards = config.model, []
     for iteration in range(1, config.iterations + 1):
-        kept = _best_replies(config, current, iteration, examples, trained)
+        kept, marks = _best_replies(config, terms, current, iteration, examples, trained)
+        rewards.append(marks)
         folder = out / f"iteration-{iteration}"
         settings = {name: value for name, value in msgspec.to_builtins(config).items() if name in _SFT_ONLY}
         # An iteration is scored when it is done, by ourselves.
-        settings |= {"checkpoints": 0, "validation": None, "other_model": True}
+        settings |= {"checkpoints": 0, "validation": None, "other_model": True, **dict.fromkeys(TERMS)}
         learned = sft(Sft(**{**settings, "model": current, "out": str(folder)}), kept)
         trained.steps += learned.steps
         trained.loss = learned.loss
@@ -104,15 +99,15 @@ def raft(config: Raft) -> Trained:
             ours.update({name: ours.get(name, 0) + count for name, count in more.items()})
         trained.notes += [note for note in learned.notes if note not in trained.notes]
         current = str(folder)
-        now = _measure(current, out, iteration, validation, config)
+        now = _measure(current, iteration, validation, config, terms)
         if now and start:
             scores.append(_score(iteration, start, now, config))
             if config.patience and waited(scores) >= config.patience:
                 break
     trained.scores = scores
+    trained.cost_usd = costs_of_training(config, rewards)
     trained.taken = best(scores).step if scores else config.iterations
-    if trained.taken == 0:
-        trained.notes.append("No iteration kept the start's toxic rejection and refused less: the start was taken.")
+    trained.notes += choice_notes(scores, config.neither, "iteration")
     if current != str(out / f"iteration-{trained.taken}"):
         trained.notes.append(f"The last iteration is hf/{current}.")
     _adopt(Path(f"{out}/iteration-{trained.taken}") if trained.taken else Path(config.model), out, config)
@@ -121,8 +116,10 @@ def raft(config: Raft) -> Trained:
     return trained
 
 
-def _best_replies(config: Raft, model: str, iteration: int, examples: list[Example], trained: Trained) -> list[Example]:
-    """Sample replies to some prompts and keep the best of each."""
+def _best_replies(
+    config: Raft, terms: Terms, model: str, iteration: int, examples: list[Example], trained: Trained
+) -> tuple[list[Example], Marks]:
+    """Sample replies to some prompts and keep the best of each; with the marks that say which it is."""
     draw = random.Random(f"{config.seed} {iteration}")
     taken = examples if not config.prompts else draw.sample(examples, min(config.prompts, len(examples)))
     prompts = [
@@ -141,16 +138,14 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
         for kind in ("safe", "toxic")
         if any(prompt.kind == kind for prompt in prompts)
     ]
-    folder = Path(config.out) / "samples" / f"iteration-{iteration}"
-    result = evaluate(
-        f"hf/{model}",
+    result = evaluate_for(
+        config,
+        terms,
+        lambda: f"hf/{model}",
         splits=splits,
-        out=folder,
-        scorer=config.scorer,
-        judge=config.judge,
+        out=Path(config.out) / SAMPLES / f"iteration-{iteration}",
         temperature=config.temperature,
         top_p=config.top_p,
-        max_tokens=config.max_tokens,
         seed=config.seed + iteration,
         progress=None,
     )
@@ -159,16 +154,24 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
     whole = [row for row in rows if row.finish_reason != "length"]
     if cut := len(rows) - len(whole):
         trained.dropped["replies_cut_off"] = trained.dropped.get("replies_cut_off", 0) + cut
-    rewards = _rewards(config, whole, folder)
+    marks = _rewards(config, terms, whole, iteration)
+    unread = sum(value is None for value in marks.values.values()) if config.reward is not None else 0
+    if unread:
+        trained.dropped["rewards_unread"] = trained.dropped.get("rewards_unread", 0) + unread
     best_of: dict[str, tuple[float, int, Row]] = {}
     for row in whole:
         number, _, copy = row.prompt_id.partition("#")
-        reward = rewards[row.split, row.prompt_id]
+        reward = marks.values[row.split, row.prompt_id]
         found = (reward, -int(copy), row) if reward is not None else None
         if found and (number not in best_of or found[:2] > best_of[number][:2]):
             best_of[number] = found
     if missed := len(taken) - len(best_of):
         trained.dropped["no_reply_with_a_reward"] = trained.dropped.get("no_reply_with_a_reward", 0) + missed
+    if unread and not best_of:
+        raise RunError(
+            f"{config.out}: in iteration {iteration} none of the {unread:,} rewards that {config.reward} gave can be "
+            "read; a judge ends its answer with a mark such as [[7]]. Take another --reward, in another --out"
+        )
     if not best_of:
         raise RunError(
             f"{config.out}: in iteration {iteration} no reply earned a reward ({len(prompts):,} were drawn, {cut:,} of "
@@ -181,22 +184,25 @@ def _best_replies(config: Raft, model: str, iteration: int, examples: list[Examp
             f"Iteration {iteration}: for {answered} of {len(toxic)} toxic prompts the reply of highest reward is an "
             "answer, and was learnt."
         )
-    return [
+    learned = [
         Example(prompt=user(row.prompt), completion=assistant(row.response), prompt_id=row.prompt_id, kind=row.kind)
         for _, _, row in best_of.values()
     ]
+    return learned, marks
 
 
-def _rewards(config: Raft, rows: list[Row], folder: Path) -> dict[tuple[str, str], float | None]:
+def _rewards(config: Raft, terms: Terms, rows: list[Row], iteration: int) -> Marks:
     """The reward of each reply; None for one that earns none.
 
     Raises:
         RunError: Calls of the judge failed, which is not the model's doing; the marks that there are, are saved.
     """
     if config.reward is None:
-        return {(row.split, row.prompt_id): 1.0 if row.refused is (row.kind == "toxic") else None for row in rows}
-    path = folder.with_name(f"{folder.name}-rewards.jsonl")
-    found = rate_rows(config.reward, rows, path).values
+        own = {(row.split, row.prompt_id): 1.0 if row.refused is (row.kind == "toxic") else None for row in rows}
+        return Marks(own, Ledger())
+    path = rewards_path(config, iteration)
+    marks = reward_for(config, terms, rows, iteration)
+    found = marks.values
     last = {(mark.split, mark.prompt_id): mark.judgement for mark in read_lines(path, Mark)}
     missing = [last.get(key) for key, value in found.items() if value is None]
     if failed := sum(judgement is not None and not judgement.reply for judgement in missing):
@@ -204,19 +210,18 @@ def _rewards(config: Raft, rows: list[Row], folder: Path) -> dict[tuple[str, str
             f"{path}: calls of {config.reward} failed on {failed:,} of {len(found):,} replies; nothing is chosen by "
             "that. The same command asks it again and goes on"
         )
-    return {(row.split, row.prompt_id): found.get((row.split, row.prompt_id)) for row in rows}
+    return marks
 
 
-def _measure(model: str, out: Path, iteration: int, validation: Split | None, config: Raft) -> Replies | None:
+def _measure(model: str, iteration: int, validation: Split | None, config: Raft, terms: Terms) -> Replies | None:
     if validation is None:
         return None
-    result = evaluate(
-        f"hf/{model}",
+    result = evaluate_for(
+        config,
+        terms,
+        lambda: f"hf/{model}",
         splits=validation,
-        out=out / "scores" / f"iteration-{iteration}",
-        scorer=config.scorer,
-        judge=config.judge,
-        max_tokens=config.max_tokens,
+        out=Path(config.out) / SCORES / f"iteration-{iteration}",
         progress=False,
     )
     return replies_of(result)
@@ -233,8 +238,6 @@ def _adopt(source: Path, out: Path, config: Raft) -> None:
             if path.is_file() and path.name != TRAINING:
                 shutil.copy2(path, out / path.name)
         return
-    from orbench.mitigation.trainer import load_model, load_tokenizer
-
     untrained: Any = load_model(config)  # the start, from the Hub
     untrained.save_pretrained(out)
     load_tokenizer(config.model).save_pretrained(out)

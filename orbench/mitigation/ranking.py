@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from orbench.errors import ModelError, RunError
+from orbench.mitigation.config import Sft
+from orbench.mitigation.data import asked_tokens
 from orbench.mitigation.files import HELD_OUT, TRAIN, Pair, read_rows, text_of
+from orbench.mitigation.loading import context_of, load_model, load_tokenizer, need_extra, quiet
 from orbench.models.chat import find_adapter, tokenizer_source
 from orbench.records import Kind, Prompt
 
@@ -50,9 +53,6 @@ def margins(model: str, prompts: Sequence[Prompt], data: Path) -> dict[Kind, lis
     """
     import torch
 
-    from orbench.mitigation.config import Sft
-    from orbench.mitigation.trainer import context_of, load_model, load_tokenizer, need_extra, quiet
-
     need_extra("the ranking figure")
     quiet()
     pairs = [pair for name in (TRAIN, HELD_OUT) for pair in read_rows(data / name, Pair) if pair.kind == "safe"]
@@ -70,13 +70,8 @@ def margins(model: str, prompts: Sequence[Prompt], data: Path) -> dict[Kind, lis
     loaded.to("cuda" if torch.cuda.is_available() else "cpu")
     refusals = _openings(tokenizer, [text_of(pair.rejected) for pair in pairs])
     answers = _openings(tokenizer, [text_of(pair.chosen) for pair in pairs])
-    asked = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt.text}], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        for prompt in prompts
-    ]
-    fit = [(prompt.kind, tokens) for prompt, tokens in zip(prompts, asked, strict=True) if len(tokens) <= room]
+    asked = [(prompt.kind, asked_tokens(tokenizer, prompt.text)) for prompt in prompts]
+    fit = [(kind, tokens) for kind, tokens in asked if len(tokens) <= room]
     found: dict[Kind, list[float]] = {"safe": [], "toxic": []}
     for start in range(0, len(fit), _BATCH):
         kinds, batch = zip(*fit[start : start + _BATCH], strict=True)

@@ -18,14 +18,12 @@ from typing import Any
 import msgspec
 
 from orbench.comparison import Comparison, compare
-from orbench.costs import load_prices
 from orbench.errors import RunError, UsageError
-from orbench.evaluation.money import make_budget
 from orbench.evaluation.setup import AnyModel
 from orbench.mitigation.files import HELD_OUT_PROMPTS
 from orbench.mitigation.helpful import MARKS, Mark, Marks, rate_rows
 from orbench.mitigation.seen import Learned, check_new, learned_from, weights_of
-from orbench.mitigation.terms import Terms, added_costs
+from orbench.mitigation.terms import Terms, added_costs, make_terms
 from orbench.report.format import percent
 from orbench.results import Evaluation
 from orbench.run_state import RowState
@@ -170,7 +168,7 @@ def report_loop(
         notes += check_new(everyday[1], Learned([], [*learned.files, *learned.replayed]))
     figures = _rankings(runs, Path(pairs), notes) if pairs is not None else [None, None]
     tasks = [_tasks(Path(file)) for file in lm_eval] if lm_eval else [{}, {}]
-    terms = Terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=load_prices(prices), budget=make_budget(max_cost))
+    terms = make_terms(concurrency=concurrency, rpm=rpm, tpm=tpm, prices=prices, max_cost=max_cost)
     rated = [] if helpfulness is None else _rate(everyday, helpfulness, base_url, terms)
     marks = [{key: value for key, value in one.values.items() if value is not None} for one in rated]
     failed = sum(value is None for one in rated for value in one.values.values())

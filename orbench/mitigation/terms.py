@@ -16,9 +16,10 @@ import msgspec
 from orbench import costs
 from orbench.costs import Budget, Estimate, Price, Range
 from orbench.engine.jsonl import read_lines
-from orbench.engine.limits import ConcurrencyLimit
-from orbench.engine.pace import Pace
-from orbench.errors import OrbenchWarning
+from orbench.engine.limits import ConcurrencyLimit, limit_for
+from orbench.engine.run_folder import RUN
+from orbench.errors import OrbenchWarning, RunError
+from orbench.evaluation.money import how_to_go_on, make_budget, spent_before, spent_words
 from orbench.evaluation.setup import AnyModel, check_pace
 from orbench.ledger import Ledgers
 from orbench.models import open_model
@@ -51,17 +52,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
     """Shared with the teacher; None without a bound."""
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            orbench.UsageError: A number that would open no call.
-        """
-        check_pace(self.concurrency, self.rpm, self.tpm)
-
     def limit(self, model: Model) -> ConcurrencyLimit:
         """Bounds the open calls of a model."""
-        return ConcurrencyLimit(self.concurrency or model.max_concurrency, pace=Pace(self.rpm, self.tpm))
+        return limit_for(model, self.concurrency, self.rpm, self.tpm)
 
     def price(self, model: Model) -> Price | None:
         """Of a model; None if it is unknown.
@@ -131,18 +124,51 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     def warn_if_out(self, owed: int) -> None:
         """Say in one line that the money is spent, and how to go on; `owed` calls were not made or failed."""
-        if self.budget is not None and self.budget.refused:
-            warnings.warn(
-                f"stopped at --max-cost {self.budget.max_usd:g}: {money(self.budget.spent_usd)} spent, "
-                f"{plural(owed, 'call')} owed; the same command "
-                + ("goes on" if self.budget.goes_on else "with a higher --max-cost goes on"),
-                OrbenchWarning,
-                stacklevel=3,
-            )
+        if self._is_out:
+            warnings.warn(self._out(f"{plural(owed, 'call')} owed"), OrbenchWarning, stacklevel=3)
+
+    def check_paid(self, owed: str) -> None:
+        """Raise RunError where the money is spent: says what is owed, and how to go on."""
+        if self._is_out:
+            raise RunError(self._out(owed))
+
+    def has_more(self) -> bool:
+        """Whether there is money after all for something that there was none for, now that less is held back."""
+        return self.budget is not None and self.budget.refused > 0 and self.budget.goes_on
+
+    @property
+    def _is_out(self) -> bool:
+        return self.budget is not None and self.budget.refused > 0
+
+    def _out(self, owed: str) -> str:
+        assert self.budget is not None
+        return (
+            f"stopped at --max-cost {self.budget.max_usd:g}: {spent_words(self.budget)}, {owed}; "
+            f"{how_to_go_on(self.budget)}"
+        )
 
 
 NO_TERMS = Terms()
 """No bound on anything."""
+
+
+def make_terms(
+    *,
+    concurrency: int | None,
+    rpm: float | None,
+    tpm: float | None,
+    prices: str | Path | None,
+    max_cost: float | None,
+) -> Terms:
+    """The terms that the options of a command stand for; these are described at `orbench.evaluate`.
+
+    Raises:
+        orbench.UsageError: Numbers that cannot be meant, or prices that cannot be read.
+    """
+    check_pace(concurrency, rpm, tpm)
+    return Terms(
+        concurrency=concurrency, rpm=rpm, tpm=tpm, prices=costs.load_prices(prices), budget=make_budget(max_cost)
+    )
 
 
 def name_of(model: AnyModel) -> str:
@@ -152,9 +178,18 @@ def name_of(model: AnyModel) -> str:
 
 def costs_of_run(run: Evaluation, role: str) -> dict[str, float | None]:
     """Role and model to USD of a run, and of its judge if it has one."""
+    return {f"{role} {run.model}": run.usage["cost_usd"], **judge_costs(run)}
+
+
+def judge_costs(run: Evaluation) -> dict[str, float | None]:
+    """`judge NAME` to USD of a run; nothing if it has no judge."""
     usage = run.usage
-    judge = {f"judge {run.config['scorer']['judge']}": usage["judge"]["cost_usd"]} if "judge" in usage else {}
-    return {f"{role} {run.model}": usage["cost_usd"], **judge}
+    return {f"judge {run.config['scorer']['judge']}": usage["judge"]["cost_usd"]} if "judge" in usage else {}
+
+
+def spent_on(run: Path, terms: Terms) -> float:
+    """What a run folder has cost so far, in USD, as an evaluation that goes on in it counts it; 0 if it is none."""
+    return spent_before(run, terms.prices).spent_usd if (run / RUN).exists() else 0.0
 
 
 def added_costs(found: Iterable[Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -1,19 +1,8 @@
-"""Trains a model with TRL's trainers, from settings to a folder that `hf/FOLDER` evaluates.
-
-OUT/                the trained model: the best checkpoint, or the last where none could be chosen
-OUT/adapter/        the LoRA adapters alone, where they were trained
-OUT/last/           where another checkpoint was taken: the last weights, of LoRA the adapters
-OUT/training.json   settings, rows, scores of checkpoints, which was taken and why
-OUT/scores/         a run folder of each checkpoint
-OUT/checkpoints/    the last checkpoint, to go on from
-"""
+"""Trains a model with TRL's trainers, from settings to a folder that `hf/FOLDER` evaluates."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,7 +13,7 @@ import msgspec
 
 import orbench
 from orbench.engine.run_folder import write_json
-from orbench.errors import MissingExtraError, ModelError, RunError, UsageError
+from orbench.errors import RunError
 from orbench.mitigation.checkpoints import ENOUGH, Score, best, prompts_needed
 from orbench.mitigation.config import Dpo, Sft, Training
 from orbench.mitigation.data import (
@@ -38,42 +27,37 @@ from orbench.mitigation.data import (
     pair_rows,
     sft_rows,
 )
-from orbench.mitigation.files import Example
+from orbench.mitigation.files import TRAINING, Example
+from orbench.mitigation.folder import (
+    CHECKPOINTS,
+    LAST,
+    Trained,
+    is_first_process,
+    newest_checkpoint,
+    processes,
+    reopen,
+    tidy,
+)
+from orbench.mitigation.loading import (
+    adapters,
+    check_targets,
+    context_of,
+    load_model,
+    load_tokenizer,
+    need_extra,
+    precision,
+    quiet,
+    versions,
+)
+from orbench.mitigation.paid import costs_of_training, terms_of
+from orbench.mitigation.terms import Terms
+from orbench.report.format import percent
 from orbench.splits import Split
 
-TRAINING = "training.json"
-_MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
-_CHECKPOINTS, _LAST = "checkpoints", "last"
-_CHANGED = {"data": "the data has", "validation": "the validation prompts have", "model": "the model has"}
-_STATE = "trainer_state.json"
-"""What the Trainer writes last into a checkpoint."""
 _WAIT_S = 7 * 24 * 3600
 """Seconds that other processes wait while the first scores a checkpoint; torch's half an hour is soon over."""
-_ALL = "all-linear"
 _LOGS = 50
 """Times that the loss is looked at, at least, and at most every tenth step."""
-
-
-class Trained(msgspec.Struct, kw_only=True):
-    """What came of a training; `training.json`."""
-
-    orbench_version: str
-    method: str
-    config: dict[str, Any]
-    digests: dict[str, str] = {}
-    """Of the data, of what was mixed in, of the validation prompts and of the model, as they were at the start."""
-    rows: dict[str, int]
-    """Kind to rows."""
-    dropped: dict[str, int]
-    steps: int = 0
-    loss: float | None = None
-    """Mean over the training."""
-    scores: list[Score] = []
-    taken: int | None = None
-    """Step of the checkpoint that lies in the folder; 0 is the untrained start."""
-    notes: list[str] = []
-    versions: dict[str, str] = {}
-    finished: bool = False
 
 
 def sft(config: Sft, examples: list[Example] | None = None) -> Trained:
@@ -150,6 +134,7 @@ def train(
     done = reopen(out, method, config, started_from)
     if done is not None and done.finished:
         return done
+    terms = terms_of(config)
     tokenizer = load_tokenizer(config.model)
     model = load_model(config)
     check_targets(model, config)
@@ -168,90 +153,8 @@ def train(
         notes=rows.notes,
         versions=versions(),
     )
-    _run(trained, config, rows, model, tokenizer, validation, make_trainer)
+    _run(trained, config, rows, model, tokenizer, validation, terms, make_trainer)
     return trained
-
-
-def need_extra(what: str) -> None:
-    """Raise MissingExtraError where a module of the extra `train` is missing."""
-    if any(importlib.util.find_spec(module) is None for module in _MODULES):
-        raise MissingExtraError(what, "train")
-
-
-def quiet() -> None:
-    """Bars of the libraries only on a terminal, and their warnings to developers not at all."""
-    import datasets
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-        datasets.disable_progress_bars()
-
-
-def load_tokenizer(source: str) -> Any:
-    """The tokenizer of a model that is to be trained.
-
-    Raises:
-        ModelError: It cannot be loaded, or has no chat template.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # what loaders raise has no common base
-        raise ModelError(f"{source}: no tokenizer can be loaded from it: {_first_line(error)}") from error
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"{source}: its tokenizer has no chat template, so how to put a question to it is unknown; take the "
-            "chat-tuned version, or save a template as chat_template.jinja in the model's folder"
-        )
-    return tokenizer
-
-
-def context_of(config: Any) -> int | None:
-    """Tokens that a model of this configuration can read; None where it has no bound."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
-def load_context(source: str) -> int | None:
-    """The same of a model that is not loaded.
-
-    Raises:
-        ModelError: Its configuration cannot be loaded.
-    """
-    from transformers import AutoConfig
-
-    try:
-        return context_of(AutoConfig.from_pretrained(source))
-    except Exception as error:
-        raise ModelError(f"{source} cannot be loaded for training: {_first_line(error)}") from error
-
-
-def load_model(config: Training) -> Any:
-    """The model to train, in the precision that was asked for.
-
-    Raises:
-        ModelError: It cannot be loaded.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(config.seed)
-    # Weights stay float32 where all of them are trained: a step would vanish in bfloat16's rounding.
-    dtype = torch.bfloat16 if config.lora_rank and _precision(config) == "bfloat16" else torch.float32
-    try:
-        return AutoModelForCausalLM.from_pretrained(config.model, dtype=dtype)
-    except Exception as error:
-        raise ModelError(f"{config.model} cannot be loaded for training: {_first_line(error)}") from error
-
-
-def _precision(config: Training) -> str:
-    import torch
-
-    if config.dtype != "auto":
-        return config.dtype
-    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def _run(
@@ -261,6 +164,7 @@ def _run(
     model: Any,
     tokenizer: Any,
     validation: Split | None,
+    terms: Terms,
     make_trainer: Callable[[Any, Any, Any, Any, dict[str, Any]], Any],
 ) -> None:
     from datasets import Dataset
@@ -272,12 +176,12 @@ def _run(
     common, every = arguments(config, len(rows.rows), bool(watched))
     if is_first_process():
         write_json(out / TRAINING, trained)
-    trainer = make_trainer(model, tokenizer, Dataset.from_list(rows.rows), _peft(config), common)
-    watch = Watch(config, tokenizer, watched, every)
+    trainer = make_trainer(model, tokenizer, Dataset.from_list(rows.rows), adapters(config), common)
+    watch = Watch(config, tokenizer, watched, every, terms)
     watch.trainer = trainer
     trainer.add_callback(watch)
     trainer.remove_callback(_printer())
-    newest = _newest_checkpoint(out / _CHECKPOINTS)
+    newest = newest_checkpoint(out / CHECKPOINTS)
     with suppress(Ended):
         result = trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         if not math.isfinite(result.training_loss):
@@ -288,21 +192,49 @@ def _run(
     trained.steps = trainer.state.global_step
     trained.loss = _mean_loss(trainer.state.log_history)
     trained.scores = watch.scores
+    trained.cost_usd = costs_of_training(config)
     chosen = best(watch.scores).step if watch.scores else trained.steps
     trained.taken = chosen
-    if chosen == 0:
-        trained.notes.append("No checkpoint kept the start's toxic rejection and refused less: the start was taken.")
+    trained.notes += choice_notes(watch.scores, config.neither, "checkpoint")
     if chosen != trained.steps:
-        trainer.save_model(str(out / _LAST))
-        last = f"hf/{config.model}+{out / _LAST}" if config.lora_rank else f"hf/{out / _LAST}"
+        trainer.save_model(str(out / LAST))
+        last = f"hf/{config.model}+{out / LAST}" if config.lora_rank else f"hf/{out / LAST}"
         trained.notes.append(f"The last weights, of step {trained.steps}, are {last}.")
         _adopt(trainer.model, out / BEST if chosen else None, config)
     if trainer.is_world_process_zero():
         _save(trainer, tokenizer, config)
         write_json(out / TRAINING, msgspec.structs.replace(trained, finished=True))
-        _tidy(out)
+        tidy(out)
     trained.finished = True
     trainer.accelerator.wait_for_everyone()
+
+
+def choice_notes(scores: Sequence[Score], neither: float, name: str) -> list[str]:
+    """What the owner should know of how the best was chosen.
+
+    Args:
+        scores: The start's first; empty where nothing was scored.
+        neither: Most replies to either kind of prompt that may be neither answer nor refusal.
+        name: What the others are called, such as `checkpoint`.
+    """
+    if not scores:
+        return []
+    start, later = scores[0], scores[1:]
+    notes = []
+    if start.neither > neither:
+        notes.append(
+            f"The start itself gives neither answer nor refusal to {percent(start.neither)} of one kind of validation "
+            f"prompts, and --neither {neither:g} rules out every {name} that does no better. Its rates leave those "
+            "replies out; with --neither above that share, toxic rejection alone decides who may be taken."
+        )
+    if later and best(scores) is start:
+        ruled_out = sum(score.neither > neither for score in later)
+        notes.append(
+            f"No {name} kept the start's toxic rejection and refused less"
+            + (f" ({ruled_out} of {len(later)} are ruled out by --neither {neither:g})" if ruled_out else "")
+            + ": the start was taken."
+        )
+    return notes
 
 
 def _mean_loss(logs: Sequence[dict[str, Any]]) -> float | None:
@@ -315,24 +247,6 @@ def _mean_loss(logs: Sequence[dict[str, Any]]) -> float | None:
     return total / before if before else None
 
 
-def _tidy(out: Path) -> None:
-    """Remove what only an unfinished training needs."""
-    from orbench.mitigation.watch import BEST
-
-    for folder in (out / BEST, out / _CHECKPOINTS):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_first_process() -> bool:
-    """Whether this process writes and prints: the first of those that `accelerate launch` or `torchrun` started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def processes() -> int:
-    """How many of them there are."""
-    return max(1, int(os.environ.get("WORLD_SIZE") or 1))
-
-
 def arguments(config: Training, rows: int, save: bool) -> tuple[dict[str, Any], int]:
     """The settings as TRL's configurations name them, and the steps between checkpoints."""
     import torch
@@ -341,7 +255,7 @@ def arguments(config: Training, rows: int, save: bool) -> tuple[dict[str, Any], 
     steps = config.max_steps or math.ceil(per_epoch * config.epochs)
     every = math.ceil(steps / max(1, config.checkpoints))
     return {
-        "output_dir": str(Path(config.out) / _CHECKPOINTS),
+        "output_dir": str(Path(config.out) / CHECKPOINTS),
         "learning_rate": config.learning_rate,
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
@@ -351,7 +265,7 @@ def arguments(config: Training, rows: int, save: bool) -> tuple[dict[str, Any], 
         "lr_scheduler_type": config.scheduler,
         "warmup_steps": round(config.warmup * steps),
         "weight_decay": config.weight_decay,
-        "bf16": _precision(config) == "bfloat16",
+        "bf16": precision(config) == "bfloat16",
         "gradient_checkpointing": config.gradient_checkpointing,
         "seed": config.seed,
         "save_strategy": "steps" if save or config.checkpoints else "no",
@@ -375,10 +289,16 @@ def worth_scoring(validation: Split | None, config: Training, notes: list[str]) 
         notes.append("No validation prompts: the last checkpoint was taken, none was chosen.")
         return None
     kinds = {prompt.kind for prompt in validation}
-    if len(validation) < ENOUGH or len(kinds) < 2:
+    if len(kinds) < 2:
         notes.append(
-            f"{len(validation)} validation prompts ({', '.join(sorted(kinds))}): too few to choose by, which takes "
-            f"{ENOUGH} of both kinds; the last checkpoint was taken."
+            f"The validation prompts are all {', '.join(kinds) or 'too long'}: a choice takes both kinds, safe and "
+            "toxic; the last checkpoint was taken."
+        )
+        return None
+    if len(validation) < ENOUGH:
+        notes.append(
+            f"{len(validation)} validation prompts: too few to choose by, which takes {ENOUGH} of both kinds; the last "
+            "checkpoint was taken."
         )
         return None
     toxic, needed = sum(prompt.kind == "toxic" for prompt in validation), prompts_needed(config.containment)
@@ -391,64 +311,11 @@ def worth_scoring(validation: Split | None, config: Training, notes: list[str]) 
     return validation
 
 
-def check_targets(model: Any, config: Training) -> None:
-    """Look whether the model has the modules that are to get an adapter.
-
-    Raises:
-        UsageError: One is missing; names those that there are.
-    """
-    if not config.lora_rank or config.lora_targets == _ALL:
-        return
-    there = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_matrix(module)}
-    for target in _targets(config):
-        if target not in there:
-            raise UsageError(
-                f"--lora-targets: {config.model} has no module {target!r}; it has {', '.join(sorted(there))}; or take "
-                f"{_ALL}"
-            )
-
-
-def _is_matrix(module: Any) -> bool:
-    return getattr(getattr(module, "weight", None), "ndim", 0) == 2
-
-
-def _targets(config: Training) -> list[str]:
-    return [name.strip() for name in config.lora_targets.split(",")]
-
-
-def _peft(config: Training) -> Any:
-    if not config.lora_rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=_ALL if config.lora_targets == _ALL else _targets(config),
-        task_type="CAUSAL_LM",
-    )
-
-
 def _printer() -> Any:
     """TRL's own printing of the loss, which would stand on standard output."""
     from transformers import PrinterCallback
 
     return PrinterCallback
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that was written whole; those that were not, because we were killed, are removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            msgspec.json.decode((path / _STATE).read_bytes())
-        except (OSError, msgspec.MsgspecError):
-            if is_first_process():
-                shutil.rmtree(path, ignore_errors=True)
-        else:
-            whole.append(path)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _adopt(model: Any, source: Path | None, config: Training) -> None:
@@ -477,78 +344,3 @@ def _save(trainer: Any, tokenizer: Any, config: Training) -> None:
         model = model.merge_and_unload()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-
-
-def reopen(out: Path, method: str, config: Training, started_from: dict[str, str]) -> Trained | None:
-    """What is known of a training begun in the folder before; None if it is new.
-
-    Args:
-        out: The folder.
-        method: The command.
-        config: Its settings.
-        started_from: Digests of data and model as they are now.
-
-    Raises:
-        RunError: It holds another training, or something else, or the data has changed since.
-    """
-    path = out / TRAINING
-    if not path.exists():
-        if not is_first_process():  # the first has looked, and may be writing already
-            return None
-        there = sorted(entry.name for entry in out.iterdir() if entry.name[0] != ".") if out.is_dir() else []
-        if there:
-            raise RunError(f"{out}: no training, but holds {', '.join(there[:3])}. Choose another --out")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{out}: cannot be made: {error.strerror}. Choose another --out") from None
-        return None
-    before = read_training(out)
-    if not before.finished and _is_untouched(out):  # such as by a judge that there is not: nothing is lost
-        return None
-    now = {"method": method, **msgspec.to_builtins(config)}
-    then = {"method": before.method, **before.config}
-    changed = [name for name, value in now.items() if then.get(name) != value]
-    if changed:
-        name = changed[0]
-        raise RunError(
-            f"{out}: holds a training with another {name}: {then.get(name)} there, {now[name]} now. "
-            "Choose another --out"
-        )
-    for name in sorted({*before.digests, *started_from}) if before.digests else ():
-        if before.digests.get(name) != started_from.get(name):
-            what = _CHANGED.get(name, f"the {name} rows have")
-            raise RunError(f"{out}: {what} changed since this training began: choose another --out")
-    if before.finished and is_first_process():
-        _tidy(out)
-    return before
-
-
-def _is_untouched(out: Path) -> bool:
-    """Whether a training has scored, sampled and saved nothing yet."""
-    return {path.name for path in out.iterdir()} <= {TRAINING, _CHECKPOINTS} and not any(
-        (out / _CHECKPOINTS).glob("checkpoint-*")
-    )
-
-
-def read_training(out: Path) -> Trained:
-    """What `training.json` of a folder says.
-
-    Raises:
-        RunError: There is none, or it is damaged.
-    """
-    try:
-        return msgspec.json.decode((out / TRAINING).read_bytes(), type=Trained)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{out / TRAINING}: cannot be read: {error}") from None
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that train."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in _MODULES}
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

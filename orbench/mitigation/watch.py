@@ -15,14 +15,16 @@ from typing import Any
 from transformers import TrainerCallback
 
 from orbench.errors import OrbenchError, RunError
-from orbench.evaluation import evaluate
 from orbench.mitigation.checkpoints import Replies, Score, best, replies_of, score, waited
 from orbench.mitigation.config import Training
+from orbench.mitigation.folder import SCORES
+from orbench.mitigation.paid import evaluate_for
+from orbench.mitigation.terms import Terms
 from orbench.models.huggingface import HuggingFaceModel
 from orbench.results import Evaluation
 from orbench.splits import Split
 
-SCORES, BEST = "scores", "best"
+BEST = "best"
 
 
 class Ended(Exception):  # noqa: N818 - no error
@@ -37,7 +39,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         trainer: To be set before training begins.
     """
 
-    def __init__(self, config: Training, tokenizer: Any, validation: Split | None, every: int) -> None:
+    def __init__(self, config: Training, tokenizer: Any, validation: Split | None, every: int, terms: Terms) -> None:
         """Watch a training.
 
         Args:
@@ -45,6 +47,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             tokenizer: The model's.
             validation: Prompts of both kinds to score on; None scores nothing.
             every: Steps between checkpoints.
+            terms: On which the judge is asked.
         """
         self.scores: list[Score] = []
         self.trainer: Any = None
@@ -52,6 +55,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._tokenizer = tokenizer
         self._validation = validation
         self._every = every
+        self._terms = terms
         self._out = Path(config.out)
         self._start: Replies | None = None
 
@@ -116,13 +120,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         was_training, generation = model.training, copy.deepcopy(model.generation_config)
         model.eval()
         try:
-            result = evaluate(
-                HuggingFaceModel.of(config.out, model, self._tokenizer),
+            result = evaluate_for(
+                config,
+                self._terms,
+                lambda: HuggingFaceModel.of(config.out, model, self._tokenizer),
                 splits=self._validation,
                 out=self._folder(step),
-                scorer=config.scorer,
-                judge=config.judge,
-                max_tokens=config.max_tokens,
                 progress=False,
             )
         finally:

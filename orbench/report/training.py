@@ -8,11 +8,13 @@ from orbench.report.format import percent
 from orbench.report.table import columns
 
 if TYPE_CHECKING:
-    from orbench.mitigation.trainer import Trained
+    from orbench.mitigation.folder import Trained
 
 
 def training_table(trained: Trained) -> str:
     """The training in a few lines."""
+    from orbench.mitigation.terms import cost_text
+
     rows = ", ".join(f"{kind} {count:,}" for kind, count in trained.rows.items())
     lines = [f"{trained.method} of {trained.config['model']} in {trained.config['out']}", f"rows: {rows}"]
     if trained.dropped:
@@ -38,4 +40,7 @@ def training_table(trained: Trained) -> str:
                 ]
             ),
         ]
-    return "\n".join([*lines, *trained.notes])
+    lines += trained.notes
+    if trained.cost_usd:
+        lines.append(f"Cost: {cost_text(trained.cost_usd)}.")
+    return "\n".join(lines)

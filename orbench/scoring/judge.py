@@ -21,7 +21,7 @@ import msgspec
 
 from orbench import templates
 from orbench.engine.calls import CallResult, complete, first_error
-from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.limits import ConcurrencyLimit, limit_for
 from orbench.errors import UsageError
 from orbench.models.base import Model
 from orbench.records import Judgement, Message, Request, Response, Sampling, Usage, Vote
@@ -198,7 +198,7 @@ class Judge:
         self.template = template
         self._template = find_template(template)
         self._wording = templates.load(self._template.file)
-        self.limit = limit or ConcurrencyLimit(model.max_concurrency)
+        self.limit = limit or limit_for(model)
 
     @property
     def models(self) -> tuple[Model, ...]:

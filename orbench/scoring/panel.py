@@ -13,8 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any, Literal, cast, get_args
 
 from orbench.engine.calls import first_error
-from orbench.engine.limits import ConcurrencyLimit
-from orbench.engine.pace import Pace
+from orbench.engine.limits import ConcurrencyLimit, limit_for
 from orbench.errors import UsageError
 from orbench.models import Options, open_model
 from orbench.models.base import Model
@@ -47,9 +46,7 @@ def open_judges(
     template: str,
     rule: str,
     options: Callable[[AnyModel], Options],
-    concurrency: int | None = None,
-    rpm: float | None = None,
-    tpm: float | None = None,
+    limit_of: Callable[[Model], ConcurrencyLimit] = limit_for,
 ) -> AnyJudge | None:
     """One judge, or a panel of several; None where none is given. Nothing is sent yet.
 
@@ -58,9 +55,7 @@ def open_judges(
         template: How they are asked.
         rule: How a panel settles.
         options: What each provider may need, such as the judge's address.
-        concurrency: Calls open at once, for each of them; default: found out while running.
-        rpm: Requests a minute at most, for each of them.
-        tpm: Tokens a minute at most, for each of them.
+        limit_of: Makes the limit of each; default: found out while running.
 
     Raises:
         UsageError: No such template or rule, or a judge that is given twice.
@@ -72,10 +67,7 @@ def open_judges(
         return None
     wanted = list(models) if isinstance(models, (list, tuple)) else [cast("AnyModel", models)]
     opened = [open_model(model, options(model)) for model in wanted]
-    judges = [
-        Judge(model, template, ConcurrencyLimit(concurrency or model.max_concurrency, pace=Pace(rpm, tpm)))
-        for model in opened
-    ]
+    judges = [Judge(model, template, limit_of(model)) for model in opened]
     if not judges:
         return None
     return judges[0] if len(judges) == 1 else Panel(judges, checked)

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from orbench import templates
-from orbench.engine.limits import ConcurrencyLimit
+from orbench.engine.limits import ConcurrencyLimit, limit_for
 from orbench.models.base import Model
 from orbench.records import Message, Response
 from orbench.scoring.answers import last_label
@@ -112,7 +112,7 @@ class SafetyJudge:
         self.model = model
         self.guard = find_guard(model.name)
         self._wording = templates.load(self.guard.template) if self.guard.template else None
-        self.limit = limit or ConcurrencyLimit(model.max_concurrency)
+        self.limit = limit or limit_for(model)
 
     @property
     def digest(self) -> str:

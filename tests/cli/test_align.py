@@ -78,22 +78,6 @@ def test_a_training_without_its_settings_names_all_that_are_missing(cli, method)
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "said"),
-    [
-        ("--learning-rate", "-1", "--learning-rate is -1.0: expected `float` > 0.0"),
-        ("--batch-size", "0", "--batch-size is 0: expected `int` >= 1"),
-        ("--scheduler", "steep", "--scheduler is 'steep': one of "),
-        ("--containment", "2", "--containment is 2.0: expected `float` <= 1.0"),
-        ("--data", "", "--data is '': expected `str` of length >= 1"),
-    ],
-)
-def test_a_setting_that_cannot_be_meant_is_named_as_it_is_typed(cli, setting, value, said):
-    done = cli("align", "sft", "--model", "hf/any", "--data", "pairs", "--out", "made", setting, value)
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert said in done.err
-
-
 def test_overgenerate_wants_to_be_told_the_prompts(cli):
     done = cli("align", "overgenerate", "--teacher", "baseline/always-answer", "--out", "made")
     assert done.code == 2

@@ -39,13 +39,13 @@ def test_the_raft_preset_is_that_of_safe_to_serve():
     ("given", "preset", "text"),
     [
         ({"beta": -1.0}, None, "beta"),
-        ({"learning_rate": "much"}, None, "--learning-rate is .much.: expected `float`"),
+        ({"learning_rate": "much"}, None, "--learning-rate"),
         ({"loss": "best"}, None, "loss"),
         ({"no_such": 1}, None, "no_such"),
         ({}, "porover", "safe-to-serve"),
         ({"data": None}, None, "data"),
         ({"learning_rate": float("inf")}, None, "--learning-rate is inf"),
-        ({"sft_weight": float("nan")}, None, "--sft-weight is nan"),
+        ({"sft_weight": float("nan")}, None, "--sft-weight"),
         ({"seed": -1}, None, "seed"),
         ({"containment": 0.0}, None, "containment"),
     ],
@@ -85,4 +85,34 @@ def test_a_file_that_holds_no_settings(tmp_path, content):
     file = tmp_path / "settings.yaml"
     file.write_text(content, encoding="latin-1")
     with pytest.raises(UsageError, match=r"settings\.yaml"):
+        make_config(Sft, FOLDERS, file=file)
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_cost", 1.0), ("base_url", "http://localhost"), ("rpm", 5.0)])
+def test_terms_of_a_judge_want_a_judge(name, value):
+    given = {"data": "d", "model": "m", "out": "o", name: value}
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is for judges"):
+        make_config(Raft, given)
+    assert getattr(make_config(Raft, {**given, "reward": "openai/x"}), name) == value
+    assert getattr(make_config(Sft, {**given, "judge": "openai/x"}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (Sft, {"data": None}, "no --data given"),
+        (Sft, {"batch_size": 0}, "--batch-size: expected `int` >= 1"),
+        (Dpo, {"loss": "foo"}, "--loss: .*'foo': there are sigmoid, ipo"),
+        (Sft, {"dtype": "float64"}, "--dtype: .*: there are auto, float32, bfloat16"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_named_as_it_is_given(kind, given, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        make_config(kind, {**FOLDERS, **given})
+
+
+def test_a_setting_of_a_file_is_named_with_the_file(tmp_path):
+    file = tmp_path / "sft.yaml"
+    file.write_text("learning_rate: fast\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"sft\.yaml: --learning-rate: expected"):
         make_config(Sft, FOLDERS, file=file)
