@@ -110,7 +110,7 @@ def refuse_folder(path: Path) -> None:
         RunError: A folder is there; `.` is one too.
     """
     if path.is_dir():
-        raise RunError(f"{path}: is a folder; give the name of a file in it")
+        raise RunError(f"{path}: cannot be written: it is a folder. Name a file in it")
 
 
 def write_json(path: Path, content: object) -> None:

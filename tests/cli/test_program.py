@@ -244,7 +244,7 @@ def test_a_folder_where_a_file_is_to_be_written_is_told(cli, here, arguments, fo
     before = sorted(here.iterdir())
     done = cli(*arguments, folder)
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"orbench: {folder}: is a folder; give the name of a file in it\n"
+    assert done.err == f"orbench: {folder}: cannot be written: it is a folder. Name a file in it\n"
     assert sorted(here.iterdir()) == before
 
 
