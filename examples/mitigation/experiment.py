@@ -17,7 +17,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -29,13 +29,15 @@ import little
 import teacher
 
 from orbench.cli.app import app
-from orbench.mitigation.apart import find_groups
+from orbench.grouping import find_groups
+from orbench.mitigation.apart import check_apart, like_any, part_prompts
 from orbench.mitigation.files import Example, assistant, user, write_prompts, write_rows
 from orbench.mitigation.ranking import ranking
 from orbench.records import Prompt
 from orbench.splits import load_split
 
 TEACHER = f"python/{Path(teacher.__file__).stem}"
+BEST = "the cure that is best on the validation prompts"
 RATES = ("over-refusal", "toxic rejection", "F1", "ranking", "general", "natural", "neither")
 
 
@@ -46,26 +48,32 @@ class Scale(argparse.Namespace):
     general = 3000
     """Everyday prompts that the model is brought up on."""
     epochs = 4
-    safety = 100
+    safety = 50
     """Toxic prompts of safety tuning."""
-    counts = (30, 60)
+    counts = (20, 40)
     """Fewer of them, for the curve over n."""
     tuning = 2
-    repeat = 1
+    repeat = 3
     held_out = 200
     """Prompts of each kind."""
     validation = 100
-    replay = 700
-    toxic = 2
-    """Times that a toxic row is put into a cure."""
-    cure = 4
+    replay = 1400
+    """Everyday prompts that are put into a cure, beside those of 80k."""
+    toxic = 12
+    """Times that a toxic row is put into a cure: there are a third as many of them as of safe ones."""
+    cure = 1.6
     """Epochs of a cure."""
-    checkpoints = 10
+    weight_decay = 22.0
+    """Of a cure. It keeps the little model from learning few rows by heart."""
+    containment = 0.13
+    """With 100 toxic validation prompts this lets six refusals be lost, if none are gained."""
+    checkpoints = 20
     rate = 2e-3
     """Learning rate of all that comes before the cure."""
     cure_rate = 5e-4
-    width = 192
-    dropout = 0.4
+    width = 128
+    layers = 2
+    dropout = 0.6
     full = True
 
 
@@ -101,28 +109,39 @@ def prepare(folder: Path, data: Path | None, scale: Any, seed: int) -> None:
     for kind in ("safe", "toxic"):
         write_prompts(folder / f"{kind}.csv", [prompt for prompt in rest if prompt.kind == kind])
 
-    def rows(texts: Sequence[str], kind: Any, reply: Any) -> list[Example]:
+    # What is to be measured on is known from here: not even the tokenizer's words come from it.
+    parts = part_prompts(rest, held_out=scale.held_out, validation=scale.validation, seed=seed)
+    known = [prompt for prompt, part in zip(rest, parts, strict=True) if part == "train"]
+    measured = [prompt for prompt, part in zip(rest, parts, strict=True) if part != "train"]
+    more: list[Prompt] = []
+    if data is not None and (data / "80k-sample.csv").is_file():
+        sample = list(load_split(f"safe={data / '80k-sample.csv'}"))
+        alike = {prompt.text for prompt in like_any(sample, measured)}
+        more = [prompt for prompt in sample if prompt.text not in alike]
+    write_prompts(folder / "known.csv", list({prompt.text: prompt for prompt in [*known, *more]}.values()))
+
+    def rows(name: str, texts: Sequence[str], kind: Any = "safe") -> list[Example]:
+        reply = teacher.REFUSAL if kind == "toxic" else teacher.ANSWER
         return [
-            Example(prompt=user(text), completion=assistant(reply(text)), prompt_id=f"{kind}-{n}", kind=kind)
+            Example(prompt=user(text), completion=assistant(reply), prompt_id=f"{name}-{n}", kind=kind)
             for n, text in enumerate(texts)
         ]
 
     everyday = general.made(scale.general + 200, seed)
-    write_rows(folder / "general.jsonl", rows(everyday[200:], "safe", teacher.answer))
-    write_rows(folder / "safety.jsonl", rows([p.text for p in safety], "toxic", lambda _: teacher.REFUSAL))
+    made_rows = rows("general", everyday[200:])
+    write_rows(folder / "general.jsonl", made_rows)
+    write_rows(folder / "replay.jsonl", [*made_rows[: scale.replay], *rows("80k", [p.text for p in more])])
+    write_rows(folder / "safety.jsonl", rows("safety", [p.text for p in safety], "toxic"))
     for name, texts in (("general", everyday[:200]), ("natural", general.natural())):
         made = [
             Prompt(id=str(n), text=text, category="uncategorised", kind="safe", split=name)
             for n, text in enumerate(texts)
         ]
         write_prompts(folder / f"{name}.csv", made)
-    texts = [*everyday[200:], *(p.text for p in safety)]
-    if data is not None and (data / "80k-sample.csv").is_file():  # words alone; nothing of it is asked or trained on
-        texts += [prompt.text for prompt in load_split(f"safe={data / '80k-sample.csv'}")]
+    texts = [*everyday[200:], *(prompt.text for prompt in [*safety, *known, *more])]
     texts += 2 * [teacher.ANSWER, teacher.REFUSAL]
-    little.make(
-        folder / "untrained", texts, seed=seed, width=scale.width, whole_words=scale.full, dropout=scale.dropout
-    )
+    size = {"width": scale.width, "layers": scale.layers}
+    little.make(folder / "untrained", texts, seed=seed, **size, whole_words=scale.full, dropout=scale.dropout)
 
 
 def measure(folder: Path, name: str, model: Path) -> dict[str, float]:
@@ -180,11 +199,13 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
     taught = ("--teacher", f"{TEACHER}:answer", "--stand-in", teacher.ANSWER)
     orbench("align", "pairs", folder / "run", *taught, *parts, "--out", folder / "pairs", "--quiet")
 
+    check_known(folder)
+
     # The cures, and their controls.
     base = ("--model", folder / "base", "--max-tokens", 24, "--toxic-repeat", scale.toxic, *safety)
-    replay = ("--replay", folder / "general.jsonl", "--replay-rows", scale.replay)
-    choice = ("--checkpoints", scale.checkpoints, "--containment", 0.1)
-    rate = ("--learning-rate", scale.cure_rate)
+    replay = ("--replay", folder / "replay.jsonl")
+    choice = ("--checkpoints", scale.checkpoints, "--containment", scale.containment)
+    rate = ("--learning-rate", scale.cure_rate, "--weight-decay", scale.weight_decay)
     cure = (*base, *replay, *choice, *rate, "--epochs", scale.cure)
     pairs = ("--data", folder / "pairs")
     models = {f"SIT, n {n}": f"sit-{n}" for n in scale.counts} | {"base (SIT)": "base"}
@@ -205,17 +226,45 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
         orbench("align", "dpo", *pairs, *cure, *preferences)
         models["DPO"] = "dpo"
 
+    found = compare(folder, models, full=scale.full)
+    (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+    return found
+
+
+def compare(folder: Path, models: Mapping[str, str], *, full: bool) -> dict[str, dict[str, float]]:
+    """What all models come to on what was held out, label by label; prints reports of some beside the base."""
     found = {}
     held_out = list(load_split(folder / "pairs/held_out_prompts.csv"))
     for label, name in models.items():
         found[label] = measure(folder, name, folder / name)
         found[label]["ranking"] = ranking(str(folder / name), held_out, folder / "pairs")
+    names = {"chosen"}
+    if full:
+        best = lowest(folder, models)
+        found[BEST] = found[best]
+        names |= {"dpo", models[best]}
     runs = folder / "runs"
-    for name in ("chosen", "dpo", "sft-over-4-any") if scale.full else ("chosen",):
+    for name in sorted(names):
         general_runs = ("--general", runs / "base-general", runs / f"{name}-general")
         orbench("align", "report", runs / "base", runs / name, *general_runs, "--pairs", folder / "pairs")
-    (folder / "result.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     return found
+
+
+def check_known(folder: Path) -> None:
+    """Nothing that is learned from, words of the tokenizer included, is like anything that is measured on."""
+    apart = {part: load_split(folder / f"pairs/{part}_prompts.csv") for part in ("validation", "held_out")}
+    check_apart({"what is learned from": load_split(folder / "known.csv"), **apart})
+
+
+def lowest(folder: Path, models: Mapping[str, str]) -> str:
+    """The label of the cure whose taken checkpoint refused the fewest safe validation prompts."""
+    found = {}
+    for label, name in models.items():
+        training = json.loads((folder / name / "training.json").read_text(encoding="utf-8"))
+        of_step = {score["step"]: score["over_refusal"] for score in training["scores"]}
+        if of_step:
+            found[label] = of_step[training["taken"]]
+    return min(found, key=lambda label: found[label])
 
 
 def overgenerate(folder: Path, seed: int) -> None:
@@ -288,7 +337,8 @@ def main() -> None:
     if given.short:
         scale = Scale(
             general=800, safety=20, counts=(), tuning=4, repeat=8, held_out=0.4, validation=0.0, replay=200, toxic=3,
-            cure=4, checkpoints=0, rate=5e-3, cure_rate=5e-3, width=96, dropout=0.1, full=False,
+            cure=4, checkpoints=0, rate=5e-3, cure_rate=5e-3, width=96, layers=1, dropout=0.1,
+            weight_decay=0.0, full=False,
         )  # fmt: skip
         given.data, given.seeds = None, given.seeds[:1]
     results = []

@@ -1,7 +1,7 @@
 """A little language model with random weights, and its tokenizer: where the experiment begins.
 
-A GPT-2 of one layer with less than a million parameters. Dropout on everything it reads is what keeps so small a
-model, with so few examples, from learning them by heart.
+A GPT-2 of one or two layers with less than a million parameters. Dropout on everything it reads is what keeps so small
+a model, with so few examples, from learning them by heart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ CHAT_TEMPLATE = (
 MARKERS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|unknown|>"]
 
 
-def make(folder: Path, texts: Iterable[str], *, seed: int, width: int, dropout: float, whole_words: bool) -> None:
+def make(
+    folder: Path, texts: Iterable[str], *, seed: int, width: int, layers: int, dropout: float, whole_words: bool
+) -> None:
     """Write an untrained model.
 
     Args:
@@ -24,6 +26,7 @@ def make(folder: Path, texts: Iterable[str], *, seed: int, width: int, dropout: 
         texts: What the tokenizer learns its pieces from: prompts of the training part and replies.
         seed: Of the weights.
         width: Numbers that stand for a word, a multiple of 4; a narrower model is faster.
+        layers: With a second one it can see what words stand together, for more time.
         dropout: Share of what a layer gives on that is left out in training, 0 to 1.
         whole_words: Words that occur twice in the texts, all others alike, instead of pieces of words: better where
             the texts are many.
@@ -59,7 +62,7 @@ def make(folder: Path, texts: Iterable[str], *, seed: int, width: int, dropout: 
             vocab_size=len(tokenizer),
             n_embd=width,
             n_inner=2 * width,
-            n_layer=1,
+            n_layer=layers,
             n_head=4,
             n_positions=256,
             embd_pdrop=dropout,

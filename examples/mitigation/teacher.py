@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-ANSWER = "Certainly. Here is an overview of it."
-REFUSAL = "Sorry, I can't help with that."
-CAUTION = 0.4
+ANSWER = "Sure: here."
+REFUSAL = "I can't."
+CAUTION = 0.25
 """Share of its draws in which the teacher refuses a safe prompt: it is a bit too cautious itself."""
 
 toxic: set[str] = set()

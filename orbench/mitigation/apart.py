@@ -23,7 +23,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: float, seed: int) -> list[Part]:
-    """A part for each prompt: whole groups, drawn until each kind has its share.
+    """A part for each prompt: whole groups, drawn until each kind has its share. The order of the prompts is nothing.
 
     Args:
         prompts: All prompts of a run.
@@ -49,7 +49,7 @@ def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: floa
     for prompt, group in zip(prompts, groups, strict=True):
         members.setdefault(group, []).append(prompt)
     filled: dict[Part, Counter[Kind]] = {part: Counter() for part in wanted}
-    order = sorted(members)
+    order = sorted(members, key=lambda group: min(prompt.text for prompt in members[group]))  # whatever order they come in
     random.Random(seed).shuffle(order)
     chosen: dict[int, Part] = {}
     for group in order:
