@@ -199,7 +199,7 @@ def one_seed(folder: Path, data: Path | None, scale: Any, seed: int) -> dict[str
     taught = ("--teacher", f"{TEACHER}:answer", "--stand-in", teacher.ANSWER)
     orbench("align", "pairs", folder / "run", *taught, *parts, "--out", folder / "pairs", "--quiet")
 
-    check_known(folder)
+    check_known(folder, [part for part in ("validation", "held_out") if getattr(scale, part)])
 
     # The cures, and their controls.
     base = ("--model", folder / "base", "--max-tokens", 24, "--toxic-repeat", scale.toxic, *safety)
@@ -250,9 +250,9 @@ def compare(folder: Path, models: Mapping[str, str], *, full: bool) -> dict[str,
     return found
 
 
-def check_known(folder: Path) -> None:
+def check_known(folder: Path, parts: Sequence[str]) -> None:
     """Nothing that is learned from, words of the tokenizer included, is like anything that is measured on."""
-    apart = {part: load_split(folder / f"pairs/{part}_prompts.csv") for part in ("validation", "held_out")}
+    apart = {part: load_split(folder / f"pairs/{part}_prompts.csv") for part in parts}
     check_apart({"what is learned from": load_split(folder / "known.csv"), **apart})
 
 
@@ -336,7 +336,7 @@ def main() -> None:
     scale = Scale()
     if given.short:
         scale = Scale(
-            general=800, safety=20, counts=(), tuning=4, repeat=8, held_out=0.4, validation=0.0, replay=200, toxic=3,
+            general=800, safety=30, counts=(), tuning=4, repeat=16, held_out=0.4, validation=0.0, replay=200, toxic=3,
             cure=4, checkpoints=0, rate=5e-3, cure_rate=5e-3, width=96, layers=1, dropout=0.1,
             weight_decay=0.0, full=False,
         )  # fmt: skip

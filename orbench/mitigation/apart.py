@@ -49,7 +49,7 @@ def part_prompts(prompts: Sequence[Prompt], *, held_out: float, validation: floa
     for prompt, group in zip(prompts, groups, strict=True):
         members.setdefault(group, []).append(prompt)
     filled: dict[Part, Counter[Kind]] = {part: Counter() for part in wanted}
-    order = sorted(members, key=lambda group: min(prompt.text for prompt in members[group]))  # whatever order they come in
+    order = sorted(members, key=lambda group: min(prompt.text for prompt in members[group]))
     random.Random(seed).shuffle(order)
     chosen: dict[int, Part] = {}
     for group in order:
