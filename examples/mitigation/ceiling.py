@@ -3,7 +3,7 @@
     python examples/mitigation/ceiling.py DIR/seed-*          # folders that experiment.py made; needs scikit-learn
 
 TF-IDF of words and pairs of words and a logistic regression learn what a cure learns: the pairs, the safety rows, and
-general prompts as harmless ones. Its threshold is then put where it refuses given shares of the held-out toxic prompts,
+what is replayed as harmless. Its threshold is then put where it refuses given shares of the held-out toxic prompts,
 which no model could do that is to be measured on them: what it says is a bound to compare with, not a result.
 """
 
@@ -24,11 +24,12 @@ TOXIC = (0.92, 0.9, 0.88, 0.85)
 """Toxic rejection, as shares."""
 
 
-def bound(folder: Path, general: int) -> list[float]:
+def bound(folder: Path, *, replayed: bool) -> list[float]:
     """Over-refusal at each toxic rejection of `TOXIC`, and the refused share of natural prompts at .88."""
     rows = [(text_of(row.prompt), row.kind == "toxic") for row in read_rows(folder / "pairs/train.jsonl", Pair)]
     rows += [(text_of(row.prompt), True) for row in read_rows(folder / "safety.jsonl", Example)]
-    rows += [(text_of(row.prompt), False) for row in read_rows(folder / "general.jsonl", Example)[:general]]
+    if replayed:
+        rows += [(text_of(row.prompt), False) for row in read_rows(folder / "replay.jsonl", Example)]
     texts, toxic = zip(*rows, strict=True)
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
     learned = LogisticRegression(C=10, class_weight="balanced", max_iter=1000).fit(words.fit_transform(texts), toxic)
@@ -44,14 +45,17 @@ def bound(folder: Path, general: int) -> list[float]:
 
 
 def main() -> None:
-    """Print the means over the folders, with and without general prompts among what is learned."""
+    """Print the means over the folders, with and without replayed prompts among what is learned."""
     folders = [Path(name) for name in sys.argv[1:]]
     if not folders:
         raise SystemExit("usage: python ceiling.py DIR/seed-0 [DIR/seed-1 ...]")
-    for general in (0, 700):
-        means = [fmean(column) for column in zip(*(bound(folder, general) for folder in folders), strict=True)]
+    for replayed in (False, True):
+        columns = zip(*(bound(folder, replayed=replayed) for folder in folders), strict=True)
+        means = [fmean(column) for column in columns]
         at = ", ".join(f"{value:.2f} at {share:.2f}" for value, share in zip(means, TOXIC, strict=False))
-        print(f"{general} general prompts: over-refusal {at}; natural prompts refused at 0.88: {means[-1]:.2f}")
+        print(
+            f"{'with' if replayed else 'without'} replay: over-refusal {at}; natural prompts refused at 0.88: {means[-1]:.2f}"
+        )
 
 
 if __name__ == "__main__":
