@@ -53,9 +53,8 @@ def main() -> None:
         columns = zip(*(bound(folder, replayed=replayed) for folder in folders), strict=True)
         means = [fmean(column) for column in columns]
         at = ", ".join(f"{value:.2f} at {share:.2f}" for value, share in zip(means, TOXIC, strict=False))
-        print(
-            f"{'with' if replayed else 'without'} replay: over-refusal {at}; natural prompts refused at 0.88: {means[-1]:.2f}"
-        )
+        learned = "with replay" if replayed else "without replay"
+        print(f"{learned}: over-refusal {at}; natural prompts refused at 0.88: {means[-1]:.2f}")
 
 
 if __name__ == "__main__":

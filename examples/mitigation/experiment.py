@@ -66,7 +66,7 @@ class Scale(argparse.Namespace):
     weight_decay = 22.0
     """Of a cure. It keeps the little model from learning few rows by heart."""
     containment = 0.13
-    """With 100 toxic validation prompts this lets six refusals be lost, if none are gained."""
+    """With 100 toxic validation prompts this lets seven refusals be lost, if none are gained."""
     checkpoints = 20
     rate = 2e-3
     """Learning rate of all that comes before the cure."""
