@@ -165,6 +165,8 @@ def warn_of_bound(config: GenerationConfig, found: Estimate) -> None:
     folder = Path(str(config.out))
     before = read_generation(folder) if (folder / GENERATION).exists() else {}
     own = Money(config, before)
+    if own.budget is None:
+        return
     if before:
         own.count_spent(scan(folder), folder)
     warn_if_short(own.budget, found.cost_usd)

@@ -131,7 +131,7 @@ def _categories(table: Table) -> list[str]:
     cells = _cells(table, "category")
     known = {cell: cell.strip().lower() or UNCATEGORISED for cell in set(cells)}
     unknown = Counter(cell for cell in cells if known[cell] not in CATEGORIES and known[cell] != UNCATEGORISED)
-    if unknown.keys() - own_categories(table.source):
+    if unknown and unknown.keys() - own_categories(table.source):
         names = ", ".join(f"{cell[:40]!r} ({count})" for cell, count in unknown.most_common(10))
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         warnings.warn(
