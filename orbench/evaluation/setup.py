@@ -20,7 +20,7 @@ from orbench.engine.limits import ConcurrencyLimit
 from orbench.engine.pace import Pace
 from orbench.engine.run_folder import folder_name, read_config
 from orbench.errors import OrbenchError, OrbenchWarning, UsageError
-from orbench.models import Options, find_provider, open_model
+from orbench.models import Options, check_concurrency, find_provider, open_model
 from orbench.models.base import Model
 from orbench.models.batch import in_batches
 from orbench.records import KINDS, Sampling
@@ -289,5 +289,4 @@ def check_pace(concurrency: int | None, rpm: float | None, tpm: float | None) ->
         UsageError: A concurrency below 1, or requests or tokens a minute that are no number above 0.
     """
     Pace(rpm, tpm)
-    if concurrency is not None and concurrency < 1:
-        raise UsageError(f"concurrency is {concurrency}: at least 1")
+    check_concurrency(concurrency)

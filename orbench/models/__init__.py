@@ -58,11 +58,20 @@ def make_options(base_url: str | None, concurrency: int | None, more: Mapping[st
         raise UsageError(f"model options: {error}") from None
     if options.base_url is not None and not options.base_url.strip():
         raise UsageError("the base URL is empty: write it as http://host:port/v1, or leave it out")
-    if concurrency is not None and concurrency < 1:
-        raise UsageError(f"concurrency is {concurrency}: at least 1")
+    check_concurrency(concurrency)
     if options.timeout_s is not None and not 0 < options.timeout_s < 86_400:
         raise UsageError(f"timeout_s is {options.timeout_s}: more than 0, and at most a day")
     return options
+
+
+def check_concurrency(concurrency: int | None) -> None:
+    """Refuse a number that would open no call.
+
+    Raises:
+        UsageError: Below 1.
+    """
+    if concurrency is not None and concurrency < 1:
+        raise UsageError(f"concurrency is {concurrency}: at least 1")
 
 
 class Provider(msgspec.Struct, frozen=True):
