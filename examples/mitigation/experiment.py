@@ -258,13 +258,19 @@ def check_known(folder: Path, parts: Sequence[str]) -> None:
 
 def lowest(folder: Path, models: Mapping[str, str]) -> str:
     """The label of the cure whose taken checkpoint refused the fewest safe validation prompts."""
-    found = {}
-    for label, name in models.items():
-        training = json.loads((folder / name / "training.json").read_text(encoding="utf-8"))
-        of_step = {score["step"]: score["over_refusal"] for score in training["scores"]}
-        if of_step:
-            found[label] = of_step[training["taken"]]
+    trainings = {label: read_training(folder / name) for label, name in models.items()}
+    found = {label: taken_score(one)["over_refusal"] for label, one in trainings.items() if one["scores"]}
     return min(found, key=lambda label: found[label])
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """What a training says of itself."""
+    return dict(json.loads((folder / "training.json").read_text(encoding="utf-8")))
+
+
+def taken_score(training: Mapping[str, Any]) -> dict[str, float]:
+    """The score of the checkpoint that a training took."""
+    return next(score for score in training["scores"] if score["step"] == training["taken"])
 
 
 def overgenerate(folder: Path, seed: int) -> None:
@@ -304,10 +310,10 @@ def choices(folders: Sequence[Path]) -> str:
         "|---" * 6 + "|",
     ]
     for name in sorted(path.parent.name for path in folders[0].glob("*/training.json")):
-        found = [json.loads((folder / name / "training.json").read_text(encoding="utf-8")) for folder in folders]
+        found = [read_training(folder / name) for folder in folders]
         if not all(one["scores"] for one in found):
             continue
-        taken = [next(score for score in one["scores"] if score["step"] == one["taken"]) for one in found]
+        taken = [taken_score(one) for one in found]
         last = [one["scores"][-1] for one in found]
         steps = ", ".join(f"{one['step']}/{end['step']}" for one, end in zip(taken, last, strict=True))
         cells = [mean([s[r] for s in side]) for side in (taken, last) for r in ("over_refusal", "toxic_rejection")]
